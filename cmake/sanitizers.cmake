@@ -1,0 +1,5 @@
+# FT_SANITIZE=address,undefined or thread: for the library, the tests and the examples alike.
+if(FT_SANITIZE)
+  add_compile_options(-fsanitize=${FT_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all -g)
+  add_link_options(-fsanitize=${FT_SANITIZE})
+endif()

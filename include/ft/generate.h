@@ -1,0 +1,141 @@
+/*
+ * Generation: requests join a session's running batch, and leave it, between steps.
+ *
+ * A session owns a pool of key-value pages over one model. Any thread may submit, wait, poll and cancel; a thread
+ * that waits also drives the steps when no other does, so no thread of the library's own is needed. Callbacks run
+ * on whichever thread drives; they must not wait on a request of the same session.
+ */
+#ifndef FT_GENERATE_H
+#define FT_GENERATE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <ft/export.h>
+#include <ft/model.h>
+#include <ft/status.h>
+
+FT_BEGIN_DECLS
+
+typedef struct ft_session ft_session;
+typedef struct ft_request ft_request;
+
+typedef struct ft_session_options {
+    size_t struct_size;
+    int32_t max_batch_size;      /* sequences computed in one step; 0: 64 */
+    int32_t max_tokens_per_step; /* tokens computed in one step: longer prompts are cut in chunks; 0: 512 */
+    int64_t kv_cache_bytes;      /* bound on key-value pages; 0: half of the memory that is free */
+} ft_session_options;
+
+#define FT_SESSION_OPTIONS_INIT {sizeof(ft_session_options), 0, 0, 0}
+
+/* options may be NULL. The session keeps the model's weights alive. FT_ERROR_UNSUPPORTED for an encoder. */
+FT_API ft_status ft_session_create(ft_session **out, ft_model *model, const ft_session_options *options);
+
+/* Cancels what still runs and frees the session. Requests may be released after it. NULL is allowed. */
+FT_API void ft_session_destroy(ft_session *session);
+
+/* How a request's tokens are chosen; the meaning of each is Hugging Face transformers' GenerationConfig's. */
+typedef struct ft_generate_options {
+    size_t struct_size;
+    int32_t max_new_tokens;
+    int32_t min_new_tokens;
+    int32_t do_sample; /* 0: the most probable token each step */
+    float temperature;
+    int32_t top_k; /* 0: off */
+    float top_p;   /* 1: off */
+    float min_p;   /* 0: off */
+    float repetition_penalty; /* 1: off; divides positive and multiplies negative logits of tokens seen (CTRL, 2019) */
+    float presence_penalty;   /* subtracted once from each generated token's logit */
+    float frequency_penalty;  /* subtracted once per time the token was generated */
+    int32_t no_repeat_ngram_size; /* 0: off */
+    uint64_t seed;                /* the same seed, prompt and settings give the same tokens in any batch */
+    const int32_t *stop_token_ids; /* [num_stop_token_ids]; copied */
+    int32_t num_stop_token_ids;    /* -1: the checkpoint's own; 0: none */
+    const int32_t *bad_words;        /* token sequences that may not be generated, one after another; copied */
+    const int32_t *bad_word_lengths; /* [num_bad_words] */
+    int32_t num_bad_words;
+    int32_t logprobs; /* non-zero: keep each new token's log-probability under the unprocessed distribution */
+} ft_generate_options;
+
+#define FT_GENERATE_OPTIONS_INIT                                                                              \
+    {sizeof(ft_generate_options), 64, 0, 0, 1.0f, 0, 1.0f, 0.0f, 1.0f, 0.0f, 0.0f, 0, 0, 0, -1, 0, 0, 0, 0}
+
+/* What a token callback returns. Any other value cancels the request, with FT_ERROR_CANCELLED. */
+#define FT_CONTINUE 0
+#define FT_STOP 1 /* this token was the last: the request finishes with FT_FINISH_STOP */
+
+/* Called for each new token, stop tokens included, in order. */
+typedef int (*ft_token_callback)(ft_request *request, int32_t token, void *user_data);
+
+/*
+ * May rewrite the logits [vocab_size] (float32, on the CPU) that follow `tokens` (prompt and new ones) before the
+ * library's own settings are applied. Returns as ft_token_callback, FT_STOP excepted.
+ */
+typedef int (*ft_logits_callback)(ft_request *request, const int32_t *tokens, size_t num_tokens, float *logits,
+                                  size_t vocab_size, void *user_data);
+
+/*
+ * Queues a prompt of at least one token. options may be NULL; the callbacks may be NULL. The request belongs to the caller, who
+ * releases it. FT_ERROR_OUT_OF_MEMORY, naming the numbers, for a request that could never fit the page pool.
+ */
+FT_API ft_status ft_session_submit(ft_request **out, ft_session *session, const int32_t *prompt, size_t prompt_length,
+                                   const ft_generate_options *options, ft_token_callback on_token,
+                                   ft_logits_callback on_logits, void *user_data);
+
+/* Runs one step if there is work and no other thread drives; `active` (may be NULL) gets the requests still unfinished. */
+FT_API ft_status ft_session_step(size_t *active, ft_session *session);
+
+/* Tokens, pages and steps so far. */
+typedef struct ft_session_stats {
+    size_t struct_size;
+    uint64_t steps;
+    uint64_t prompt_tokens;    /* computed */
+    uint64_t generated_tokens;
+    int64_t pages_in_use;
+    int64_t pages_total;
+    int64_t page_tokens; /* tokens a page holds */
+    uint64_t page_bytes; /* over all layers, keys and values */
+    uint64_t allocations; /* heap and device allocations made by steps so far; constant in a steady state */
+} ft_session_stats;
+
+#define FT_SESSION_STATS_INIT {sizeof(ft_session_stats), 0, 0, 0, 0, 0, 0, 0, 0}
+
+FT_API ft_status ft_session_get_stats(ft_session_stats *out, const ft_session *session);
+
+typedef enum ft_finish_reason {
+    FT_FINISH_NONE = 0, /* still running */
+    FT_FINISH_STOP = 1, /* a stop token, or a callback that returned FT_STOP */
+    FT_FINISH_LENGTH = 2, /* max_new_tokens, or the model's last position */
+    FT_FINISH_CANCELLED = 3,
+    FT_FINISH_ERROR = 4
+} ft_finish_reason;
+
+/*
+ * Blocks until the request has finished. FT_OK for FT_FINISH_STOP and _LENGTH; otherwise the request's own status,
+ * whose message is then the thread's.
+ */
+FT_API ft_status ft_request_wait(ft_request *request);
+
+/* Never blocks. */
+FT_API ft_status ft_request_poll(ft_finish_reason *out, const ft_request *request);
+
+/* Asks a request to end; it does between layers or steps. Any thread, callbacks included. */
+FT_API ft_status ft_request_cancel(ft_request *request);
+
+/*
+ * The new tokens so far, without the prompt. Copies up to `capacity` into `tokens` and their log-probabilities
+ * into `logprobs` (either may be NULL; logprobs must have been asked for); `count` (may be NULL) gets how many there are.
+ */
+FT_API ft_status ft_request_tokens(size_t *count, int32_t *tokens, float *logprobs, size_t capacity,
+                                   const ft_request *request);
+
+/* The message of a request that failed; "" otherwise. Lives as long as the request. */
+FT_API const char *ft_request_error(const ft_request *request);
+
+/* Drops the handle; a request that still runs is cancelled. NULL is allowed. */
+FT_API void ft_request_release(ft_request *request);
+
+FT_END_DECLS
+
+#endif /* FT_GENERATE_H */

@@ -1,0 +1,63 @@
+/*
+ * A model: a checkpoint's weights in the layout of the device that computes on them.
+ *
+ * A model handle may be used from any number of threads at once; calls that compute take turns inside. Sessions
+ * and tensors made from a model keep what they need of it, so the handle may be closed before them.
+ */
+#ifndef FT_MODEL_H
+#define FT_MODEL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <ft/checkpoint.h>
+#include <ft/export.h>
+#include <ft/status.h>
+
+FT_BEGIN_DECLS
+
+typedef struct ft_model ft_model;
+
+/* Bytes of weights placed so far. A non-zero return cancels: the call then fails with FT_ERROR_CANCELLED. */
+typedef int (*ft_progress_callback)(uint64_t done, uint64_t total, void *user_data);
+
+typedef struct ft_model_options {
+    size_t struct_size;
+    const char *device;        /* "auto", "cpu"; NULL is "auto" */
+    const char *dtype;         /* "auto" (the checkpoint's), "float32", "bfloat16", "float16", "int8"; NULL: "auto" */
+    int32_t tensor_parallel;   /* ranks a layer is split over; 0 is 1 */
+    int32_t pipeline_parallel; /* ranks the layers are dealt to; 0 is 1 */
+    int32_t num_threads;       /* of the CPU backend, the calling thread included; 0 is one a core */
+    ft_progress_callback progress; /* may be NULL; called from the calling thread */
+    void *user_data;
+} ft_model_options;
+
+#define FT_MODEL_OPTIONS_INIT {sizeof(ft_model_options), 0, 0, 0, 0, 0, 0, 0}
+
+/* Opens and loads `source` (see ft_checkpoint_open). options may be NULL. Blocks until loaded. */
+FT_API ft_status ft_model_open(ft_model **out, const char *source, const ft_model_options *options);
+
+/* Drops the caller's handle. NULL is allowed. */
+FT_API void ft_model_close(ft_model *model);
+
+/*
+ * Configuration by key: "hidden_size", "num_layers", ...; the keys are those of ft_model_config's JSON object.
+ * FT_ERROR_NOT_FOUND for an unknown key, FT_ERROR_INVALID_ARGUMENT when the value has another type.
+ */
+FT_API ft_status ft_model_config_int(int64_t *out, const ft_model *model, const char *key);
+FT_API ft_status ft_model_config_float(double *out, const ft_model *model, const char *key);
+FT_API ft_status ft_model_config_string(const char **out, const ft_model *model, const char *key);
+
+/* The whole configuration as a JSON object. The string lives as long as the model. */
+FT_API ft_status ft_model_config(const char **out, const ft_model *model);
+
+/* The checkpoint behind the model: borrowed, lives as long as the model, must not be closed. */
+FT_API ft_status ft_model_checkpoint(const ft_checkpoint **out, const ft_model *model);
+
+/* Where and how the weights lie: the device's name, the compute dtype's name, and the bytes of weights held. */
+FT_API ft_status ft_model_placement(const char **device, const char **dtype, uint64_t *weight_bytes,
+                                    const ft_model *model);
+
+FT_END_DECLS
+
+#endif /* FT_MODEL_H */

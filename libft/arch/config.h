@@ -1,0 +1,79 @@
+// A model's configuration in libft's own terms: what every family's config map fills in.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "io/json.h"
+#include "ops/activation.h"
+#include "ops/norm.h"
+#include "ops/pool.h"
+#include "ops/rotary.h"
+
+namespace ft::arch {
+
+enum class head_kind : uint8_t { none, causal_lm, masked_lm, sequence_classification, token_classification };
+
+struct rotary_config {
+  std::vector<float> inverse_frequency;  // scaling already applied
+  float attention_factor = 1;            // YaRN's (arXiv:2309.00071)
+  rotary_style style = rotary_style::half;
+};
+
+struct layer_config {
+  int64_t window = 0;  // sliding window; 0: full attention
+  int rotary = 0;      // index into model_config::rotary; -1: no rotation in this layer
+};
+
+struct model_config {
+  std::string family;        // the registry's name: "llama", "bert"
+  std::string architecture;  // the checkpoint's own: "LlamaForCausalLM", "qwen2", ...
+  head_kind head = head_kind::none;
+
+  int64_t vocab_size = 0;
+  int64_t hidden_size = 0;
+  int64_t num_layers = 0;
+  int64_t num_heads = 0;
+  int64_t num_kv_heads = 0;
+  int64_t head_dim = 0;
+  int64_t intermediate_size = 0;
+  int64_t max_positions = 0;
+
+  activation_kind activation = activation_kind::none;
+  norm_kind norm = norm_kind::layer;
+  float norm_epsilon = 1e-5f;
+  float norm_weight_offset = 0;
+  float embedding_scale = 1;
+  float attention_scale = 0;
+  float attention_softcap = 0;
+  float logits_softcap = 0;
+
+  bool tied_embeddings = false;
+  bool attention_bias = false;         // on query, key and value
+  bool attention_output_bias = false;
+  bool feed_forward_bias = false;
+  bool query_key_norm = false;
+  bool sandwich_norm = false;          // Gemma 2/3: norms after attention and feed-forward too
+
+  std::vector<layer_config> layers;    // [num_layers]
+  std::vector<rotary_config> rotary;   // distinct ones
+
+  // Encoders.
+  int64_t type_vocab_size = 0;
+  int64_t position_offset = 0;         // RoBERTa: padding_idx + 1
+  bool has_pooler = false;
+  int64_t num_labels = 0;
+  std::vector<std::string> label_names;
+  pool_kind pooling = pool_kind::mean; // sentence-transformers
+  bool pooling_normalize = false;
+
+  std::string checkpoint_dtype;        // most of the weights': "float32", "bfloat16", "q4_1", ...
+  std::vector<int32_t> stop_token_ids;
+  int32_t bos_token_id = -1;
+  int32_t pad_token_id = -1;
+
+  io::json to_json() const;            // what ft_model_config returns
+};
+
+}  // namespace ft::arch

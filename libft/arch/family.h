@@ -1,0 +1,42 @@
+// The registry of model families: one line each in family.cc. A family is a config map, a weight table and a recipe.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "arch/config.h"
+#include "arch/network.h"
+#include "arch/weight_table.h"
+#include "io/checkpoint.h"
+#include "ops/exec.h"
+
+namespace ft::arch {
+
+// Called as weights are placed; throws to cancel.
+using progress = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;
+
+struct build_options {
+  backend& device;
+  dtype compute = dtype::f32;  // f32, bf16, f16, or i8 (dynamic int8)
+  thread_pool* pool = nullptr; // packs in parallel on the CPU
+  progress on_progress;
+};
+
+struct family {
+  std::string_view name;
+  std::vector<std::string_view> hugging_face;  // config.json "model_type" values
+  std::vector<std::string_view> gguf;          // "general.architecture" values
+  model_config (*config)(const io::checkpoint&);
+  weight_table (*weights)(const model_config&, io::checkpoint_format);
+  std::unique_ptr<network> (*build)(const model_config&, const weight_match&, const build_options&);
+};
+
+const std::vector<family>& families();
+
+// The family that reads this checkpoint. Throws ft::error (FT_ERROR_UNSUPPORTED) naming the model type and the
+// ones supported.
+const family& family_of(const io::checkpoint& source);
+
+}  // namespace ft::arch

@@ -1,0 +1,28 @@
+// One loaded model on one rank: its weights and the recipe that applies them. Immutable once built, so that any
+// number of passes may share it.
+#pragma once
+
+#include "arch/config.h"
+#include "nn/batch.h"
+#include "nn/run.h"
+
+namespace ft::arch {
+
+class network {
+ public:
+  virtual ~network() = default;
+
+  // The stack: last hidden state [num_tokens, hidden_size] f32, in run.activations.
+  virtual tensor hidden(nn::run& run, const nn::ragged_batch& batch) const = 0;
+
+  // The head on rows of the hidden state: [rows, hidden_size] -> [rows, vocab_size or num_labels]. Sequence
+  // classifiers take their rows' first (BERT) tokens. Null when the model has no head.
+  virtual tensor logits(nn::run& run, const tensor& hidden_rows) const = 0;
+
+  // The pooler on each sequence's first token: [rows, hidden_size] -> [rows, hidden_size]. Null when there is none.
+  virtual tensor pooled(nn::run& run, const tensor& first_tokens) const = 0;
+
+  virtual uint64_t weight_bytes() const = 0;
+};
+
+}  // namespace ft::arch

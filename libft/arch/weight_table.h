@@ -1,0 +1,44 @@
+// A family's weights as a table. Loading, sharding, conversion and inspection all read it; nothing guesses from names.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "io/checkpoint.h"
+
+namespace ft::arch {
+
+// How tensor parallelism splits a weight [out_features, in_features]: column = its outputs, row = its inputs.
+enum class shard_axis : uint8_t { none, column, row, vocabulary };
+
+struct weight_spec {
+  std::string name;             // libft's own: "layers.3.attention.query.weight"
+  std::vector<int64_t> shape;   // as stored
+  shard_axis shard = shard_axis::none;
+  bool may_quantise = false;
+  bool required = true;
+  std::vector<std::string> sources;  // the names this checkpoint's format may store it under, tried in order
+};
+
+using weight_table = std::vector<weight_spec>;
+
+// A table matched against a checkpoint.
+struct weight_match {
+  struct entry {
+    const weight_spec* spec;
+    const io::stored_tensor* stored;  // null when absent
+  };
+  std::vector<entry> entries;                         // one a spec
+  std::vector<const io::stored_tensor*> unused;       // stored, but no weight of the table
+  const io::stored_tensor* find(std::string_view name) const;  // by libft's name; null when absent
+};
+
+// Matches without judging; for inspection.
+weight_match match(const weight_table& table, const io::checkpoint& source);
+
+// Throws ft::error (FT_ERROR_CHECKPOINT) listing every missing tensor and every wrong shape or dtype at once.
+void require_complete(const weight_match& match, const io::checkpoint& source);
+
+}  // namespace ft::arch

@@ -1,0 +1,29 @@
+// The ragged batch: what one step computes, whatever mix of prompts, single tokens and whole sequences it is.
+// Tokens of all rows lie one after another; there is no padding.
+#pragma once
+
+#include <vector>
+
+#include "core/tensor.h"
+#include "ops/kv_cache.h"
+
+namespace ft::nn {
+
+struct ragged_batch {
+  int64_t num_tokens = 0;
+  int64_t num_rows = 0;
+
+  // On the device, i32.
+  tensor token_ids;        // [num_tokens]
+  tensor positions;        // [num_tokens], from 0 within a sequence
+  tensor token_type_ids;   // [num_tokens]; null when the model has none
+  tensor row_offsets;      // [num_rows + 1]
+
+  // Decoders only: where keys and values go and come from. `cache` has one entry a layer of this rank.
+  tensor slots;            // [num_tokens]
+  tensor page_table;       // [num_rows, max_pages]
+  tensor context_lengths;  // [num_rows]
+  const std::vector<kv_pages>* cache = nullptr;  // null: no cache, rows attend within themselves
+};
+
+}  // namespace ft::nn

@@ -1,0 +1,72 @@
+// What an operation needs to run: the device's op table, its queue of work, and scratch memory.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "core/arena.h"
+#include "core/memory.h"
+#include "core/tensor.h"
+#include "core/thread_pool.h"
+
+namespace ft {
+
+struct op_table;
+
+// A matrix laid out for the device's `linear` (and `embedding`) kernels: [out_features, in_features].
+class packed_weight {
+ public:
+  virtual ~packed_weight() = default;
+  int64_t out_features = 0;
+  int64_t in_features = 0;
+  dtype type = dtype::f32;  // of the stored elements
+  size_t bytes = 0;         // held in memory
+};
+
+// How a page of keys and values is laid out is the backend's own affair; only its size is agreed on.
+struct kv_layout {
+  int64_t num_kv_heads = 0;
+  int64_t head_dim = 0;
+  int64_t page_tokens = 16;
+  dtype type = dtype::f32;
+};
+
+// A device. One instance serves every model on it; all members are thread-safe.
+class backend {
+ public:
+  virtual ~backend() = default;
+  virtual std::string name() const = 0;  // "cpu", "cuda:0"
+  virtual memory& device_memory() = 0;
+  virtual const op_table& ops() const = 0;
+
+  // Copies bytes between host and device memory; returns when they have arrived.
+  virtual void upload(void* to, const void* from_host, size_t bytes) = 0;
+  virtual void download(void* to_host, const void* from, size_t bytes) = 0;
+
+  // Lays out `parts` (host memory, [rows, in_features] each, any strides for plain types), stacked along the rows,
+  // as one weight. `compute` is the dtype the model runs in: f32, bf16, f16, or i8 for dynamic int8. GGUF-quantised
+  // parts stay quantised and must all be of one type. Reads each part once and keeps no reference to it.
+  virtual std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute) = 0;
+
+  // Whether `parts` can become one weight (else the caller packs them one by one).
+  virtual bool can_pack_together(std::span<const tensor> parts) const = 0;
+
+  // Bytes of one layer's page for keys, and as many again for values.
+  virtual size_t kv_page_bytes(const kv_layout& layout) const = 0;
+};
+
+// The CPU's backend; always there.
+backend& cpu_backend();
+
+// Passed to every operation. One exec is used by one thread at a time.
+struct exec {
+  backend& device;
+  const op_table& ops;
+  arena& scratch;              // for the operation's own temporaries
+  thread_pool* pool = nullptr; // the CPU's; null elsewhere
+  void* stream = nullptr;      // the GPU's; null on the CPU
+};
+
+}  // namespace ft

@@ -1,0 +1,29 @@
+// kv_write: stores the step's keys and values in their pages
+//
+//   key, value  [tokens, num_kv_heads, head_dim] f32, the last axis dense
+//   slots       [tokens] i32: page * page_tokens + position within the page
+//   key_pages, value_pages  one layer's pools, num_pages * kv_page_bytes each
+#pragma once
+
+#include "ops/exec.h"
+
+namespace ft {
+
+struct kv_pages {
+  void* keys = nullptr;
+  void* values = nullptr;
+  kv_layout layout;
+};
+
+struct kv_write_args {
+  tensor key;
+  tensor value;
+  tensor slots;
+  kv_pages pages;
+};
+
+namespace ops {
+void kv_write(exec&, const kv_write_args&);
+}
+
+}  // namespace ft

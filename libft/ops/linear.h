@@ -1,0 +1,30 @@
+// linear: out = activation(x · weightᵀ + bias) + residual
+//
+//   x         [rows, in_features]   f32, rows may be strided
+//   weight    [out_features, in_features], packed by backend::pack
+//   bias      [out_features]        f32 or null
+//   residual  [rows, out_features]  f32 or null; may be `out` itself
+//   out       [rows, out_features]  f32, rows may be strided; may not overlap x
+//
+// A row's result is the same to the bit whatever the number of rows.
+#pragma once
+
+#include "ops/activation.h"
+#include "ops/exec.h"
+
+namespace ft {
+
+struct linear_args {
+  tensor out;
+  tensor x;
+  const packed_weight* weight = nullptr;
+  const float* bias = nullptr;
+  activation_kind activation = activation_kind::none;
+  tensor residual;
+};
+
+namespace ops {
+void linear(exec&, const linear_args&);
+}
+
+}  // namespace ft

@@ -1,0 +1,34 @@
+// The operations a backend provides. An entry that is null is an optional fusion the backend does without.
+#pragma once
+
+#include "ops/activation.h"
+#include "ops/attention.h"
+#include "ops/elementwise.h"
+#include "ops/embedding.h"
+#include "ops/kv_cache.h"
+#include "ops/linear.h"
+#include "ops/norm.h"
+#include "ops/pool.h"
+#include "ops/rotary.h"
+#include "ops/rows.h"
+
+namespace ft {
+
+struct op_table {
+  void (*activation)(exec&, const activation_args&) = nullptr;
+  void (*gated_activation)(exec&, const gated_activation_args&) = nullptr;
+  void (*attention)(exec&, const attention_args&) = nullptr;
+  void (*paged_attention)(exec&, const paged_attention_args&) = nullptr;
+  void (*add)(exec&, const add_args&) = nullptr;
+  void (*scale)(exec&, const scale_args&) = nullptr;
+  void (*embedding)(exec&, const embedding_args&) = nullptr;
+  void (*kv_write)(exec&, const kv_write_args&) = nullptr;
+  void (*linear)(exec&, const linear_args&) = nullptr;
+  void (*norm)(exec&, const norm_args&) = nullptr;
+  void (*pool)(exec&, const pool_args&) = nullptr;
+  void (*rotary_table)(exec&, const rotary_table_args&) = nullptr;
+  void (*rotary)(exec&, const rotary_args&) = nullptr;
+  void (*gather_rows)(exec&, const gather_rows_args&) = nullptr;
+};
+
+}  // namespace ft
