@@ -1,0 +1,39 @@
+// The CPU as a device: the kernels of the active instruction-set level behind the interface that all devices share.
+#include <cstring>
+
+#include "backends/cpu/kernels.h"
+
+namespace ft {
+namespace {
+
+class cpu_device final : public backend {
+ public:
+  std::string name() const override { return "cpu"; }
+  memory& device_memory() override { return host_memory(); }
+  const op_table& ops() const override { return kernels_.ops; }
+
+  void upload(void* to, const void* from_host, size_t bytes) override { copy(to, from_host, bytes); }
+  void download(void* to_host, const void* from, size_t bytes) override { copy(to_host, from, bytes); }
+
+  std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute) override {
+    return kernels_.pack(parts, compute);
+  }
+  bool can_pack_together(std::span<const tensor> parts) const override { return kernels_.can_pack_together(parts); }
+  size_t kv_page_bytes(const kv_layout& layout) const override { return cpu::kv_page_bytes(layout); }
+
+ private:
+  static void copy(void* to, const void* from, size_t bytes) {
+    if (bytes) std::memcpy(to, from, bytes);
+  }
+
+  const cpu::kernels& kernels_ = cpu::kernels_of(cpu::active_level());
+};
+
+}  // namespace
+
+backend& cpu_backend() {
+  static cpu_device device;
+  return device;
+}
+
+}  // namespace ft
