@@ -1,5 +1,5 @@
 # nlohmann/json: the system's package if there is one, else the headers of the PyPI package `nlohmann-json`.
-find_package(nlohmann_json QUIET)
+find_package(nlohmann_json 3.11 QUIET)
 if(NOT nlohmann_json_FOUND)
   find_package(Python3 QUIET COMPONENTS Interpreter)
   if(Python3_FOUND)
@@ -15,3 +15,6 @@ if(NOT nlohmann_json_FOUND)
   add_library(nlohmann_json::nlohmann_json INTERFACE IMPORTED)
   target_include_directories(nlohmann_json::nlohmann_json SYSTEM INTERFACE ${FT_JSON_INCLUDE_DIR})
 endif()
+
+set(THREADS_PREFER_PTHREAD_FLAG ON)
+find_package(Threads REQUIRED)
