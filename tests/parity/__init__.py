@@ -1,0 +1,1 @@
+"""Parity with Hugging Face transformers: the same checkpoint and inputs must give the same numbers and tokens."""

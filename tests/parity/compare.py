@@ -1,0 +1,65 @@
+"""How two results are compared: relative distances, greedy tokens up to a true tie, and chi-squared tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+FLOAT32_BOUND = 1e-4  # max |difference| over max |reference|, for whole models in float32
+FALSE_ALARM = 1e-7  # chance that a statistical test of a correct sampler fails
+
+
+def distance(ours: object, reference: object) -> float:
+    """max |ours - reference| / max |reference|; infinite when a value is not finite."""
+    a = np.asarray(ours, dtype=np.float64)
+    b = np.asarray(reference, dtype=np.float64)
+    assert a.shape == b.shape, f"shape {a.shape}, expected {b.shape}"
+    assert np.isfinite(b).all() and np.abs(b).max() > 0, "a reference of zeros proves nothing"
+    if not np.isfinite(a).all():
+        return float("inf")
+    return float(np.abs(a - b).max() / np.abs(b).max())
+
+
+def assert_close(ours: object, reference: object, what: str, bound: float = FLOAT32_BOUND) -> None:
+    """Fails with the distance when two arrays are further apart than `bound`."""
+    d = distance(ours, reference)
+    assert d <= bound, f"{what}: relative distance {d:.3g}, bound {bound:.3g}"
+
+
+def assert_greedy(ours: Sequence[int], reference: Sequence[int], scores: np.ndarray, what: str) -> None:
+    """Fails unless the tokens are equal. `scores` [steps, vocab_size] are the reference's: where its two best lie
+    within rounding of each other either token is right, and what follows cannot be compared. A reference that
+    ties in its first half was drawn badly, and fails too."""
+    for step, (a, b) in enumerate(zip(ours, reference, strict=False)):
+        if a == b:
+            continue
+        row = np.asarray(scores[step], dtype=np.float64)
+        gap = row[b] - row[a]
+        bound = 2 * FLOAT32_BOUND * np.abs(row[np.isfinite(row)]).max()
+        assert gap <= bound, f"{what}: token {step} is {a}, expected {b}, whose score is higher by {gap:.3g}"
+        assert step >= len(reference) // 2, f"{what}: a tie at step {step} of {len(reference)}; draw another seed"
+        return
+    assert len(ours) == len(reference), f"{what}: {len(ours)} tokens, expected {len(reference)}"
+
+
+def chi_squared_tail(statistic: float, degrees: int) -> float:
+    """P(X >= statistic) for a chi-squared variable: the regularised upper incomplete gamma function."""
+    half = torch.tensor(0.5, dtype=torch.float64)
+    return float(torch.special.gammaincc(degrees * half, statistic * half))
+
+
+def assert_counts(counts: np.ndarray, probabilities: np.ndarray, what: str) -> None:
+    """Pearson's chi-squared test; cells that expect fewer than 8 are merged into one."""
+    counts = np.asarray(counts, dtype=np.float64)
+    probabilities = np.asarray(probabilities, dtype=np.float64)
+    assert counts[probabilities == 0].sum() == 0, f"{what}: something impossible was drawn"
+    expected = probabilities / probabilities.sum() * counts.sum()
+    rare = expected < 8
+    observed_cells = np.append(counts[~rare], counts[rare].sum())
+    expected_cells = np.append(expected[~rare], expected[rare].sum())
+    kept = expected_cells > 0
+    statistic = float(((observed_cells - expected_cells)[kept] ** 2 / expected_cells[kept]).sum())
+    tail = chi_squared_tail(statistic, int(kept.sum()) - 1) if kept.sum() > 1 else 1.0
+    assert tail > FALSE_ALARM, f"{what}: chi-squared {statistic:.1f} over {int(kept.sum())} cells, p = {tail:.2g}"

@@ -1,0 +1,254 @@
+"""Small random Hugging Face models of every variant that pyft reads, and the folders they are saved in.
+
+transformers is the oracle: a variant is built from its own config class, given weights that make its output worth
+comparing, saved with save_pretrained and loaded again from the folder, so that both sides read the same files.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+VOCAB = 199  # no multiple of any vector width
+ROPE_THETA = 10000.0
+
+_SIZES = {
+    "vocab_size": VOCAB,
+    "hidden_size": 64,
+    "intermediate_size": 116,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": None,
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A model class, what differs from the common sizes, and how its files differ from save_pretrained's."""
+
+    model: str
+    config: dict[str, Any] = field(default_factory=dict)
+    old_rope_keys: bool = False  # config.json with rope_theta and rope_scaling, as before transformers 5
+
+
+def _rope(kind: str, **values: Any) -> dict[str, Any]:
+    return {"rope_parameters": {"rope_type": kind, "rope_theta": ROPE_THETA, **values}}
+
+
+_LLAMA3 = {
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+_YARN = {"factor": 4.0, "original_max_position_embeddings": 128}
+_HALF_SLIDING = ["full_attention", "sliding_attention", "full_attention"]
+
+DECODERS: dict[str, Variant] = {
+    "llama-mha": Variant("LlamaForCausalLM", {"num_key_value_heads": 4}),
+    "llama-gqa": Variant("LlamaForCausalLM"),
+    "llama-mqa": Variant("LlamaForCausalLM", {"num_key_value_heads": 1}),
+    "llama-tied": Variant("LlamaForCausalLM", {"tie_word_embeddings": True}),
+    "llama-biases": Variant("LlamaForCausalLM", {"attention_bias": True, "mlp_bias": True}),
+    "llama-wide-heads": Variant("LlamaForCausalLM", {"head_dim": 24, "rms_norm_eps": 1e-3}),
+    "llama-odd-sizes": Variant(
+        "LlamaForCausalLM", {"hidden_size": 54, "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 18}
+    ),
+    "llama-gelu": Variant("LlamaForCausalLM", {"hidden_act": "gelu"}),
+    "llama-theta": Variant("LlamaForCausalLM", _rope("default") | {"rope_parameters": {"rope_theta": 1e6}}),
+    "llama-linear": Variant("LlamaForCausalLM", _rope("linear", factor=2.5)),
+    "llama-llama3": Variant("LlamaForCausalLM", _rope("llama3", **_LLAMA3)),
+    "llama-yarn": Variant("LlamaForCausalLM", _rope("yarn", **_YARN)),
+    "llama-yarn-attention-factor": Variant("LlamaForCausalLM", _rope("yarn", attention_factor=1.7, **_YARN)),
+    "llama-yarn-betas": Variant("LlamaForCausalLM", _rope("yarn", beta_fast=8.0, beta_slow=2.0, **_YARN)),
+    "llama-yarn-mscale": Variant("LlamaForCausalLM", _rope("yarn", mscale=1.0, mscale_all_dim=0.7, **_YARN)),
+    "llama-yarn-untruncated": Variant("LlamaForCausalLM", _rope("yarn", truncate=False, **_YARN)),
+    "llama-old-theta": Variant("LlamaForCausalLM", {"rope_parameters": {"rope_theta": 5e5}}, old_rope_keys=True),
+    "llama-old-linear": Variant("LlamaForCausalLM", _rope("linear", factor=4.0), old_rope_keys=True),
+    "llama-old-llama3": Variant("LlamaForCausalLM", _rope("llama3", **_LLAMA3), old_rope_keys=True),
+    "llama-old-yarn": Variant("LlamaForCausalLM", _rope("yarn", **_YARN), old_rope_keys=True),
+    "mistral": Variant("MistralForCausalLM", {"sliding_window": None}),
+    "mistral-window": Variant("MistralForCausalLM", {"sliding_window": 7}),
+    "qwen2": Variant("Qwen2ForCausalLM"),
+    "qwen2-tied": Variant("Qwen2ForCausalLM", {"tie_word_embeddings": True}),
+    "qwen2-sliding": Variant(
+        "Qwen2ForCausalLM", {"use_sliding_window": True, "sliding_window": 6, "layer_types": _HALF_SLIDING}
+    ),
+    "qwen2-max-window-layers": Variant(
+        "Qwen2ForCausalLM", {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}
+    ),
+    "qwen2-yarn": Variant("Qwen2ForCausalLM", _rope("yarn", **_YARN)),
+    "qwen3": Variant("Qwen3ForCausalLM", {"head_dim": 32}),
+    "qwen3-tied-biases": Variant(
+        "Qwen3ForCausalLM", {"head_dim": 16, "tie_word_embeddings": True, "attention_bias": True}
+    ),
+    "qwen3-sliding": Variant(
+        "Qwen3ForCausalLM",
+        {"head_dim": 16, "use_sliding_window": True, "sliding_window": 9, "layer_types": _HALF_SLIDING},
+    ),
+    "gemma2": Variant(
+        "Gemma2ForCausalLM",
+        {
+            "head_dim": 24,
+            "query_pre_attn_scalar": 20,
+            "sliding_window": 6,
+            "attn_logit_softcapping": 2.0,
+            "final_logit_softcapping": 3.0,
+        },
+    ),
+    "gemma2-no-caps": Variant(
+        "Gemma2ForCausalLM",
+        {"head_dim": 16, "attn_logit_softcapping": None, "final_logit_softcapping": None, "sliding_window": 64},
+    ),
+    "gemma3": Variant(
+        "Gemma3ForCausalLM",
+        {
+            "head_dim": 24,
+            "query_pre_attn_scalar": 20,
+            "sliding_window": 8,
+            "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
+            "rope_parameters": {
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+                "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+            },
+        },
+    ),
+}
+
+# One of each attention and position scheme: for the grids that multiply.
+DECODERS_SHORT = ["llama-gqa", "llama-yarn", "mistral-window", "qwen2-sliding", "qwen3", "gemma2", "gemma3"]
+
+_BERT = {"num_key_value_heads": None, "max_position_embeddings": 160, "pad_token_id": 0}
+_LABELS = {"num_labels": 5}
+_DISTIL = {
+    "vocab_size": VOCAB,
+    "dim": 64,
+    "hidden_dim": 116,
+    "n_layers": 3,
+    "n_heads": 4,
+    "max_position_embeddings": 160,
+    "pad_token_id": 0,
+}
+
+ENCODERS: dict[str, Variant] = {
+    "bert": Variant("BertModel", {"type_vocab_size": 2}),
+    "bert-no-pooler": Variant("BertModel", {"add_pooling_layer": False}),
+    "bert-relu": Variant("BertModel", {"hidden_act": "relu", "layer_norm_eps": 1e-3}),
+    "bert-gelu-new": Variant("BertModel", {"hidden_act": "gelu_new"}),
+    "bert-sequence": Variant("BertForSequenceClassification", _LABELS),
+    "bert-token": Variant("BertForTokenClassification", _LABELS),
+    "bert-mlm": Variant("BertForMaskedLM"),
+    "roberta": Variant("RobertaModel", {"pad_token_id": 1, "type_vocab_size": 1}),
+    "roberta-no-pooler": Variant("RobertaModel", {"pad_token_id": 1, "type_vocab_size": 1, "add_pooling_layer": False}),
+    "roberta-sequence": Variant(
+        "RobertaForSequenceClassification", {"pad_token_id": 1, "type_vocab_size": 1, **_LABELS}
+    ),
+    "roberta-token": Variant("RobertaForTokenClassification", {"pad_token_id": 1, "type_vocab_size": 1, **_LABELS}),
+    "roberta-mlm": Variant("RobertaForMaskedLM", {"pad_token_id": 1, "type_vocab_size": 1}),
+    "distilbert": Variant("DistilBertModel"),
+    "distilbert-sequence": Variant("DistilBertForSequenceClassification", _LABELS),
+    "distilbert-token": Variant("DistilBertForTokenClassification", _LABELS),
+    "distilbert-mlm": Variant("DistilBertForMaskedLM"),
+}
+
+VARIANTS = DECODERS | ENCODERS
+
+
+def config_of(variant: Variant, **overrides: Any) -> transformers.PreTrainedConfig:
+    """The variant's configuration object."""
+    model_class = getattr(transformers, variant.model)
+    own = {**variant.config, **overrides}
+    own.pop("add_pooling_layer", None)
+    if model_class.config_class is transformers.DistilBertConfig:
+        return transformers.DistilBertConfig(**{**_DISTIL, **own})
+    sizes = dict(_SIZES)
+    if issubclass(model_class.config_class, (transformers.BertConfig, transformers.RobertaConfig)):
+        sizes.update(_BERT)
+        del sizes["num_key_value_heads"]
+    return model_class.config_class(**{**sizes, **own})
+
+
+def randomise(model: torch.nn.Module, seed: int) -> None:
+    """Draws weights under which every part matters: attention is neither flat nor one-hot, the layers outweigh the
+    embedding in the residual, biases and norms are not neutral, and no logit dominates."""
+    generator = torch.Generator().manual_seed(seed)
+    offset_norm = "Gemma" in type(model).__name__  # (1 + weight) * x
+
+    def normal(shape: torch.Size, scale: float) -> torch.Tensor:
+        return torch.randn(shape, generator=generator) * scale
+
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" in name.lower() and name.endswith("weight"):
+                weight.copy_(normal(weight.shape, 0.2) + (0.0 if offset_norm else 1.0))
+            elif weight.ndim == 1:
+                weight.copy_(normal(weight.shape, 0.2))
+            elif "embed" in name.lower() or name.endswith("wte.weight"):
+                weight.copy_(normal(weight.shape, 2.4 * weight.shape[1] ** -0.5))
+            else:
+                weight.copy_(normal(weight.shape, 1.3 * weight.shape[1] ** -0.5))
+
+
+def build(variant: Variant, seed: int, **overrides: Any) -> transformers.PreTrainedModel:
+    """A model of the variant with drawn weights, float32."""
+    config = config_of(variant, **overrides)
+    model_class = getattr(transformers, variant.model)
+    extra = {"add_pooling_layer": False} if variant.config.get("add_pooling_layer") is False else {}
+    model = model_class(config, **extra).eval()
+    randomise(model, seed)
+    return model
+
+
+def use_old_rope_keys(folder: Path) -> None:
+    """Rewrites config.json as transformers 4 wrote it: rope_theta beside rope_scaling."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    rope = config.pop("rope_parameters")
+    config["rope_theta"] = rope.pop("rope_theta")
+    config["rope_scaling"] = rope if rope.get("rope_type", "default") != "default" else None
+    config["torch_dtype"] = config.pop("dtype")
+    config["transformers_version"] = "4.40.0"
+    path.write_text(json.dumps(config, indent=2))
+
+
+def save(
+    variant: Variant,
+    folder: Path,
+    seed: int,
+    dtype: torch.dtype = torch.float32,
+    shard_size: str | None = None,
+    **overrides: Any,
+) -> Path:
+    """Builds the variant and saves it as a Hugging Face folder, in one safetensors file or in shards."""
+    model = build(variant, seed, **overrides).to(dtype)
+    model.save_pretrained(folder, max_shard_size=shard_size or "5GB")
+    if variant.old_rope_keys:
+        use_old_rope_keys(folder)
+    return folder
+
+
+def oracle(variant: Variant, folder: Path) -> transformers.PreTrainedModel:
+    """transformers' own reading of the folder, computed in float32 whatever dtype the file stores."""
+    model_class = getattr(transformers, variant.model)
+    extra = {"add_pooling_layer": False} if variant.config.get("add_pooling_layer") is False else {}
+    model = model_class.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager", **extra)
+    return model.eval()
+
+
+@functools.cache
+def _quiet() -> None:
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+_quiet()

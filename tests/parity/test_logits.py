@@ -1,0 +1,58 @@
+"""Decoders: logits and hidden states equal transformers' on every variant, in float32."""
+
+import pytest
+import torch
+
+from . import models
+from .compare import assert_close
+from .pair import draw_prompt
+
+
+@pytest.mark.parametrize("name", models.DECODERS)
+def test_logits_and_hidden_states(tiny, rng, name):
+    pair = tiny(name)
+    for length in (1, 23, 150):  # 150: past the windows, and past the yarn and llama3 original lengths
+        ids = draw_prompt(rng, models.VOCAB, length, length)
+        ours = pair.ft.forward([ids])
+        reference = pair.hf_forward(ids)
+        assert_close(ours.logits.numpy().reshape(length, -1), reference["logits"], f"{name} logits of {length}")
+        hidden = ours.last_hidden_state.numpy().reshape(length, -1)
+        assert_close(hidden, reference["last_hidden_state"], f"{name} hidden state of {length}")
+
+
+@pytest.mark.parametrize("name", models.DECODERS_SHORT)
+@pytest.mark.parametrize("shards", [False, True], ids=["one-file", "shards"])
+@pytest.mark.parametrize(
+    ("dtype", "bound"),
+    # bfloat16: products may be taken with activations rounded to 8 bits of mantissa (2^-9 relative each).
+    [(torch.float32, 1e-4), (torch.float16, 2e-3), (torch.bfloat16, 2e-2)],
+    ids=["float32", "float16", "bfloat16"],
+)
+def test_stored_dtypes(tiny, rng, name, shards, dtype, bound):
+    """The weights are computed on as stored; the oracle computes on the same rounded weights in float32."""
+    pair = tiny(name, dtype=dtype, shard_size="60KB" if shards else None)
+    assert (len(list(pair.folder.glob("*.safetensors"))) > 1) == shards
+    ids = draw_prompt(rng, models.VOCAB, 40, 60)
+    ours = pair.ft.forward([ids]).logits.numpy()[0]
+    assert_close(ours, pair.hf_forward(ids)["logits"], f"{name} in {dtype}", bound)
+    # What the files store is only a matter of storage once float32 is asked for.
+    exact = pair.load(dtype="float32").forward([ids]).logits.numpy()[0]
+    assert_close(exact, pair.hf_forward(ids)["logits"], f"{name} stored in {dtype}, computed in float32")
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [("bfloat16", 2e-2), ("float16", 2e-3), ("int8", 8e-2)])
+def test_computed_dtypes(tiny, rng, dtype, bound):
+    """A float32 checkpoint loaded in fewer bits stays within that many bits of the float32 oracle."""
+    pair = tiny("llama-gqa")
+    ids = draw_prompt(rng, models.VOCAB, 40, 60)
+    ours = pair.load(dtype=dtype).forward([ids]).logits.numpy()[0]
+    assert_close(ours, pair.hf_forward(ids)["logits"], f"computed in {dtype}", bound)
+
+
+def test_long_prompt(tiny, rng):
+    """More tokens than one step takes: the prompt is cut in chunks, which must not show."""
+    pair = tiny("mistral-window", max_position_embeddings=2048)
+    ids = draw_prompt(rng, models.VOCAB, 1100, 1100)
+    assert_close(pair.ft.forward([ids]).logits.numpy()[0], pair.hf_forward(ids)["logits"], "1100 tokens")
+    ours = pair.ft.generate([ids], max_new_tokens=8, stop_token_ids=[])[0]
+    assert list(ours.token_ids) == pair.hf_greedy(ids, 8).tokens
