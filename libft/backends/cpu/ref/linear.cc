@@ -1,0 +1,149 @@
+// The oracle for `linear`: weights kept as rows in their dtype, each output accumulated in double precision.
+//
+// int8 is dynamic quantisation (arXiv:1712.05877, section 2, with zero points of zero): each weight row and each row of
+// x is scaled so that its largest magnitude is 127 and rounded; the integer sum is exact. The scales are computed as
+// the fast kernels do, so that all levels agree to the rounding of the last multiplication.
+#include "backends/cpu/ref/linear.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "backends/cpu/half.h"
+#include "backends/cpu/packed.h"
+#include "ops/gguf_blocks.h"
+
+namespace ft::cpu::ref {
+namespace {
+
+float element(const tensor& t, int64_t row, int64_t column) {
+  const char* at = t.as<const char>() + (row * t.stride[0] + column * t.stride[1]) * traits(t.type).block_bytes;
+  float value;
+  dequantise_row(t.type, at, 1, &value);
+  return value;
+}
+
+float largest_magnitude(const float* x, int64_t n) {
+  float largest = 0;
+  for (int64_t i = 0; i < n; ++i) largest = std::fmax(largest, std::fabs(x[i]));
+  return largest;
+}
+
+int8_t quantised(float x, float inverse_scale) { return static_cast<int8_t>(std::nearbyint(x * inverse_scale)); }
+
+double activated(double x, activation_kind kind) {
+  switch (kind) {
+    case activation_kind::none:
+      return x;
+    case activation_kind::relu:
+      return x < 0 ? 0 : x;
+    case activation_kind::gelu:
+      return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
+    case activation_kind::gelu_tanh:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case activation_kind::silu:
+      return x / (1 + std::exp(-x));
+    case activation_kind::tanh:
+      return std::tanh(x);
+  }
+  return x;
+}
+
+// Rows one after another, in `type`; int8 rows have a scale each.
+class rows_weight final : public cpu_packed_weight {
+ public:
+  rows_weight(std::span<const tensor> parts, dtype stored) {
+    out_features = total_rows(parts);
+    in_features = parts[0].dim(1);
+    type = stored;
+    row_bytes_ = bytes_of(type, in_features);
+    rows_ = buffer(host_memory(), row_bytes_ * static_cast<size_t>(out_features));
+    if (type == dtype::i8) scales_ = buffer(host_memory(), sizeof(float) * static_cast<size_t>(out_features));
+    bytes = rows_.bytes() + scales_.bytes();
+    int64_t row = 0;
+    buffer widened(host_memory(), sizeof(float) * static_cast<size_t>(in_features));
+    for (const tensor& part : parts)
+      for (int64_t i = 0; i < part.dim(0); ++i) store_row(part, i, row++, widened.as<float>());
+  }
+
+  void unpack_row(int64_t row, float* out) const override {
+    if (type != dtype::i8) return dequantise_row(type, row_at(row), in_features, out);
+    const int8_t* q = reinterpret_cast<const int8_t*>(row_at(row));
+    for (int64_t k = 0; k < in_features; ++k) out[k] = scales_.as<float>()[row] * q[k];
+  }
+
+  void multiply(exec& ex, const linear_args& args) const override;
+
+ private:
+  char* row_at(int64_t row) const { return rows_.as<char>() + static_cast<size_t>(row) * row_bytes_; }
+  void store_row(const tensor& part, int64_t from, int64_t row, float* widened);
+
+  size_t row_bytes_ = 0;
+  buffer rows_, scales_;
+};
+
+void rows_weight::store_row(const tensor& part, int64_t from, int64_t row, float* widened) {
+  char* to = row_at(row);
+  if (is_quantised(type)) {
+    std::memcpy(to, part.as<const char>() + bytes_of(type, from * part.stride[0]), row_bytes_);
+    return;
+  }
+  for (int64_t k = 0; k < in_features; ++k) widened[k] = element(part, from, k);
+  if (type == dtype::i8) {
+    const float largest = largest_magnitude(widened, in_features);
+    const float inverse = largest > 0 ? 127 / largest : 0;
+    for (int64_t k = 0; k < in_features; ++k) to[k] = quantised(widened[k], inverse);
+    scales_.as<float>()[row] = largest / 127;
+    return;
+  }
+  for (int64_t k = 0; k < in_features; ++k) {
+    if (type == dtype::f32) std::memcpy(to + 4 * k, &widened[k], 4);
+    const uint16_t half = type == dtype::f16 ? f32_to_f16(widened[k]) : f32_to_bf16(widened[k]);
+    if (type != dtype::f32) std::memcpy(to + 2 * k, &half, 2);
+  }
+}
+
+void rows_weight::multiply(exec& ex, const linear_args& a) const {
+  const int64_t rows = a.x.dim(0), width = in_features;
+  arena::scope scope(ex.scratch);
+  const int threads = ex.pool ? ex.pool->size() : 1;
+  float* weights = ex.scratch.make<float>(threads * width);
+  float* x = ex.scratch.make<float>(rows * width);  // for int8, what its integers stand for
+  float* x_scale = ex.scratch.make<float>(rows);
+  for (int64_t r = 0; r < rows; ++r) {
+    std::memcpy(x + r * width, a.x.as<float>() + r * a.x.stride[0], sizeof(float) * static_cast<size_t>(width));
+    x_scale[r] = 1;
+    if (type != dtype::i8) continue;
+    const float largest = largest_magnitude(x + r * width, width);
+    const float inverse = largest > 0 ? 127 / largest : 0;
+    for (int64_t k = 0; k < width; ++k) x[r * width + k] = quantised(x[r * width + k], inverse);
+    x_scale[r] = largest / 127;
+  }
+  const auto columns = [&](int64_t begin, int64_t end, int worker) {
+    float* w = weights + worker * width;
+    for (int64_t n = begin; n < end; ++n) {
+      unpack_row(n, w);
+      for (int64_t r = 0; r < rows; ++r) {
+        double sum = 0;
+        for (int64_t k = 0; k < width; ++k) sum += double{x[r * width + k]} * w[k];
+        double y = activated(sum * x_scale[r] + (a.bias ? a.bias[n] : 0), a.activation);
+        if (a.residual) y += a.residual.as<float>()[r * a.residual.stride[0] + n];
+        a.out.as<float>()[r * a.out.stride[0] + n] = static_cast<float>(y);
+      }
+    }
+  };
+  if (ex.pool)
+    ex.pool->parallel_for(out_features, 8, columns);
+  else
+    columns(0, out_features, 0);
+}
+
+}  // namespace
+
+std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute) {
+  check_parts(parts);
+  return std::make_unique<rows_weight>(parts, is_quantised(parts[0].type) ? parts[0].type : compute);
+}
+
+void linear(exec& ex, const linear_args& args) { on_cpu(*args.weight).multiply(ex, args); }
+
+}  // namespace ft::cpu::ref
