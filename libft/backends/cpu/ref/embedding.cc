@@ -1,0 +1,34 @@
+// The oracle for embedding.
+#include "backends/cpu/half.h"
+#include "backends/cpu/packed.h"
+#include "backends/cpu/ref/ref_ops.h"
+
+namespace ft::cpu::ref {
+namespace {
+
+template <class T>
+void widen_row(const tensor& table, int64_t row, float* to) {
+  for (int64_t i = 0; i < table.shape[1]; ++i) to[i] = to_float(table.as<T>()[row * table.stride[0] + i]);
+}
+
+void read_row(const embedding_args& a, int64_t row, float* to) {
+  if (a.packed) return on_cpu(*a.packed).unpack_row(row, to);
+  if (a.table.type == dtype::f16) return widen_row<f16>(a.table, row, to);
+  if (a.table.type == dtype::bf16) return widen_row<bf16>(a.table, row, to);
+  widen_row<float>(a.table, row, to);
+}
+
+}  // namespace
+
+void embedding(exec& ex, const embedding_args& a) {
+  const int64_t width = a.out.shape[1];
+  arena::scope scope(ex.scratch);
+  float* row = ex.scratch.make<float>(width);
+  for (int64_t t = 0; t < a.out.shape[0]; ++t) {
+    float* out = a.out.as<float>() + t * a.out.stride[0];
+    read_row(a, a.ids.as<int32_t>()[t], row);
+    for (int64_t i = 0; i < width; ++i) out[i] = a.scale * row[i] + (a.accumulate ? out[i] : 0.0f);
+  }
+}
+
+}  // namespace ft::cpu::ref

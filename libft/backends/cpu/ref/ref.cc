@@ -1,0 +1,30 @@
+// The reference level's table of kernels.
+#include "backends/cpu/kernels.h"
+#include "backends/cpu/packed.h"
+#include "backends/cpu/ref/linear.h"
+#include "backends/cpu/ref/ref_ops.h"
+
+namespace ft::cpu {
+
+kernels reference_kernels() {
+  kernels k;
+  k.ops = {.activation = ref::activation,
+           .gated_activation = ref::gated_activation,
+           .attention = ref::attention,
+           .paged_attention = ref::paged_attention,
+           .add = ref::add,
+           .scale = ref::scale,
+           .embedding = ref::embedding,
+           .kv_write = ref::kv_write,
+           .linear = ref::linear,
+           .norm = ref::norm,
+           .pool = ref::pool,
+           .rotary_table = ref::rotary_table,
+           .rotary = ref::rotary,
+           .gather_rows = ref::gather_rows};
+  k.pack = ref::pack;
+  k.can_pack_together = can_pack_together;
+  return k;
+}
+
+}  // namespace ft::cpu

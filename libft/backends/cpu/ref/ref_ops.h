@@ -1,0 +1,27 @@
+// The reference operations: plain scalar code that accumulates in double and favours being obviously right over
+// being fast; `linear` is declared in ref/linear.h. Every other kernel is tested against them, and FT_CPU_ISA=reference
+// runs whole models on them.
+#pragma once
+
+#include "ops/op_table.h"
+
+namespace ft::cpu::ref {
+
+void activation(exec&, const activation_args&);
+void gated_activation(exec&, const gated_activation_args&);
+void attention(exec&, const attention_args&);
+void paged_attention(exec&, const paged_attention_args&);
+void add(exec&, const add_args&);
+void scale(exec&, const scale_args&);
+void embedding(exec&, const embedding_args&);
+void kv_write(exec&, const kv_write_args&);
+void norm(exec&, const norm_args&);
+void pool(exec&, const pool_args&);
+void rotary_table(exec&, const rotary_table_args&);
+void rotary(exec&, const rotary_args&);
+void gather_rows(exec&, const gather_rows_args&);
+
+// f(x), in double.
+double activate(activation_kind kind, double x);
+
+}  // namespace ft::cpu::ref
