@@ -1,0 +1,55 @@
+// Contract checks of attention and paged_attention.
+#include "ops/attention.h"
+
+#include "ops/contract.h"
+#include "ops/op_table.h"
+
+namespace ft::ops {
+namespace {
+
+void check_options(const contract& c, const attention_options& o) {
+  c.require(o.softcap >= 0, "softcap is negative");
+  c.require(o.window >= 0, "window is negative");
+}
+
+void check_queries(const contract& c, const tensor& query, const tensor& out, int64_t kv_heads, int64_t head_dim) {
+  const int64_t tokens = c.dim("query", query, 3, 0), heads = query.shape[1];
+  c.dense_rows("query", query, dtype::f32, {tokens, heads, head_dim});
+  c.packed("out", out, dtype::f32, {tokens, heads, head_dim});
+  c.require(head_dim > 0, "head_dim is not positive");
+  c.require(kv_heads > 0 && heads % kv_heads == 0, "num_heads is not a multiple of num_kv_heads");
+}
+
+}  // namespace
+
+void attention(exec& ex, const attention_args& a) {
+  const contract c("attention");
+  const int64_t tokens = c.dim("key", a.key, 3, 0), kv_heads = a.key.shape[1], head_dim = a.key.shape[2];
+  c.dense_rows("key", a.key, dtype::f32, {tokens, kv_heads, head_dim});
+  c.dense_rows("value", a.value, dtype::f32, {tokens, kv_heads, head_dim});
+  check_queries(c, a.query, a.out, kv_heads, head_dim);
+  c.require(a.query.shape[0] == tokens, "query and key have different numbers of tokens");
+  const int64_t offsets = c.dim("row_offsets", a.row_offsets, 1, 0);
+  c.packed("row_offsets", a.row_offsets, dtype::i32, {offsets});
+  c.require(offsets > 0, "row_offsets is empty");
+  check_options(c, a.options);
+  ex.ops.attention(ex, a);
+}
+
+void paged_attention(exec& ex, const paged_attention_args& a) {
+  const contract c("paged_attention");
+  const kv_layout& layout = a.pages.layout;
+  check_queries(c, a.query, a.out, layout.num_kv_heads, layout.head_dim);
+  c.require(a.pages.keys && a.pages.values, "a page pool is null");
+  c.require(layout.page_tokens > 0, "page_tokens is not positive");
+  c.require(layout.type == dtype::f32 || layout.type == dtype::f16 || layout.type == dtype::bf16,
+            "pages are not float32, float16 or bfloat16");
+  const int64_t rows = c.dim("context_lengths", a.context_lengths, 1, 0);
+  c.packed("context_lengths", a.context_lengths, dtype::i32, {rows});
+  c.packed("row_offsets", a.row_offsets, dtype::i32, {rows + 1});
+  c.dense_rows("page_table", a.page_table, dtype::i32, {rows, c.dim("page_table", a.page_table, 2, 1)});
+  check_options(c, a.options);
+  ex.ops.paged_attention(ex, a);
+}
+
+}  // namespace ft::ops

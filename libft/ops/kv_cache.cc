@@ -1,0 +1,23 @@
+// Contract checks of kv_write.
+#include "ops/kv_cache.h"
+
+#include "ops/contract.h"
+#include "ops/op_table.h"
+
+namespace ft::ops {
+
+void kv_write(exec& ex, const kv_write_args& a) {
+  const contract c("kv_write");
+  const kv_layout& layout = a.pages.layout;
+  const int64_t tokens = c.dim("key", a.key, 3, 0);
+  c.dense_rows("key", a.key, dtype::f32, {tokens, layout.num_kv_heads, layout.head_dim});
+  c.dense_rows("value", a.value, dtype::f32, {tokens, layout.num_kv_heads, layout.head_dim});
+  c.packed("slots", a.slots, dtype::i32, {tokens});
+  c.require(a.pages.keys && a.pages.values, "a page pool is null");
+  c.require(layout.page_tokens > 0, "page_tokens is not positive");
+  c.require(layout.type == dtype::f32 || layout.type == dtype::f16 || layout.type == dtype::bf16,
+            "pages are not float32, float16 or bfloat16");
+  ex.ops.kv_write(ex, a);
+}
+
+}  // namespace ft::ops

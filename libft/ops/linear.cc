@@ -1,0 +1,19 @@
+// Contract checks of linear.
+#include "ops/linear.h"
+
+#include "ops/contract.h"
+#include "ops/op_table.h"
+
+namespace ft::ops {
+
+void linear(exec& ex, const linear_args& a) {
+  const contract c("linear");
+  c.require(a.weight != nullptr, "weight is null");
+  const int64_t rows = c.dim("x", a.x, 2, 0);
+  c.dense_rows("x", a.x, dtype::f32, {rows, a.weight->in_features});
+  c.dense_rows("out", a.out, dtype::f32, {rows, a.weight->out_features});
+  if (a.residual) c.dense_rows("residual", a.residual, dtype::f32, {rows, a.weight->out_features});
+  ex.ops.linear(ex, a);
+}
+
+}  // namespace ft::ops
