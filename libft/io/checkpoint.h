@@ -2,7 +2,6 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -22,14 +21,22 @@ class checkpoint {
   // A folder with config.json and *.safetensors (one file, or several with model.safetensors.index.json), or a
   // .gguf file. Throws ft::error; an unrecognised source says what was looked for.
   static std::shared_ptr<const checkpoint> open(const std::string& source);
+  // A checkpoint already in memory, for tests and fuzzing. It has no other JSON files.
+  static std::shared_ptr<const checkpoint> from_parts(std::string source, json_ptr config,
+                                                      std::vector<stored_tensor> tensors);
+  static std::shared_ptr<const checkpoint> from_parts(std::string source, gguf_file parts);
+
+  checkpoint(const checkpoint&) = delete;
+  checkpoint& operator=(const checkpoint&) = delete;
 
   const std::string& source() const { return source_; }
   checkpoint_format format() const { return format_; }
 
   // Hugging Face only: config.json.
-  json_reader config() const { return json_reader(config_, source_ + "/config.json"); }
-  // Hugging Face only: another JSON file of the folder ("1_Pooling/config.json"); empty when there is none.
-  std::optional<json> read_json(const std::string& relative_path) const;
+  json_reader config() const;
+  // Hugging Face only: another JSON file of the folder ("1_Pooling/config.json"); null when there is none. A path that
+  // leaves the folder is an error.
+  json_ptr read_json(const std::string& relative_path) const;
   // GGUF only.
   const gguf_metadata& metadata() const { return metadata_; }
 
@@ -37,12 +44,19 @@ class checkpoint {
   const stored_tensor* find(std::string_view name) const;  // null when absent
 
  private:
+  checkpoint() = default;
+  void open_folder();
+  void read_shards();
+  void index_tensors();
+  std::string path_of(std::string_view file) const;
+
   std::string source_;
   checkpoint_format format_ = checkpoint_format::hugging_face;
-  json config_;
+  bool on_disk_ = true;
+  json_ptr config_;
   gguf_metadata metadata_;
   std::vector<stored_tensor> tensors_;
-  std::unordered_map<std::string_view, size_t> index_;
+  std::unordered_map<std::string_view, size_t> index_;  // by the tensors' own names
 };
 
 }  // namespace ft::io

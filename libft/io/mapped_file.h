@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <string_view>
 
 namespace ft::io {
 
@@ -19,10 +20,13 @@ class mapped_file {
 
   const std::byte* data() const { return data_; }
   size_t size() const { return size_; }
+  std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
   const std::string& path() const { return path_; }
 
  private:
-  mapped_file() = default;
+  explicit mapped_file(std::string path) : path_(std::move(path)) {}
+  void map();
+
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
   bool mapped_ = false;

@@ -1,4 +1,10 @@
-// safetensors files (https://huggingface.co/docs/safetensors): an 8-byte header length, JSON, then the data.
+// safetensors files (https://huggingface.co/docs/safetensors):
+//
+//   u64 little-endian   n, the header's length, at most 100,000,000
+//   n bytes             a JSON object: name -> {"dtype": "F32", "shape": [rows, columns], "data_offsets": [begin,
+//   end]},
+//                       and "__metadata__" -> an object of strings; may be padded with spaces
+//   the rest            the data; offsets count from here, and the tensors cover it without gap or overlap
 #pragma once
 
 #include <memory>
@@ -9,7 +15,8 @@
 namespace ft::io {
 
 // Parses the header and checks that each tensor's shape, dtype and offsets agree, lie in the file and do not
-// overlap. Throws ft::error (FT_ERROR_CHECKPOINT) naming file, tensor and fault.
+// overlap. In the order of the data. Throws ft::error naming file, tensor and fault: FT_ERROR_CHECKPOINT, or
+// FT_ERROR_UNSUPPORTED for a dtype or rank of the format that libft has no tensor for.
 std::vector<stored_tensor> parse_safetensors(const std::shared_ptr<const mapped_file>& file);
 
 }  // namespace ft::io

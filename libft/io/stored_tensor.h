@@ -1,7 +1,10 @@
 // A tensor as a file holds it.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 
 #include "core/tensor.h"
@@ -14,5 +17,13 @@ struct stored_tensor {
   tensor data;  // read-only host memory in the mapped file, C-contiguous, outermost axis first; may be unaligned
   std::shared_ptr<const mapped_file> file;
 };
+
+// Bytes of a tensor of this shape (outermost first; at most tensor::max_rank axes). Nothing when the elements, the
+// bytes or a stride are beyond 63 bits, or the innermost axis is no whole number of blocks.
+std::optional<uint64_t> stored_bytes(dtype type, std::span<const uint64_t> shape);
+
+// The tensor at `offset` of the file. The shape has passed stored_bytes() and its bytes lie in the file.
+stored_tensor view_stored(std::string name, dtype type, std::span<const uint64_t> shape,
+                          const std::shared_ptr<const mapped_file>& file, uint64_t offset);
 
 }  // namespace ft::io

@@ -1,0 +1,12 @@
+// Names and texts taken from a file, made fit for an error message.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace ft::io {
+
+// ASCII as it is, every other byte as \xNN; cut after `limit` bytes of `text`, with "..." to say so.
+std::string printable(std::string_view text, size_t limit = 160);
+
+}  // namespace ft::io
