@@ -19,8 +19,9 @@ using progress = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;
 
 struct build_options {
   backend& device;
-  dtype compute = dtype::f32;  // f32, bf16, f16, or i8 (dynamic int8)
-  thread_pool* pool = nullptr; // packs in parallel on the CPU
+  dtype compute = dtype::f32;   // f32, bf16, f16, or i8 (dynamic int8)
+  bool keep_quantised = true;   // else GGUF blocks are turned into `compute` while loading, a tensor at a time
+  thread_pool* pool = nullptr;  // packs in parallel on the CPU
   progress on_progress;
 };
 

@@ -35,7 +35,7 @@ template <class... Args>
 }
 
 // A broken promise between libft's own parts: reported to the caller as FT_ERROR_INTERNAL, never an abort.
-#define FT_CHECK(condition)                                                                               \
+#define FT_CHECK(condition) \
   ((condition) ? void(0) : ::ft::fail(FT_ERROR_INTERNAL, __FILE__, ":", __LINE__, ": " #condition " does not hold"))
 
 }  // namespace ft

@@ -17,7 +17,7 @@ inline void relax() {
 #endif
 }
 
-// Long enough to bridge the serial code between two loops of one decode step, short enough to cost no idle power.
+// Long enough to bridge the serial code between two loops of a decode step, too short to cost idle power.
 constexpr auto spin_time = std::chrono::microseconds(200);
 
 }  // namespace
@@ -69,7 +69,10 @@ void thread_pool::run_erased(erased_body body, void* argument) {
     wake_.notify_all();
   }
   body(argument, 0);
-  while (running_.load(std::memory_order_acquire) > 0) relax();
+  for (int spins = 0; running_.load(std::memory_order_acquire) > 0; ++spins) {
+    relax();
+    if (spins % 4096 == 4095) std::this_thread::yield();  // a worker may have lost its core to another program
+  }
 }
 
 void thread_pool::work(int worker) {

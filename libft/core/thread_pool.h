@@ -2,14 +2,15 @@
 // runs thousands of small loops a second, and sleep after that.
 #pragma once
 
+#include <sys/types.h>
+
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
 #include <thread>
+#include <type_traits>
 #include <vector>
-
-#include <sys/types.h>
 
 namespace ft {
 
@@ -52,7 +53,7 @@ class thread_pool {
   void work(int worker);
 
   std::vector<std::thread> workers_;
-  std::atomic<uint64_t> generation_{0};  // odd bit unused; grows by one a loop
+  std::atomic<uint64_t> generation_{0};  // grows by one a loop
   std::atomic<int> running_{0};
   std::atomic<int> sleeping_{0};
   std::atomic<bool> stopping_{false};

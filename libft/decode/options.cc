@@ -1,0 +1,43 @@
+#include "decode/options.h"
+
+#include <cmath>
+
+#include "core/status.h"
+
+namespace ft::decode {
+namespace {
+
+template <class T>
+void require(bool holds, const char* option, const T& value, const char* range) {
+  if (!holds) fail(FT_ERROR_INVALID_ARGUMENT, option, " is ", value, "; it must be ", range);
+}
+
+void require_token(int32_t token, int64_t vocab_size, const char* option) {
+  if (token < 0 || token >= vocab_size)
+    fail(FT_ERROR_INVALID_ARGUMENT, option, " holds token ", token, ", outside the vocabulary of ", vocab_size);
+}
+
+}  // namespace
+
+void options::validate(int64_t vocab_size) const {
+  require(max_new_tokens >= 1, "max_new_tokens", max_new_tokens, "at least 1");
+  require(min_new_tokens >= 0 && min_new_tokens <= max_new_tokens, "min_new_tokens", min_new_tokens,
+          "between 0 and max_new_tokens");
+  require(std::isfinite(temperature) && temperature > 0, "temperature", temperature,
+          "greater than 0; for the most probable token, turn do_sample off");
+  require(top_k >= 0, "top_k", top_k, "0 (off) or more");
+  require(top_p > 0 && top_p <= 1, "top_p", top_p, "greater than 0 and at most 1 (off)");
+  require(min_p >= 0 && min_p <= 1, "min_p", min_p, "between 0 (off) and 1");
+  require(std::isfinite(repetition_penalty) && repetition_penalty > 0, "repetition_penalty", repetition_penalty,
+          "greater than 0 (1 is off)");
+  require(std::isfinite(presence_penalty), "presence_penalty", presence_penalty, "finite (0 is off)");
+  require(std::isfinite(frequency_penalty), "frequency_penalty", frequency_penalty, "finite (0 is off)");
+  require(no_repeat_ngram_size >= 0, "no_repeat_ngram_size", no_repeat_ngram_size, "0 (off) or more");
+  for (int32_t token : stop_token_ids) require_token(token, vocab_size, "stop_token_ids");
+  for (const auto& word : bad_words) {
+    require(!word.empty(), "bad_words", "holding an empty sequence", "made of sequences of at least one token");
+    for (int32_t token : word) require_token(token, vocab_size, "bad_words");
+  }
+}
+
+}  // namespace ft::decode

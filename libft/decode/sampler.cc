@@ -1,0 +1,94 @@
+#include "decode/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/status.h"
+#include "decode/philox.h"
+
+namespace ft::decode {
+namespace {
+
+// Higher logit first; of equals, the lower id, so that cuts do not depend on the sorting algorithm.
+constexpr auto more_likely = [](const auto& a, const auto& b) {
+  return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
+};
+
+}  // namespace
+
+int32_t argmax(std::span<const float> logits) {
+  int32_t best = -1;
+  float best_logit = 0;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (best < 0 ? !std::isnan(logits[i]) : logits[i] > best_logit) {
+      best = static_cast<int32_t>(i);
+      best_logit = logits[i];
+    }
+  }
+  if (best < 0) fail(FT_ERROR_CHECKPOINT, "every logit is NaN: the weights or the inputs are not finite");
+  return best;
+}
+
+float log_probability(std::span<const float> logits, int32_t token) {
+  const double highest = logits[static_cast<size_t>(argmax(logits))];
+  double sum = 0;
+  for (float logit : logits) sum += std::exp(logit - highest);
+  return static_cast<float>(logits[static_cast<size_t>(token)] - highest - std::log(sum));
+}
+
+int32_t sampler::sample(std::span<const float> logits, const options& settings, uint64_t draw) {
+  candidates_.clear();
+  for (size_t i = 0; i < logits.size(); ++i)
+    if (logits[i] > -std::numeric_limits<float>::infinity())
+      candidates_.push_back({logits[i] / settings.temperature, static_cast<int32_t>(i), 0});
+  if (candidates_.empty()) return argmax(logits);  // everything is banned; throws when nothing was finite at all
+
+  if (settings.top_k > 0 && static_cast<size_t>(settings.top_k) < candidates_.size())
+    keep_top_k(static_cast<size_t>(settings.top_k));
+  set_probabilities();
+  if (settings.top_p < 1) keep_top_p(settings.top_p);
+  if (settings.min_p > 0) keep_min_p(settings.min_p);
+
+  double total = 0;
+  for (const candidate& c : candidates_) total += c.probability;
+  double remaining = uniform(settings.seed, draw) * total;
+  for (const candidate& c : candidates_) {
+    remaining -= c.probability;
+    if (remaining < 0) return c.token;
+  }
+  return candidates_.back().token;  // rounding
+}
+
+void sampler::keep_top_k(size_t k) {
+  const auto kth = candidates_.begin() + static_cast<std::ptrdiff_t>(k) - 1;
+  std::nth_element(candidates_.begin(), kth, candidates_.end(), more_likely);
+  const float threshold = kth->logit;  // ties with the k-th stay, as in Hugging Face transformers
+  std::erase_if(candidates_, [&](const candidate& c) { return c.logit < threshold; });
+  std::sort(candidates_.begin(), candidates_.end(), [](auto& a, auto& b) { return a.token < b.token; });
+}
+
+void sampler::set_probabilities() {
+  const double highest = std::min_element(candidates_.begin(), candidates_.end(), more_likely)->logit;
+  double sum = 0;
+  for (candidate& c : candidates_) sum += c.probability = std::exp(c.logit - highest);
+  for (candidate& c : candidates_) c.probability /= sum;
+}
+
+// The smallest set of most probable tokens that holds at least p.
+void sampler::keep_top_p(double p) {
+  std::sort(candidates_.begin(), candidates_.end(), more_likely);
+  double sum = 0;
+  size_t kept = 0;
+  while (kept < candidates_.size() && sum < p) sum += candidates_[kept++].probability;
+  candidates_.resize(std::max<size_t>(kept, 1));
+}
+
+// Tokens at least p times as probable as the most probable one.
+void sampler::keep_min_p(double p) {
+  double highest = 0;
+  for (const candidate& c : candidates_) highest = std::max(highest, c.probability);
+  std::erase_if(candidates_, [&](const candidate& c) { return c.probability < p * highest; });
+}
+
+}  // namespace ft::decode

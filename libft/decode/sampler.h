@@ -1,0 +1,41 @@
+// Choosing the next token from one row of processed logits.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "decode/options.h"
+
+namespace ft::decode {
+
+// The most probable token; the lowest id of equals. Throws ft::error when every logit is NaN.
+int32_t argmax(std::span<const float> logits);
+
+// log softmax(logits)[token], accumulated in double.
+float log_probability(std::span<const float> logits, int32_t token);
+
+// Draws from softmax(logits / temperature) cut by top-k, then top-p (nucleus, arXiv:1904.09751), then min-p
+// (arXiv:2407.01082), as Hugging Face transformers orders them.
+class sampler {
+ public:
+  explicit sampler(int64_t vocab_size) { candidates_.reserve(static_cast<size_t>(vocab_size)); }
+
+  // `draw` numbers the request's draws: (seed, draw) decides the random number. Allocates nothing.
+  int32_t sample(std::span<const float> logits, const options& settings, uint64_t draw);
+
+ private:
+  struct candidate {
+    float logit;
+    int32_t token;
+    double probability;
+  };
+  void keep_top_k(size_t k);
+  void set_probabilities();
+  void keep_top_p(double p);
+  void keep_min_p(double p);
+
+  std::vector<candidate> candidates_;
+};
+
+}  // namespace ft::decode

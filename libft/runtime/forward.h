@@ -1,0 +1,47 @@
+// One pass over whole sequences, padded or ragged: hidden states, logits, pooler output, sentence embeddings.
+#pragma once
+
+#include <optional>
+
+#include "core/memory.h"
+#include "runtime/model.h"
+
+namespace ft::runtime {
+
+struct forward_inputs {
+  tensor input_ids;       // [batch, seq], or [total_tokens] with row_offsets; any integer type, any strides
+  tensor attention_mask;  // as input_ids, or null
+  tensor token_type_ids;  // as input_ids, or null
+  tensor row_offsets;     // [rows + 1], or null
+};
+
+struct forward_request {
+  bool last_hidden_state = false;
+  bool pooler_output = false;
+  bool logits = false;
+  bool embedding = false;
+  std::optional<pool_kind> pooling;  // empty: the checkpoint's
+  bool normalize = true;
+};
+
+// A tensor that owns its memory, on the host; `view` is null when it was not asked for.
+struct host_tensor {
+  buffer storage;
+  tensor view;
+};
+
+struct forward_outputs {
+  host_tensor last_hidden_state;
+  host_tensor pooler_output;
+  host_tensor logits;
+  host_tensor embedding;
+};
+
+// What the model offers when the caller names nothing.
+forward_request default_outputs(const model& m);
+
+// Throws ft::error: FT_ERROR_INVALID_ARGUMENT for wrong shapes, dtypes, ids or lengths, FT_ERROR_UNSUPPORTED for an
+// output the model does not have.
+forward_outputs forward(model& m, const forward_inputs& inputs, const forward_request& wanted);
+
+}  // namespace ft::runtime

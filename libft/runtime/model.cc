@@ -1,0 +1,75 @@
+#include "runtime/model.h"
+
+#include "core/status.h"
+
+namespace ft::runtime {
+namespace {
+
+backend& find_device(const std::string& name) {
+  if (name == "auto" || name == "cpu") return cpu_backend();
+  if (name.starts_with("cuda"))
+    fail(FT_ERROR_UNSUPPORTED, "device '", name, "': this build has no CUDA backend; use 'cpu' or 'auto'");
+  fail(FT_ERROR_INVALID_ARGUMENT, "device '", name, "' is unknown; use 'auto' or 'cpu'");
+}
+
+// The dtype that matrices are computed in. A quantised checkpoint's own is not one of them: its blocks are computed on
+// directly, and what it stores unquantised runs in float32.
+dtype compute_dtype_for(const std::string& name, const arch::model_config& config) {
+  const std::string& wanted = name == "auto" ? config.checkpoint_dtype : name;
+  if (wanted == "int8") return dtype::i8;
+  const std::optional<dtype> type = dtype_from_name(wanted);
+  if (type == dtype::f32 || type == dtype::bf16 || type == dtype::f16) return *type;
+  if (name == "auto") return dtype::f32;
+  fail(FT_ERROR_INVALID_ARGUMENT, "dtype '", name, "' is unknown; use auto, float32, bfloat16, float16 or int8");
+}
+
+void require_one_rank(const char* option, int ranks) {
+  if (ranks < 1) fail(FT_ERROR_INVALID_ARGUMENT, option, " is ", ranks, "; it must be at least 1");
+  if (ranks > 1) fail(FT_ERROR_UNSUPPORTED, option, " is ", ranks, "; this build runs a model on one rank");
+}
+
+}  // namespace
+
+std::shared_ptr<model> model::open(const std::string& source, const model_options& options) {
+  require_one_rank("tensor_parallel", options.tensor_parallel);
+  require_one_rank("pipeline_parallel", options.pipeline_parallel);
+  if (options.num_threads < 0 || options.num_threads > 4096)
+    fail(FT_ERROR_INVALID_ARGUMENT, "num_threads is ", options.num_threads, "; it must be 0 (one a core) to 4096");
+  backend& device = find_device(options.device);
+  return std::shared_ptr<model>(new model(io::checkpoint::open(source), device, options));
+}
+
+model::model(std::shared_ptr<const io::checkpoint> source, backend& device, const model_options& options)
+    : checkpoint_(std::move(source)), executor_(device, options.num_threads) {
+  const arch::family& family = arch::family_of(*checkpoint_);
+  config_ = family.config(*checkpoint_);
+  compute_dtype_ = compute_dtype_for(options.dtype, config_);
+  keep_quantised_ = options.dtype == "auto";
+  const arch::weight_table table = family.weights(config_, checkpoint_->format());
+  const arch::weight_match match = arch::match(table, *checkpoint_);
+  arch::require_complete(match, *checkpoint_);
+  const arch::build_options build{device, compute_dtype_, keep_quantised_, &executor_.pool(), options.on_progress};
+  network_ = family.build(config_, match, build);
+}
+
+// Keys and values are kept as exactly as the model computes; a quantised one's in half precision.
+dtype model::kv_dtype() const {
+  switch (compute_dtype_) {
+    case dtype::bf16:
+      return dtype::bf16;
+    case dtype::f16:
+      return dtype::f16;
+    default:
+      break;
+  }
+  const std::optional<dtype> stored = dtype_from_name(config_.checkpoint_dtype);
+  return keep_quantised_ && stored && is_quantised(*stored) ? dtype::f16 : dtype::f32;
+}
+
+std::string model::dtype_name() const {
+  const std::optional<dtype> stored = dtype_from_name(config_.checkpoint_dtype);
+  if (keep_quantised_ && stored && is_quantised(*stored)) return config_.checkpoint_dtype;
+  return std::string(name(compute_dtype_));
+}
+
+}  // namespace ft::runtime

@@ -1,0 +1,45 @@
+// A loaded model: its checkpoint, configuration, network and the executor that runs it. Shared by sessions.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "arch/family.h"
+#include "runtime/executor.h"
+
+namespace ft::runtime {
+
+struct model_options {
+  std::string device = "auto";
+  std::string dtype = "auto";
+  int tensor_parallel = 1;
+  int pipeline_parallel = 1;
+  int num_threads = 0;
+  arch::progress on_progress;
+};
+
+class model {
+ public:
+  static std::shared_ptr<model> open(const std::string& source, const model_options& options);
+
+  const io::checkpoint& checkpoint() const { return *checkpoint_; }
+  std::shared_ptr<const io::checkpoint> shared_checkpoint() const { return checkpoint_; }
+  const arch::model_config& config() const { return config_; }
+  const arch::network& network() const { return *network_; }
+  executor& compute() { return executor_; }
+  dtype compute_dtype() const { return compute_dtype_; }
+  dtype kv_dtype() const;
+  std::string dtype_name() const;  // what the weights lie in: "float32", "q4_1", "int8"
+
+ private:
+  model(std::shared_ptr<const io::checkpoint> source, backend& device, const model_options& options);
+
+  std::shared_ptr<const io::checkpoint> checkpoint_;
+  arch::model_config config_;
+  dtype compute_dtype_ = dtype::f32;
+  bool keep_quantised_ = true;
+  executor executor_;
+  std::unique_ptr<arch::network> network_;
+};
+
+}  // namespace ft::runtime

@@ -1,0 +1,140 @@
+#include "runtime/packed_rows.h"
+
+#include <optional>
+
+#include "core/status.h"
+#include "runtime/forward.h"
+
+namespace ft::runtime {
+namespace {
+
+// Reads integers of any width through any strides.
+class integers {
+ public:
+  integers(const tensor& t, const char* name) : t_(t), name_(name) {
+    switch (t.type) {
+      case dtype::i64:
+      case dtype::i32:
+      case dtype::i16:
+      case dtype::i8:
+      case dtype::u8:
+      case dtype::boolean:
+        break;
+      default:
+        fail(FT_ERROR_INVALID_ARGUMENT, name, " has dtype ", ft::name(t.type), "; it must hold integers");
+    }
+  }
+
+  int64_t operator()(int64_t i, int64_t j = 0) const {
+    const int64_t at = i * t_.stride[0] + j * t_.stride[1];
+    switch (t_.type) {
+      case dtype::i64:
+        return t_.as<const int64_t>()[at];
+      case dtype::i32:
+        return t_.as<const int32_t>()[at];
+      case dtype::i16:
+        return t_.as<const int16_t>()[at];
+      case dtype::i8:
+        return t_.as<const int8_t>()[at];
+      default:
+        return t_.as<const uint8_t>()[at];
+    }
+  }
+
+  int32_t below(int64_t bound, const char* what, int64_t i, int64_t j = 0) const {
+    const int64_t value = (*this)(i, j);
+    if (value < 0 || value >= bound)
+      fail(FT_ERROR_INVALID_ARGUMENT, name_, " holds ", value, " at [", i, t_.rank == 2 ? cat(", ", j) : "",
+           "], outside the model's ", bound, " ", what);
+    return static_cast<int32_t>(value);
+  }
+
+ private:
+  const tensor& t_;
+  const char* name_;
+};
+
+void require_same_shape(const tensor& t, const tensor& ids, const char* name) {
+  if (!t) return;
+  if (t.rank != ids.rank || t.shape != ids.shape)
+    fail(FT_ERROR_INVALID_ARGUMENT, name, " and input_ids differ in shape");
+}
+
+// Ends a row; rows without tokens and rows longer than the model's positions are refused.
+void close_row(packed_rows& rows, int64_t row, int64_t max_positions) {
+  const int64_t length = static_cast<int64_t>(rows.token_ids.size()) - rows.row_offsets.back();
+  if (length == 0) fail(FT_ERROR_INVALID_ARGUMENT, "row ", row, " has no tokens");
+  if (length > max_positions)
+    fail(FT_ERROR_INVALID_ARGUMENT, "row ", row, " has ", length, " tokens; the model has ", max_positions,
+         " positions");
+  rows.row_offsets.push_back(static_cast<int32_t>(rows.token_ids.size()));
+}
+
+packed_rows pack_ragged(const forward_inputs& in, int64_t vocab_size, int64_t type_vocab_size, int64_t max_positions) {
+  if (in.row_offsets.rank != 1 || in.row_offsets.dim(0) < 2)
+    fail(FT_ERROR_INVALID_ARGUMENT, "row_offsets must be one-dimensional with at least two entries");
+  if (in.attention_mask)
+    fail(FT_ERROR_INVALID_ARGUMENT, "attention_mask goes with padded input_ids, not with ragged ones");
+  const integers ids(in.input_ids, "input_ids"), offsets(in.row_offsets, "row_offsets");
+  std::optional<integers> types;
+  if (in.token_type_ids) types.emplace(in.token_type_ids, "token_type_ids");
+
+  packed_rows rows;
+  rows.batch = in.row_offsets.dim(0) - 1;
+  rows.row_offsets.push_back(0);
+  if (offsets(0) != 0 || offsets(rows.batch) != in.input_ids.dim(0))
+    fail(FT_ERROR_INVALID_ARGUMENT, "row_offsets must start at 0 and end at ", in.input_ids.dim(0),
+         ", the number of input_ids");
+  for (int64_t row = 0; row < rows.batch; ++row) {
+    const int64_t begin = offsets(row), end = offsets(row + 1);
+    if (begin > end || begin < 0 || end > in.input_ids.dim(0))
+      fail(FT_ERROR_INVALID_ARGUMENT, "row_offsets falls from ", begin, " to ", end, " at row ", row);
+    for (int64_t t = begin; t < end; ++t) {
+      rows.token_ids.push_back(ids.below(vocab_size, "tokens", t));
+      if (types) rows.token_type_ids.push_back(types->below(type_vocab_size, "token types", t));
+      rows.place.push_back(t);
+    }
+    close_row(rows, row, max_positions);
+  }
+  return rows;
+}
+
+packed_rows pack_padded(const forward_inputs& in, int64_t vocab_size, int64_t type_vocab_size, int64_t max_positions) {
+  const integers ids(in.input_ids, "input_ids");
+  std::optional<integers> mask, types;
+  if (in.attention_mask) mask.emplace(in.attention_mask, "attention_mask");
+  if (in.token_type_ids) types.emplace(in.token_type_ids, "token_type_ids");
+
+  packed_rows rows;
+  rows.batch = in.input_ids.dim(0);
+  rows.seq = in.input_ids.dim(1);
+  if (rows.batch < 1 || rows.seq < 1) fail(FT_ERROR_INVALID_ARGUMENT, "input_ids is empty");
+  rows.row_offsets.push_back(0);
+  for (int64_t b = 0; b < rows.batch; ++b) {
+    for (int64_t s = 0; s < rows.seq; ++s) {
+      if (mask && (*mask)(b, s) == 0) continue;
+      rows.token_ids.push_back(ids.below(vocab_size, "tokens", b, s));
+      if (types) rows.token_type_ids.push_back(types->below(type_vocab_size, "token types", b, s));
+      rows.place.push_back(b * rows.seq + s);
+    }
+    close_row(rows, b, max_positions);
+  }
+  return rows;
+}
+
+}  // namespace
+
+packed_rows pack_rows(const forward_inputs& in, int64_t vocab_size, int64_t type_vocab_size, int64_t max_positions) {
+  if (!in.input_ids) fail(FT_ERROR_INVALID_ARGUMENT, "input_ids is not given");
+  if (in.token_type_ids && type_vocab_size == 0)
+    fail(FT_ERROR_INVALID_ARGUMENT, "token_type_ids is given, but the model has no token types");
+  require_same_shape(in.attention_mask, in.input_ids, "attention_mask");
+  require_same_shape(in.token_type_ids, in.input_ids, "token_type_ids");
+  if (in.input_ids.rank != (in.row_offsets ? 1 : 2))
+    fail(FT_ERROR_INVALID_ARGUMENT, "input_ids has ", in.input_ids.rank, " dimensions; it must be [batch, seq], or ",
+         "[total_tokens] together with row_offsets");
+  return in.row_offsets ? pack_ragged(in, vocab_size, type_vocab_size, max_positions)
+                        : pack_padded(in, vocab_size, type_vocab_size, max_positions);
+}
+
+}  // namespace ft::runtime

@@ -1,0 +1,104 @@
+// A running batch over one model: admits requests, composes each step, runs it, and chooses the next tokens.
+// README.md beside this file is the contract on threads and ownership.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "decode/processors.h"
+#include "decode/sampler.h"
+#include "runtime/model.h"
+#include "runtime/page_pool.h"
+#include "runtime/request.h"
+
+namespace ft::runtime {
+
+struct session_options {
+  int64_t max_batch_size = 64;
+  int64_t max_tokens_per_step = 512;
+  int64_t kv_cache_bytes = 0;  // 0: half of the free memory, or what the largest batch can fill if that is less
+};
+
+struct session_stats {
+  uint64_t steps = 0;
+  uint64_t prompt_tokens = 0;
+  uint64_t generated_tokens = 0;
+  uint64_t allocations = 0;
+  int64_t pages_in_use = 0;
+  int64_t pages_total = 0;
+  int64_t page_tokens = 0;
+  uint64_t page_bytes = 0;
+};
+
+class session : public std::enable_shared_from_this<session> {
+ public:
+  static std::shared_ptr<session> create(std::shared_ptr<model> m, const session_options& options);
+
+  // Checks everything and makes the request; submit() puts it in the queue, after which callbacks may come.
+  std::shared_ptr<request> prepare(std::span<const int32_t> prompt, decode::options settings,
+                                   request_callbacks callbacks);
+  void submit(std::shared_ptr<request> r);
+  // Runs one step unless another thread is running one; returns how many requests are unfinished.
+  size_t step();
+  // Returns when the request has finished, driving the steps while no other thread does.
+  void wait(const request& r);
+  // Cancels everything, waits until it has ended, and frees the pages. Later calls fail.
+  void close();
+  session_stats stats() const;
+  const model& owner() const { return *model_; }
+
+ private:
+  session(std::shared_ptr<model> m, const session_options& options);
+
+  using request_ptr = std::shared_ptr<request>;
+
+  int64_t pages_for(int64_t tokens) const { return (tokens + layout_.page_tokens - 1) / layout_.page_tokens; }
+  void refuse_own_driver() const;
+  size_t unfinished() const { return waiting_.size() + running_.size(); }
+
+  // A step, by the driving thread without the lock; never throws.
+  void drive_one_step() noexcept;
+  void admit();
+  void retire_cancelled();
+  void compose();
+  void compute();
+  void choose_tokens();
+  void choose_token(request& r, std::span<float> logits);
+  void finish(request& r, ft_finish_reason reason, ft_status status = FT_OK, const char* message = "") noexcept;
+  void fail_batch(ft_status status, const char* message) noexcept;
+  void remove_finished() noexcept;
+
+  const std::shared_ptr<model> model_;
+  const session_options options_;
+  kv_layout layout_;
+  int64_t max_positions_ = 0;
+
+  mutable std::mutex mutex_;  // guards waiting_, running_ (its membership), driver_, closed_, stats_
+  std::condition_variable changed_;
+  std::deque<request_ptr> waiting_;
+  std::vector<request_ptr> running_;
+  std::optional<std::thread::id> driver_;
+  bool closed_ = false;
+  session_stats stats_;
+
+  // The driving thread's only.
+  std::unique_ptr<page_pool> pages_;
+  int64_t reserved_pages_ = 0;
+  int64_t max_pages_per_row_ = 0;
+  std::vector<request*> batch_;    // rows of the step, in order
+  std::vector<request*> sampled_;  // those whose next token is chosen after it
+  std::vector<int32_t> token_ids_, positions_, row_offsets_, slots_, page_table_, context_lengths_, logit_rows_;
+  std::vector<float> logits_;      // [sampled, vocab_size]
+  std::vector<float> raw_logits_;  // [vocab_size]
+  decode::token_marks marks_;
+  decode::sampler sampler_;
+};
+
+}  // namespace ft::runtime
