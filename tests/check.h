@@ -53,13 +53,12 @@ void expect_error(ft_status code, const std::string& text, F&& f, const char* wh
 #define FT_STRINGIFY(x) FT_STRINGIFY_(x)
 #define FT_WHERE __FILE__ ":" FT_STRINGIFY(__LINE__)
 
-#define TEST(name)                                                          \
-  static void test_##name();                                                \
-  static ::ft::test::registrar registrar_##name(#name, test_##name);        \
+#define TEST(name)                                                   \
+  static void test_##name();                                         \
+  static ::ft::test::registrar registrar_##name(#name, test_##name); \
   static void test_##name()
 
-#define CHECK(condition) \
-  ((condition) ? void(0) : throw ::ft::test::failure(FT_WHERE ": " #condition " does not hold"))
+#define CHECK(condition) ((condition) ? void(0) : throw ::ft::test::failure(FT_WHERE ": " #condition " does not hold"))
 // As CHECK, with values to print.
 #define CHECK_MSG(condition, ...) \
   ((condition) ? void(0) : throw ::ft::test::failure(::ft::cat(FT_WHERE ": " #condition ": ", __VA_ARGS__)))

@@ -41,6 +41,8 @@ class request {
   ft_status status() const { return status_; }
   const std::string& message() const { return message_; }
   const std::shared_ptr<session>& owner() const { return owner_; }
+  // For a request that was prepared and never submitted: lets go of what its callbacks hold.
+  void abandon() { callbacks_ = {}; }
 
  private:
   friend class session;

@@ -126,16 +126,12 @@ size_t session::step() {
   return unfinished();
 }
 
-void session::refuse_own_driver() const {
-  if (driver_ == std::this_thread::get_id())
-    fail(FT_ERROR_INVALID_ARGUMENT, "a callback may not wait for its own session");
-}
-
 void session::wait(const request& r) {
   for (;;) {
     {
       std::unique_lock lock(mutex_);
-      refuse_own_driver();
+      if (driver_ == std::this_thread::get_id())
+        fail(FT_ERROR_INVALID_ARGUMENT, "a callback may not wait for a request of its own session");
       changed_.wait(lock, [&] { return r.finished() || !driver_; });
       if (r.finished()) return;
     }
@@ -145,22 +141,23 @@ void session::wait(const request& r) {
 
 void session::close() {
   {
-    std::unique_lock lock(mutex_);
-    refuse_own_driver();
+    std::lock_guard lock(mutex_);
     closed_ = true;
     for (const request_ptr& r : waiting_) r->cancel();
     for (const request_ptr& r : running_) r->cancel();
+    if (driver_ == std::this_thread::get_id()) return;  // from a callback: whoever waits for a request ends them
   }
   for (;;) {
     {
       std::unique_lock lock(mutex_);
       changed_.wait(lock, [&] { return !driver_; });
-      if (unfinished() == 0) break;
+      if (unfinished() == 0) {
+        pages_.reset();
+        return;
+      }
     }
     step();
   }
-  std::lock_guard lock(mutex_);
-  pages_.reset();
 }
 
 session_stats session::stats() const {

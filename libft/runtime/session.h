@@ -49,7 +49,8 @@ class session : public std::enable_shared_from_this<session> {
   size_t step();
   // Returns when the request has finished, driving the steps while no other thread does.
   void wait(const request& r);
-  // Cancels everything, waits until it has ended, and frees the pages. Later calls fail.
+  // Cancels everything, waits until it has ended, and frees the pages; submit() fails from then on. From a callback of
+  // the session's own it cancels and returns at once.
   void close();
   session_stats stats() const;
   const model& owner() const { return *model_; }
@@ -60,7 +61,6 @@ class session : public std::enable_shared_from_this<session> {
   using request_ptr = std::shared_ptr<request>;
 
   int64_t pages_for(int64_t tokens) const { return (tokens + layout_.page_tokens - 1) / layout_.page_tokens; }
-  void refuse_own_driver() const;
   size_t unfinished() const { return waiting_.size() + running_.size(); }
 
   // A step, by the driving thread without the lock; never throws.

@@ -1,0 +1,146 @@
+// ft/checkpoint.h.
+#include "api/guard.h"
+#include "api/handles.h"
+
+using namespace ft;
+using namespace ft::api;
+
+ft_checkpoint::ft_checkpoint(std::shared_ptr<const io::checkpoint> source) : impl(std::move(source)) {
+  const arch::family& family = arch::family_of(*impl);
+  const arch::model_config model = family.config(*impl);
+  config = model.to_json().dump();
+
+  const arch::weight_table table = family.weights(model, impl->format());
+  const arch::weight_match match = arch::match(table, *impl);
+  std::vector<const io::stored_tensor*> unused = match.unused;
+  std::sort(unused.begin(), unused.end());
+  for (const io::stored_tensor& stored : impl->tensors()) {
+    const bool used = !std::binary_search(unused.begin(), unused.end(), &stored);
+    tensors.push_back({stored.name,
+                       std::string(name(stored.data.type)),
+                       stored.file->path(),
+                       {stored.data.shape.begin(), stored.data.shape.begin() + stored.data.rank},
+                       used ? FT_TENSOR_USED : FT_TENSOR_UNUSED,
+                       bytes_of(stored.data.type, stored.data.size())});
+  }
+  for (const auto& entry : match.entries)
+    if (!entry.stored && entry.spec->required)
+      tensors.push_back({entry.spec->sources.front(), "", "", entry.spec->shape, FT_TENSOR_MISSING, 0});
+}
+
+namespace {
+
+const io::gguf_value& find_metadata(const ft_checkpoint* checkpoint, const char* key) {
+  require(key, "key");
+  const io::gguf_value* value = require(checkpoint, "checkpoint").impl->metadata().find(key);
+  if (!value) fail(FT_ERROR_NOT_FOUND, "the checkpoint has no metadata key '", key, "'");
+  return *value;
+}
+
+void require_index(const io::gguf_value& value, size_t index) {
+  if (index >= value.length())
+    fail(FT_ERROR_NOT_FOUND, "metadata '", value.key, "' has ", value.length(), " elements; index ", index,
+         " is past the end");
+}
+
+[[noreturn]] void refuse_type(const io::gguf_value& value, const char* wanted) {
+  fail(FT_ERROR_INVALID_ARGUMENT, "metadata '", value.key, "' does not hold ", wanted);
+}
+
+}  // namespace
+
+ft_status ft_checkpoint_open(ft_checkpoint** out, const char* source) {
+  return guard([&] {
+    require(out, "out") = nullptr;
+    *out = std::make_unique<ft_checkpoint>(io::checkpoint::open(&require(source, "source"))).release();
+  });
+}
+
+void ft_checkpoint_close(ft_checkpoint* checkpoint) { delete checkpoint; }
+
+ft_status ft_checkpoint_format(const char** out, const ft_checkpoint* checkpoint) {
+  return guard([&] {
+    const bool gguf = require(checkpoint, "checkpoint").impl->format() == io::checkpoint_format::gguf;
+    require(out, "out") = gguf ? "gguf" : "safetensors";
+  });
+}
+
+ft_status ft_checkpoint_config(const char** out, const ft_checkpoint* checkpoint) {
+  return guard([&] { require(out, "out") = require(checkpoint, "checkpoint").config.c_str(); });
+}
+
+ft_status ft_checkpoint_tensor_count(size_t* out, const ft_checkpoint* checkpoint) {
+  return guard([&] { require(out, "out") = require(checkpoint, "checkpoint").tensors.size(); });
+}
+
+ft_status ft_checkpoint_tensor(ft_tensor_info* out, const ft_checkpoint* checkpoint, size_t index) {
+  return guard([&] {
+    const auto& tensors = require(checkpoint, "checkpoint").tensors;
+    if (index >= tensors.size())
+      fail(FT_ERROR_NOT_FOUND, "the checkpoint lists ", tensors.size(), " tensors; index ", index, " is past the end");
+    const ft_checkpoint::listed& t = tensors[index];
+    write_struct(out,
+                 {sizeof(ft_tensor_info), t.name.c_str(), t.dtype.c_str(), t.file.empty() ? nullptr : t.file.c_str(),
+                  t.shape.data(), static_cast<int32_t>(t.shape.size()), t.usage, t.size_bytes},
+                 "out");
+  });
+}
+
+ft_status ft_checkpoint_metadata_count(size_t* out, const ft_checkpoint* checkpoint) {
+  return guard([&] { require(out, "out") = require(checkpoint, "checkpoint").impl->metadata().values().size(); });
+}
+
+ft_status ft_checkpoint_metadata_key(const char** out, const ft_checkpoint* checkpoint, size_t index) {
+  return guard([&] {
+    const auto& values = require(checkpoint, "checkpoint").impl->metadata().values();
+    if (index >= values.size())
+      fail(FT_ERROR_NOT_FOUND, "the checkpoint has ", values.size(), " metadata keys; index ", index,
+           " is past the end");
+    require(out, "out") = values[index].key.c_str();
+  });
+}
+
+ft_status ft_checkpoint_metadata_type(ft_metadata_type* type, size_t* length, const ft_checkpoint* checkpoint,
+                                      const char* key) {
+  return guard([&] {
+    const io::gguf_value& value = find_metadata(checkpoint, key);
+    constexpr ft_metadata_type types[] = {FT_METADATA_INT, FT_METADATA_FLOAT, FT_METADATA_BOOL, FT_METADATA_STRING};
+    require(type, "type") = types[value.data.index()];
+    require(length, "length") = value.length();
+  });
+}
+
+ft_status ft_checkpoint_metadata_int(int64_t* out, const ft_checkpoint* checkpoint, const char* key, size_t index) {
+  return guard([&] {
+    const io::gguf_value& value = find_metadata(checkpoint, key);
+    require_index(value, index);
+    if (const auto* integers = std::get_if<std::vector<int64_t>>(&value.data))
+      require(out, "out") = (*integers)[index];
+    else if (const auto* booleans = std::get_if<std::vector<bool>>(&value.data))
+      require(out, "out") = (*booleans)[index];
+    else
+      refuse_type(value, "integers");
+  });
+}
+
+ft_status ft_checkpoint_metadata_float(double* out, const ft_checkpoint* checkpoint, const char* key, size_t index) {
+  return guard([&] {
+    const io::gguf_value& value = find_metadata(checkpoint, key);
+    require_index(value, index);
+    const auto* numbers = std::get_if<std::vector<double>>(&value.data);
+    if (!numbers) refuse_type(value, "floating-point numbers");
+    require(out, "out") = (*numbers)[index];
+  });
+}
+
+ft_status ft_checkpoint_metadata_string(const char** out, size_t* length, const ft_checkpoint* checkpoint,
+                                        const char* key, size_t index) {
+  return guard([&] {
+    const io::gguf_value& value = find_metadata(checkpoint, key);
+    require_index(value, index);
+    const auto* strings = std::get_if<std::vector<std::string>>(&value.data);
+    if (!strings) refuse_type(value, "strings");
+    require(out, "out") = (*strings)[index].c_str();
+    if (length) *length = (*strings)[index].size();
+  });
+}

@@ -1,0 +1,81 @@
+// ft/forward.h.
+#include "runtime/forward.h"
+
+#include "api/guard.h"
+#include "api/handles.h"
+
+using namespace ft;
+using namespace ft::api;
+
+namespace {
+
+std::optional<pool_kind> to_pooling(ft_pooling pooling) {
+  switch (pooling) {
+    case FT_POOLING_AUTO:
+      return std::nullopt;
+    case FT_POOLING_MEAN:
+      return pool_kind::mean;
+    case FT_POOLING_CLS:
+      return pool_kind::first;
+    case FT_POOLING_LAST:
+      return pool_kind::last;
+    case FT_POOLING_MAX:
+      return pool_kind::max;
+  }
+  fail(FT_ERROR_INVALID_ARGUMENT, "options.pooling is ", int{pooling}, ", which is no ft_pooling");
+}
+
+runtime::forward_request to_request(const ft_forward_options& options, const runtime::model& model) {
+  constexpr uint32_t known = FT_OUTPUT_LAST_HIDDEN_STATE | FT_OUTPUT_POOLER | FT_OUTPUT_LOGITS | FT_OUTPUT_EMBEDDING;
+  if (options.outputs & ~known) fail(FT_ERROR_INVALID_ARGUMENT, "options.outputs sets unknown flags");
+  runtime::forward_request wanted = runtime::default_outputs(model);
+  if (options.outputs) {
+    wanted.last_hidden_state = options.outputs & FT_OUTPUT_LAST_HIDDEN_STATE;
+    wanted.pooler_output = options.outputs & FT_OUTPUT_POOLER;
+    wanted.logits = options.outputs & FT_OUTPUT_LOGITS;
+    wanted.embedding = options.outputs & FT_OUTPUT_EMBEDDING;
+  }
+  wanted.pooling = to_pooling(options.pooling);
+  wanted.normalize = options.normalize != 0;
+  return wanted;
+}
+
+// Owns the handles until all of them are made.
+struct output_handles {
+  ft_tensor* made[4] = {};
+  ~output_handles() {
+    for (ft_tensor* t : made) ft_tensor_release(t);
+  }
+  void make(int index, runtime::host_tensor& t) {
+    if (t.view) made[index] = make_tensor(std::move(t.storage), t.view);
+  }
+};
+
+}  // namespace
+
+ft_status ft_forward(ft_forward_outputs* out, ft_model* model, const ft_forward_inputs* inputs,
+                     const ft_forward_options* options) {
+  return guard([&] {
+    ft_forward_outputs results = FT_FORWARD_OUTPUTS_INIT;
+    write_struct(out, results, "out");
+    require(model, "model").require_own_process();
+    const ft_forward_inputs no_inputs = FT_FORWARD_INPUTS_INIT;
+    const ft_forward_options defaults = FT_FORWARD_OPTIONS_INIT;
+    const ft_forward_inputs given = read_options(&require(inputs, "inputs"), no_inputs, "inputs");
+    const ft_forward_options wanted = read_options(options, defaults, "options");
+
+    runtime::forward_outputs computed = runtime::forward(
+        *model->impl,
+        {to_tensor(given.input_ids, "input_ids"), to_tensor(given.attention_mask, "attention_mask"),
+         to_tensor(given.token_type_ids, "token_type_ids"), to_tensor(given.row_offsets, "row_offsets")},
+        to_request(wanted, *model->impl));
+    output_handles handles;
+    handles.make(0, computed.last_hidden_state);
+    handles.make(1, computed.pooler_output);
+    handles.make(2, computed.logits);
+    handles.make(3, computed.embedding);
+    results = {sizeof results, handles.made[0], handles.made[1], handles.made[2], handles.made[3]};
+    write_struct(out, results, "out");
+    for (ft_tensor*& t : handles.made) t = nullptr;
+  });
+}

@@ -1,0 +1,173 @@
+// ft/generate.h.
+#include "api/guard.h"
+#include "api/handles.h"
+
+using namespace ft;
+using namespace ft::api;
+
+namespace {
+
+void read_bad_words(decode::options& options, const ft_generate_options& given) {
+  if (given.num_bad_words < 0) fail(FT_ERROR_INVALID_ARGUMENT, "options.num_bad_words is negative");
+  if (given.num_bad_words == 0) return;
+  const int32_t* token = &require(given.bad_words, "options.bad_words");
+  require(given.bad_word_lengths, "options.bad_word_lengths");
+  for (int32_t i = 0; i < given.num_bad_words; ++i) {
+    const int32_t length = given.bad_word_lengths[i];
+    if (length < 1) fail(FT_ERROR_INVALID_ARGUMENT, "options.bad_word_lengths[", i, "] is ", length, "; at least 1");
+    options.bad_words.emplace_back(token, token + length);
+    token += length;
+  }
+}
+
+decode::options to_options(const ft_generate_options& given, const std::vector<int32_t>& own_stop_tokens) {
+  decode::options o;
+  o.max_new_tokens = given.max_new_tokens;
+  o.min_new_tokens = given.min_new_tokens;
+  o.do_sample = given.do_sample != 0;
+  o.temperature = given.temperature;
+  o.top_k = given.top_k;
+  o.top_p = given.top_p;
+  o.min_p = given.min_p;
+  o.repetition_penalty = given.repetition_penalty;
+  o.presence_penalty = given.presence_penalty;
+  o.frequency_penalty = given.frequency_penalty;
+  o.no_repeat_ngram_size = given.no_repeat_ngram_size;
+  o.seed = given.seed;
+  o.logprobs = given.logprobs != 0;
+  if (given.num_stop_token_ids < 0)
+    o.stop_token_ids = own_stop_tokens;
+  else if (given.num_stop_token_ids > 0) {
+    const int32_t* ids = &require(given.stop_token_ids, "options.stop_token_ids");
+    o.stop_token_ids.assign(ids, ids + given.num_stop_token_ids);
+  }
+  read_bad_words(o, given);
+  return o;
+}
+
+// The callbacks hold the handle, so that it outlives them even when the caller drops its share early.
+runtime::request_callbacks to_callbacks(const std::shared_ptr<ft_request>& handle) {
+  runtime::request_callbacks callbacks;
+  if (handle->on_token)
+    callbacks.on_token = [handle](int32_t token) { return handle->on_token(handle.get(), token, handle->user_data); };
+  if (handle->on_logits)
+    callbacks.on_logits = [handle](std::span<const int32_t> tokens, std::span<float> logits) {
+      return handle->on_logits(handle.get(), tokens.data(), tokens.size(), logits.data(), logits.size(),
+                               handle->user_data);
+    };
+  return callbacks;
+}
+
+}  // namespace
+
+ft_status ft_session_create(ft_session** out, ft_model* model, const ft_session_options* options) {
+  return guard([&] {
+    require(out, "out") = nullptr;
+    require(model, "model").require_own_process();
+    const ft_session_options defaults = FT_SESSION_OPTIONS_INIT;
+    const ft_session_options given = read_options(options, defaults, "options");
+    runtime::session_options wanted;
+    if (given.max_batch_size) wanted.max_batch_size = given.max_batch_size;
+    if (given.max_tokens_per_step) wanted.max_tokens_per_step = given.max_tokens_per_step;
+    wanted.kv_cache_bytes = given.kv_cache_bytes;
+    auto session = std::make_unique<ft_session>();
+    session->impl = runtime::session::create(model->impl, wanted);
+    session->stop_token_ids = model->impl->config().stop_token_ids;
+    *out = session.release();
+  });
+}
+
+void ft_session_destroy(ft_session* session) {
+  if (!session || session->forked()) return;
+  guard([&] { session->impl->close(); });
+  delete session;
+}
+
+ft_status ft_session_submit(ft_request** out, ft_session* session, const int32_t* prompt, size_t prompt_length,
+                            const ft_generate_options* options, ft_token_callback on_token,
+                            ft_logits_callback on_logits, void* user_data) {
+  return guard([&] {
+    require(out, "out") = nullptr;
+    require(session, "session").require_own_process();
+    if (prompt_length > 0) require(prompt, "prompt");
+    const ft_generate_options defaults = FT_GENERATE_OPTIONS_INIT;
+    const ft_generate_options given = read_options(options, defaults, "options");
+
+    auto handle = std::make_shared<ft_request>();
+    handle->on_token = on_token;
+    handle->on_logits = on_logits;
+    handle->user_data = user_data;
+    handle->impl = session->impl->prepare({prompt, prompt_length}, to_options(given, session->stop_token_ids),
+                                          to_callbacks(handle));
+    handle->self = handle;
+    *out = handle.get();  // before the first callback can come
+    try {
+      session->impl->submit(handle->impl);
+    } catch (...) {
+      *out = nullptr;
+      handle->impl->abandon();
+      handle->self.reset();
+      throw;
+    }
+  });
+}
+
+ft_status ft_session_step(size_t* active, ft_session* session) {
+  return guard([&] {
+    require(session, "session").require_own_process();
+    const size_t unfinished = session->impl->step();
+    if (active) *active = unfinished;
+  });
+}
+
+ft_status ft_session_get_stats(ft_session_stats* out, const ft_session* session) {
+  return guard([&] {
+    require(session, "session").require_own_process();
+    const runtime::session_stats s = session->impl->stats();
+    write_struct(out,
+                 {sizeof(ft_session_stats), s.steps, s.prompt_tokens, s.generated_tokens, s.pages_in_use, s.pages_total,
+                  s.page_tokens, s.page_bytes, s.allocations},
+                 "out");
+  });
+}
+
+ft_status ft_request_wait(ft_request* request) {
+  return guard([&] {
+    require(request, "request").require_own_process();
+    runtime::request& r = *request->impl;
+    r.owner()->wait(r);
+    if (r.status() != FT_OK) throw error(r.status(), r.message());
+  });
+}
+
+ft_status ft_request_poll(ft_finish_reason* out, const ft_request* request) {
+  return guard([&] {
+    require(request, "request").require_own_process();
+    require(out, "out") = request->impl->finish_reason();
+  });
+}
+
+ft_status ft_request_cancel(ft_request* request) {
+  return guard([&] { require(request, "request").impl->cancel(); });
+}
+
+ft_status ft_request_tokens(size_t* count, int32_t* tokens, float* logprobs, size_t capacity,
+                            const ft_request* request) {
+  return guard([&] {
+    require(request, "request").require_own_process();
+    if (logprobs && !request->impl->keeps_logprobs())
+      fail(FT_ERROR_INVALID_ARGUMENT, "log-probabilities were not kept: set options.logprobs when submitting");
+    const size_t available = request->impl->copy_new(tokens, logprobs, capacity);
+    if (count) *count = available;
+  });
+}
+
+const char* ft_request_error(const ft_request* request) {
+  return request && request->impl->finished() ? request->impl->message().c_str() : "";
+}
+
+void ft_request_release(ft_request* request) {
+  if (!request || request->forked()) return;
+  request->impl->cancel();
+  const std::shared_ptr<ft_request> last = std::move(request->self);
+}

@@ -1,0 +1,84 @@
+// What the opaque handles hold.
+#pragma once
+
+#include <ft/ft.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/memory.h"
+#include "core/status.h"
+#include "core/tensor.h"
+#include "runtime/session.h"
+
+namespace ft::api {
+
+// Remembers the process that made a handle: in a child after fork() the library's threads do not exist, and locks may
+// be held for ever by threads that are not there.
+class process_bound {
+ public:
+  bool forked() const { return getpid() != pid_; }
+  void require_own_process() const {
+    if (forked())
+      fail(FT_ERROR_FORKED, "this handle was made before fork(); open the model again in the child process");
+  }
+
+ private:
+  pid_t pid_ = getpid();
+};
+
+// A checked view for the runtime; throws for dtypes and devices that no call takes.
+tensor to_tensor(const ft_tensor* t, const char* name);
+// A new handle that owns `storage`, of the view's shape and type.
+ft_tensor* make_tensor(buffer storage, const tensor& view);
+
+}  // namespace ft::api
+
+struct ft_tensor {
+  std::atomic<int64_t> references{1};
+  ft_dl_tensor view{};
+  std::vector<int64_t> shape, strides;
+  ft::buffer storage;                     // when the library owns the memory
+  ft_release_callback release = nullptr;  // when the caller does
+  void* user_data = nullptr;
+  ft_dl_managed_tensor* managed = nullptr;  // when a DLPack producer does
+};
+
+struct ft_checkpoint {
+  std::shared_ptr<const ft::io::checkpoint> impl;
+  std::string config;
+  struct listed {
+    std::string name, dtype, file;
+    std::vector<int64_t> shape;
+    ft_tensor_usage usage = FT_TENSOR_USED;
+    uint64_t size_bytes = 0;
+  };
+  std::vector<listed> tensors;
+
+  explicit ft_checkpoint(std::shared_ptr<const ft::io::checkpoint> source);
+};
+
+struct ft_model : ft::api::process_bound {
+  std::shared_ptr<ft::runtime::model> impl;
+  std::unique_ptr<ft_checkpoint> checkpoint;
+  ft::io::json config;
+  std::string config_text;
+  std::string device, dtype;
+};
+
+struct ft_session : ft::api::process_bound {
+  std::shared_ptr<ft::runtime::session> impl;
+  std::vector<int32_t> stop_token_ids;  // the checkpoint's own
+};
+
+// Shared by the caller's handle and, until the request has finished, by its callbacks.
+struct ft_request : ft::api::process_bound {
+  std::shared_ptr<ft::runtime::request> impl;
+  std::shared_ptr<ft_request> self;  // the caller's share; dropped by ft_request_release
+  ft_token_callback on_token = nullptr;
+  ft_logits_callback on_logits = nullptr;
+  void* user_data = nullptr;
+};

@@ -1,0 +1,98 @@
+// ft/model.h.
+#include "api/guard.h"
+#include "api/handles.h"
+
+using namespace ft;
+using namespace ft::api;
+
+namespace {
+
+const io::json& find_config(const ft_model* model, const char* key) {
+  require(key, "key");
+  const io::json& config = require(model, "model").config;
+  const auto found = config.find(key);
+  if (found == config.end()) fail(FT_ERROR_NOT_FOUND, "the model has no configuration key '", key, "'");
+  return *found;
+}
+
+void require_type(bool holds, const char* key, const char* wanted) {
+  if (!holds) fail(FT_ERROR_INVALID_ARGUMENT, "configuration '", key, "' is not ", wanted);
+}
+
+runtime::model_options to_options(const ft_model_options& given) {
+  runtime::model_options options;
+  if (given.device) options.device = given.device;
+  if (given.dtype) options.dtype = given.dtype;
+  if (given.tensor_parallel) options.tensor_parallel = given.tensor_parallel;
+  if (given.pipeline_parallel) options.pipeline_parallel = given.pipeline_parallel;
+  options.num_threads = given.num_threads;
+  if (given.progress)
+    options.on_progress = [callback = given.progress, data = given.user_data](uint64_t done, uint64_t total) {
+      if (callback(done, total, data) != 0) fail(FT_ERROR_CANCELLED, "the progress callback cancelled loading");
+    };
+  return options;
+}
+
+}  // namespace
+
+ft_status ft_model_open(ft_model** out, const char* source, const ft_model_options* options) {
+  return guard([&] {
+    require(out, "out") = nullptr;
+    require(source, "source");
+    const ft_model_options defaults = FT_MODEL_OPTIONS_INIT;
+    const ft_model_options given = read_options(options, defaults, "options");
+    auto model = std::make_unique<ft_model>();
+    model->impl = runtime::model::open(source, to_options(given));
+    model->checkpoint = std::make_unique<ft_checkpoint>(model->impl->shared_checkpoint());
+    model->config = model->impl->config().to_json();
+    model->config_text = model->config.dump();
+    model->device = model->impl->compute().device().name();
+    model->dtype = model->impl->dtype_name();
+    *out = model.release();
+  });
+}
+
+void ft_model_close(ft_model* model) {
+  if (model && !model->forked()) delete model;
+}
+
+ft_status ft_model_config_int(int64_t* out, const ft_model* model, const char* key) {
+  return guard([&] {
+    const io::json& value = find_config(model, key);
+    require_type(value.is_number_integer() || value.is_boolean(), key, "an integer");
+    require(out, "out") = value.is_boolean() ? value.get<bool>() : value.get<int64_t>();
+  });
+}
+
+ft_status ft_model_config_float(double* out, const ft_model* model, const char* key) {
+  return guard([&] {
+    const io::json& value = find_config(model, key);
+    require_type(value.is_number(), key, "a number");
+    require(out, "out") = value.get<double>();
+  });
+}
+
+ft_status ft_model_config_string(const char** out, const ft_model* model, const char* key) {
+  return guard([&] {
+    const io::json& value = find_config(model, key);
+    require_type(value.is_string(), key, "a string");
+    require(out, "out") = value.get_ref<const std::string&>().c_str();
+  });
+}
+
+ft_status ft_model_config(const char** out, const ft_model* model) {
+  return guard([&] { require(out, "out") = require(model, "model").config_text.c_str(); });
+}
+
+ft_status ft_model_checkpoint(const ft_checkpoint** out, const ft_model* model) {
+  return guard([&] { require(out, "out") = require(model, "model").checkpoint.get(); });
+}
+
+ft_status ft_model_placement(const char** device, const char** dtype, uint64_t* weight_bytes, const ft_model* model) {
+  return guard([&] {
+    require(model, "model");
+    if (device) *device = model->device.c_str();
+    if (dtype) *dtype = model->dtype.c_str();
+    if (weight_bytes) *weight_bytes = model->impl->network().weight_bytes();
+  });
+}
