@@ -22,13 +22,24 @@ float element(const tensor& t, int64_t row, int64_t column) {
   return value;
 }
 
-float largest_magnitude(const float* x, int64_t n) {
-  float largest = 0;
-  for (int64_t i = 0; i < n; ++i) largest = std::fmax(largest, std::fabs(x[i]));
-  return largest;
+// A row too small for 1 / scale to be finite counts as zeros; infinities and NaNs make the scale NaN.
+struct row_scale {
+  float scale;
+  float inverse;
+};
+
+row_scale scale_of(const float* x, int64_t n) {
+  float largest = 0, poison = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    largest = std::fmax(largest, std::fabs(x[i]));
+    poison += x[i] * 0;
+  }
+  return {largest / 127 + poison, largest > 0x1p-100f && poison == 0 ? 127 / largest : 0};
 }
 
-int8_t quantised(float x, float inverse_scale) { return static_cast<int8_t>(std::nearbyint(x * inverse_scale)); }
+int8_t quantised(float x, float inverse_scale) {
+  return inverse_scale == 0 ? 0 : static_cast<int8_t>(std::nearbyint(x * inverse_scale));
+}
 
 double activated(double x, activation_kind kind) {
   switch (kind) {
@@ -89,10 +100,9 @@ void rows_weight::store_row(const tensor& part, int64_t from, int64_t row, float
   }
   for (int64_t k = 0; k < in_features; ++k) widened[k] = element(part, from, k);
   if (type == dtype::i8) {
-    const float largest = largest_magnitude(widened, in_features);
-    const float inverse = largest > 0 ? 127 / largest : 0;
-    for (int64_t k = 0; k < in_features; ++k) to[k] = quantised(widened[k], inverse);
-    scales_.as<float>()[row] = largest / 127;
+    const row_scale s = scale_of(widened, in_features);
+    for (int64_t k = 0; k < in_features; ++k) to[k] = quantised(widened[k], s.inverse);
+    scales_.as<float>()[row] = s.scale;
     return;
   }
   for (int64_t k = 0; k < in_features; ++k) {
@@ -113,10 +123,9 @@ void rows_weight::multiply(exec& ex, const linear_args& a) const {
     std::memcpy(x + r * width, a.x.as<float>() + r * a.x.stride[0], sizeof(float) * static_cast<size_t>(width));
     x_scale[r] = 1;
     if (type != dtype::i8) continue;
-    const float largest = largest_magnitude(x + r * width, width);
-    const float inverse = largest > 0 ? 127 / largest : 0;
-    for (int64_t k = 0; k < width; ++k) x[r * width + k] = quantised(x[r * width + k], inverse);
-    x_scale[r] = largest / 127;
+    const row_scale s = scale_of(x + r * width, width);
+    for (int64_t k = 0; k < width; ++k) x[r * width + k] = quantised(x[r * width + k], s.inverse);
+    x_scale[r] = s.scale;
   }
   const auto columns = [&](int64_t begin, int64_t end, int worker) {
     float* w = weights + worker * width;

@@ -1,0 +1,9 @@
+// Weights of type f32.
+#include "backends/cpu/gemm/dense_multiply.h"
+#include "backends/cpu/gemm/dense_pack.h"
+
+namespace ft::cpu::FT_ISA {
+
+template class dense_weight<f32_dot>;
+
+}  // namespace ft::cpu::FT_ISA
