@@ -1,10 +1,9 @@
 // Decoding of GGUF blocks and of the plain float types; see the header for the layouts.
 #include "ops/gguf_blocks.h"
 
-#include <algorithm>
-#include <bit>
 #include <cstring>
 
+#include "backends/cpu/half.h"
 #include "core/status.h"
 
 namespace ft {
@@ -183,34 +182,9 @@ void dequantise_row(dtype type, const void* row, int64_t n, float* out) {
   }
 }
 
-float f16_to_f32(uint16_t bits) {
-  const uint32_t sign = (bits & 0x8000u) << 16, rest = bits & 0x7fffu;
-  if (rest >= 0x7c00) return std::bit_cast<float>(sign | 0x7f800000u | (rest & 0x3ff) << 13);
-  // Read as float32, the exponent is off by 112; a product with a power of two is exact, subnormals included.
-  const float magnitude = std::bit_cast<float>(rest << 13) * 0x1p112f;
-  return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(magnitude));
-}
-
-float bf16_to_f32(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
-
-uint16_t f32_to_f16(float value) {
-  const uint32_t bits = std::bit_cast<uint32_t>(value);
-  const uint32_t sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
-  if (rest > 0x7f800000) return static_cast<uint16_t>(sign | 0x7e00 | (rest >> 13 & 0x3ff));
-  if (rest >= 0x477ff000) return static_cast<uint16_t>(sign | 0x7c00);  // 65520 and more round to infinity
-  if (rest < 0x38800000) {
-    // Below the smallest normal, 2^-14: adding 0.5 aligns the last kept bit (2^-24) with float32's, and rounds there.
-    const float aligned = std::bit_cast<float>(rest) + 0.5f;
-    return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(aligned) - 0x3f000000));
-  }
-  const uint32_t rounded = rest + 0xfff + (rest >> 13 & 1);
-  return static_cast<uint16_t>(sign | ((rounded - 0x38000000) >> 13));
-}
-
-uint16_t f32_to_bf16(float value) {
-  const uint32_t bits = std::bit_cast<uint32_t>(value);
-  if ((bits & 0x7fffffff) > 0x7f800000) return static_cast<uint16_t>(bits >> 16 | 0x40);
-  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
+float f16_to_f32(uint16_t bits) { return cpu::to_float(cpu::f16{bits}); }
+float bf16_to_f32(uint16_t bits) { return cpu::to_float(cpu::bf16{bits}); }
+uint16_t f32_to_f16(float value) { return cpu::from_float<cpu::f16>(value).bits; }
+uint16_t f32_to_bf16(float value) { return cpu::from_float<cpu::bf16>(value).bits; }
 
 }  // namespace ft

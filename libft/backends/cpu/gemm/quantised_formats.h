@@ -1,0 +1,82 @@
+// Reads the panels of backends/cpu/quantised_panels.h: the integers and the scales of 32 columns for a vector of rows.
+#pragma once
+
+#include "backends/cpu/gemm/quantised_dot.h"
+#include "backends/cpu/quantised_panels.h"
+
+namespace ft::cpu::FT_ISA::quantised {
+
+FT_INLINE bytes nibbles(bytes x, int shift) { return (bytes)((words)x >> shift) & 15; }
+
+// x shifted by whole bits so that bit `from` of each byte comes to bit 4; the bits around it are for the caller to
+// mask away.
+FT_INLINE bytes to_bit_4(bytes x, int from) {
+  return from <= 4 ? (bytes)((words)x << (4 - from)) : (bytes)((words)x >> (from - 4));
+}
+
+// `block` is the place of the rows in the first vector of the block.
+template <int bits>
+FT_INLINE void load_integers(const uint8_t* block, block_integers<bits>& w) {
+  if constexpr (bits == 8) {
+    for (int g = 0; g < groups; ++g) {
+      const bytes x = load_bits<bytes>(block + g * group_bytes);
+      w.group[0][g] = splits_bytes ? nibbles(x, 0) : x;
+      if constexpr (splits_bytes) w.group[1][g] = nibbles(x, 4);
+    }
+    return;
+  }
+  for (int v = 0; v < 4; ++v) {
+    const bytes x = load_bits<bytes>(block + v * group_bytes);
+    w.group[0][v] = nibbles(x, 0);
+    w.group[0][v + 4] = nibbles(x, 4);
+  }
+  const uint8_t* top = block + 4 * group_bytes;
+  if constexpr (bits == 5) {
+    const bytes x = load_bits<bytes>(top);
+    for (int g = 0; g < groups; ++g) w.group[0][g] |= to_bit_4(x, g) & 0x10;
+  }
+  if constexpr (bits == 6) {
+    for (int v = 0; v < 2; ++v) {
+      const bytes x = load_bits<bytes>(top + v * group_bytes);
+      for (int g = 0; g < 4; ++g) w.group[0][4 * v + g] |= to_bit_4(x, 2 * g) & 0x30;
+    }
+  }
+}
+
+typedef uint8_t small_bytes __attribute__((vector_size(lanes)));
+typedef int8_t small_signed __attribute__((vector_size(lanes)));
+
+FT_INLINE vec load_halves(const uint8_t* p) { return widen(load_bits<hvec>(p), f16{}); }
+
+// What multiplies the integer sums of the block's halves (one value for both unless scales come every 16 columns),
+// and what multiplies the sum of the activations.
+template <dtype type>
+struct block_scales {
+  static constexpr panel_format format = format_of(type);
+  static constexpr int parts = type == dtype::q6_k ? 2 : 1;
+  vec scale[parts];
+  vec min;
+};
+
+// The scales of block b; `records` is the first record of the panel, `row` the first of the rows.
+template <dtype type>
+FT_INLINE block_scales<type> load_scales(const uint8_t* records, int64_t b, int row) {
+  constexpr panel_format format = format_of(type);
+  block_scales<type> s;
+  const uint8_t* record = records + b / format.scale_blocks * format.scale_bytes;
+  const vec d = load_halves(record + 2 * row);
+  s.min = format.has_min ? load_halves(record + 32 + 2 * row) : zero();
+  if constexpr (format.scale_blocks == 1) {
+    s.scale[0] = d;
+  } else if constexpr (format.has_min) {
+    const uint8_t* pair = record + 64 + b % 8 * 32 + row;
+    s.scale[0] = d * __builtin_convertvector(load_bits<small_bytes>(pair), vec);
+    s.min *= __builtin_convertvector(load_bits<small_bytes>(pair + 16), vec);
+  } else {
+    const uint8_t* pair = record + 32 + b % 8 * 32 + row;
+    for (int i = 0; i < 2; ++i) s.scale[i] = d * __builtin_convertvector(load_bits<small_signed>(pair + 16 * i), vec);
+  }
+  return s;
+}
+
+}  // namespace ft::cpu::FT_ISA::quantised
