@@ -1,0 +1,224 @@
+// Sessions: requests that join and leave, whose tokens depend on nobody else; cancellation, failure, pages, statistics.
+#include "runtime/session.h"
+
+#include <atomic>
+#include <random>
+#include <thread>
+
+#include "check.h"
+#include "tiny_model.h"
+
+using namespace ft;
+using namespace ft::runtime;
+using ft::test::tiny_llama;
+
+namespace {
+
+std::shared_ptr<model> open_tiny(int threads = 2) {
+  static tiny_llama folder;
+  model_options options;
+  options.num_threads = threads;
+  return model::open(folder.path(), options);
+}
+
+std::shared_ptr<request> start(session& s, const std::vector<int32_t>& prompt, decode::options settings,
+                               request_callbacks callbacks = {}) {
+  auto r = s.prepare(prompt, std::move(settings), std::move(callbacks));
+  s.submit(r);
+  return r;
+}
+
+std::vector<int32_t> new_tokens(const request& r) {
+  std::vector<int32_t> tokens(r.copy_new(nullptr, nullptr, 0));
+  r.copy_new(tokens.data(), nullptr, tokens.size());
+  return tokens;
+}
+
+std::vector<int32_t> alone(const std::shared_ptr<model>& m, const std::vector<int32_t>& prompt, decode::options o) {
+  auto s = session::create(m, {});
+  auto r = start(*s, prompt, std::move(o));
+  s->wait(*r);
+  s->close();
+  return new_tokens(*r);
+}
+
+std::vector<int32_t> draw_prompt(std::mt19937& random) {
+  std::vector<int32_t> prompt(1 + random() % 60);
+  for (int32_t& t : prompt) t = static_cast<int32_t>(random() % tiny_llama::vocab);
+  return prompt;
+}
+
+decode::options draw_settings(std::mt19937& random) {
+  decode::options o;
+  o.max_new_tokens = static_cast<int32_t>(1 + random() % 40);
+  o.do_sample = random() % 2;
+  o.temperature = 0.5f + static_cast<float>(random() % 100) / 50;
+  o.top_k = random() % 3 ? 0 : 10;
+  o.top_p = random() % 3 ? 1 : 0.9f;
+  o.repetition_penalty = random() % 3 ? 1 : 1.3f;
+  o.no_repeat_ngram_size = random() % 4 ? 0 : 3;
+  o.seed = random();
+  o.logprobs = random() % 2;
+  if (random() % 2) o.stop_token_ids = {tiny_llama::stop_token, 17};
+  return o;
+}
+
+}  // namespace
+
+TEST(tokens_do_not_depend_on_the_batch) {
+  const uint32_t seed = std::random_device{}();
+  std::mt19937 random(seed);
+  auto m = open_tiny();
+  session_options options;
+  options.max_batch_size = 5;        // fewer than requests: they join as others leave
+  options.max_tokens_per_step = 23;  // prompts are cut in odd places
+  auto s = session::create(m, options);
+  struct expectation {
+    std::vector<int32_t> prompt;
+    decode::options settings;
+    std::shared_ptr<request> r;
+  };
+  std::vector<expectation> all;
+  for (int i = 0; i < 40; ++i) {
+    const auto prompt = draw_prompt(random);
+    const auto settings = draw_settings(random);
+    all.push_back({prompt, settings, start(*s, prompt, settings)});
+    if (random() % 2) s->step();
+  }
+  for (auto& e : all) s->wait(*e.r);
+  for (auto& e : all) {
+    CHECK_EQ(e.r->status(), FT_OK);
+    CHECK_MSG(new_tokens(*e.r) == alone(m, e.prompt, e.settings), "seed ", seed);
+    const bool stopped = e.r->finish_reason() == FT_FINISH_STOP;
+    if (!stopped) CHECK_EQ(static_cast<int32_t>(new_tokens(*e.r).size()), e.settings.max_new_tokens);
+  }
+  CHECK_EQ(s->stats().pages_in_use, 0);
+  s->close();
+}
+
+TEST(threads_may_drive_together) {
+  auto m = open_tiny();
+  auto s = session::create(m, {});
+  std::atomic<int> finished{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 6; ++t)
+    threads.emplace_back([&, t] {
+      std::mt19937 random(static_cast<uint32_t>(t));
+      for (int i = 0; i < 10; ++i) {
+        auto r = start(*s, draw_prompt(random), draw_settings(random));
+        if (i % 4 == 3) r->cancel();
+        s->wait(*r);
+        finished += r->finished();
+      }
+    });
+  for (auto& t : threads) t.join();
+  CHECK_EQ(finished.load(), 60);
+  CHECK_EQ(s->stats().pages_in_use, 0);
+  s->close();
+}
+
+TEST(a_steady_step_allocates_nothing) {
+  auto m = open_tiny();
+  auto s = session::create(m, {});
+  decode::options o;
+  o.max_new_tokens = 100;
+  std::vector<std::shared_ptr<request>> requests;
+  for (int i = 0; i < 4; ++i) requests.push_back(start(*s, {1, 5, 9, 3}, o));
+  for (int i = 0; i < 5; ++i) s->step();
+  const uint64_t before = s->stats().allocations;
+  for (int i = 0; i < 50; ++i) s->step();
+  CHECK_EQ(s->stats().allocations, before);
+  s->close();
+}
+
+TEST(cancelling_ends_a_request_and_returns_its_pages) {
+  auto m = open_tiny();
+  auto s = session::create(m, {});
+  decode::options o;
+  o.max_new_tokens = 200;
+  auto cancelled = start(*s, {1, 2, 3}, o), other = start(*s, {4, 5}, o);
+  s->step();
+  CHECK(s->stats().pages_in_use > 0);
+  cancelled->cancel();
+  s->step();
+  CHECK_EQ(cancelled->finish_reason(), FT_FINISH_CANCELLED);
+  CHECK_EQ(cancelled->status(), FT_ERROR_CANCELLED);
+  CHECK(!other->finished());
+  CHECK_EQ(s->stats().pages_in_use, 1);
+  s->close();
+  CHECK_EQ(other->finish_reason(), FT_FINISH_CANCELLED);
+}
+
+TEST(callbacks_stop_cancel_and_steer) {
+  auto m = open_tiny();
+  auto s = session::create(m, {});
+  decode::options o;
+  o.max_new_tokens = 20;
+  int seen = 0;
+  auto stopped = start(*s, {1}, o, {.on_token = [&](int32_t) { return ++seen == 3 ? FT_STOP : FT_CONTINUE; }});
+  s->wait(*stopped);
+  CHECK_EQ(stopped->finish_reason(), FT_FINISH_STOP);
+  CHECK_EQ(new_tokens(*stopped).size(), 3u);
+
+  auto cancelled = start(*s, {1}, o, {.on_token = [](int32_t) { return -7; }});
+  s->wait(*cancelled);
+  CHECK_EQ(cancelled->status(), FT_ERROR_CANCELLED);
+
+  auto steered = start(*s, {1}, o, {.on_logits = [](std::span<const int32_t> tokens, std::span<float> logits) {
+    logits[(static_cast<size_t>(tokens.back()) + 1) % logits.size()] = 1e9f;
+    return FT_CONTINUE;
+  }});
+  s->wait(*steered);
+  const auto tokens = new_tokens(*steered);
+  for (size_t i = 0; i < tokens.size(); ++i) CHECK_EQ(tokens[i], static_cast<int32_t>(i) + 2);
+
+  // Waiting inside a callback would wait for itself.
+  std::shared_ptr<request> inner = start(*s, {3}, o);
+  ft_status refused = FT_OK;
+  auto outer = start(*s, {1}, o, {.on_token = [&](int32_t) {
+    try {
+      s->wait(*inner);
+    } catch (const error& e) {
+      refused = e.code();
+    }
+    return FT_STOP;
+  }});
+  s->wait(*outer);
+  CHECK_EQ(refused, FT_ERROR_INVALID_ARGUMENT);
+  s->close();
+}
+
+TEST(requests_wait_for_pages_and_impossible_ones_are_refused) {
+  auto m = open_tiny();
+  session_options options;
+  const size_t page = page_pool::bytes_per_page(
+      m->compute().device(), {tiny_llama::kv_heads, tiny_llama::head_dim, 16, dtype::f32}, tiny_llama::layers);
+  options.kv_cache_bytes = static_cast<int64_t>(4 * page);
+  auto s = session::create(m, options);
+  CHECK_EQ(s->stats().pages_total, 4);
+  decode::options o;
+  o.max_new_tokens = 40;
+  std::vector<std::shared_ptr<request>> requests;
+  for (int i = 0; i < 5; ++i) requests.push_back(start(*s, {1, 2, 3, 4}, o));  // three pages each: one at a time
+  for (auto& r : requests) s->wait(*r);
+  for (auto& r : requests) CHECK(new_tokens(*r) == new_tokens(*requests[0]));
+  o.max_new_tokens = 80;
+  CHECK_ERROR(FT_ERROR_OUT_OF_MEMORY, "key-value pages", start(*s, {1, 2}, o));
+  s->close();
+}
+
+TEST(lengths_and_arguments_are_checked) {
+  auto m = open_tiny();
+  auto s = session::create(m, {});
+  decode::options o;
+  CHECK_ERROR(FT_ERROR_INVALID_ARGUMENT, "empty", start(*s, {}, o));
+  CHECK_ERROR(FT_ERROR_INVALID_ARGUMENT, "token 96", start(*s, {tiny_llama::vocab}, o));
+  CHECK_ERROR(FT_ERROR_INVALID_ARGUMENT, "positions", start(*s, std::vector<int32_t>(tiny_llama::positions, 1), o));
+  o.max_new_tokens = 1000;
+  auto r = start(*s, std::vector<int32_t>(tiny_llama::positions - 3, 1), o);
+  s->wait(*r);
+  CHECK_EQ(r->finish_reason(), FT_FINISH_LENGTH);
+  CHECK_EQ(new_tokens(*r).size(), 3u);
+  s->close();
+  CHECK_ERROR(FT_ERROR_INVALID_ARGUMENT, "destroyed", start(*s, {1}, {}));
+}
