@@ -10,6 +10,7 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #if defined(__AVX2__)
 #if !defined(__clang__)  // GCC 12 takes the undefined operands inside its own intrinsics for mistakes of ours
@@ -228,6 +229,22 @@ FT_INLINE float max(vec x) {
 #else
   return fold(x, [](float a, float b) { return a > b ? a : b; });
 #endif
+}
+
+// One step of a transposition: swaps lanes with bit `bit` set in a for lanes without it in b.
+template <int bit, int... i>
+FT_INLINE void exchange(vec& a, vec& b, std::integer_sequence<int, i...>) {
+  const vec low = __builtin_shufflevector(a, b, (i & bit ? lanes + i - bit : i)...);
+  b = __builtin_shufflevector(a, b, (i & bit ? lanes + i : i + bit)...);
+  a = low;
+}
+
+// rows[i][j] becomes rows[j][i], for lanes x lanes elements.
+template <int bit = lanes / 2>
+FT_INLINE void transpose(vec (&rows)[lanes]) {
+  for (int i = 0; i < lanes; ++i)
+    if (!(i & bit)) exchange<bit>(rows[i], rows[i | bit], std::make_integer_sequence<int, lanes>{});
+  if constexpr (bit > 1) transpose<bit / 2>(rows);
 }
 
 // ---- elementary functions ----

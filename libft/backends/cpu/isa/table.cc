@@ -1,13 +1,28 @@
-// One level's kernels: the reference's, with every operation replaced that this level has.
+// One level's kernels.
 #include "backends/cpu/isa/isa_ops.h"
 #include "backends/cpu/kernels.h"
+#include "backends/cpu/packed.h"
 
 namespace ft::cpu::FT_ISA {
 
 kernels make_kernels() {
-  kernels k = reference_kernels();
+  kernels k;
+  k.ops = {.activation = activation,
+           .gated_activation = gated_activation,
+           .attention = attention,
+           .paged_attention = paged_attention,
+           .add = add,
+           .scale = scale,
+           .embedding = embedding,
+           .kv_write = kv_write,
+           .linear = linear,
+           .norm = norm,
+           .pool = pool,
+           .rotary_table = rotary_table,
+           .rotary = rotary,
+           .gather_rows = gather_rows};
   k.pack = pack;
-  k.ops.linear = linear;
+  k.can_pack_together = can_pack_together;
   return k;
 }
 

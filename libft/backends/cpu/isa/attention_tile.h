@@ -1,0 +1,172 @@
+// The heart of attention: a tile of queries over the keys of one head.
+//
+//   1. scores: for each vector of consecutive keys, Kᵀ rows times broadcast query elements, in registers
+//   2. softmax: mask, maximum, exponentials and their sum
+//   3. output: value rows times broadcast probabilities, in registers
+//
+// Scores of all the keys a tile sees are kept, so that the maximum is exact and nothing is ever rescaled. That makes
+// a query's result the same to the bit whatever tile it is in: a score is summed over head_dim in order; the sum of
+// exponentials is taken by key position modulo lanes; an output is summed over keys in order; and the keys that only
+// a neighbour in the tile sees add zeros.
+#pragma once
+
+#include <cmath>
+
+#include "backends/cpu/isa/kv_view.h"
+#include "ops/attention.h"
+
+namespace ft::cpu::FT_ISA {
+
+// Queries of a tile: enough to hide the latency of multiply-adds behind one another, few enough for the registers.
+inline constexpr int tile_rows = lanes == 16 ? 8 : 4;
+
+// Elements from one query of a tile to the next: room for head_dim, and no power of two, which would crowd some sets
+// of the cache.
+inline constexpr int64_t max_head_dim = 512;
+inline constexpr int64_t query_stride = max_head_dim + 16;
+
+// Query m, already scaled, sees keys first[m] <= j < last[m].
+struct attention_tile {
+  const float* queries;  // [rows][query_stride]
+  float* out[tile_rows];
+  int64_t first[tile_rows];
+  int64_t last[tile_rows];
+};
+
+// Keys that some query of the tile sees, and the vectors of keys they lie in.
+struct key_range {
+  int64_t first, last;
+  int64_t begin() const { return first / lanes; }
+  int64_t end() const { return (last + lanes - 1) / lanes; }
+};
+
+template <int rows>
+FT_INLINE key_range range_of(const attention_tile& tile) {
+  key_range r{tile.first[0], tile.last[0]};
+  for (int m = 1; m < rows; ++m) {
+    r.first = tile.first[m] < r.first ? tile.first[m] : r.first;
+    r.last = tile.last[m] > r.last ? tile.last[m] : r.last;
+  }
+  return r;
+}
+
+// Scores lie as [vector of keys][rows][lanes]; `scores` is where the range's first vector goes.
+
+template <int rows, int columns, class T>
+FT_INLINE void score_columns(const kv_view<T>& kv, const float* queries, int64_t column, float* scores) {
+  const T* key[columns];
+  for (int c = 0; c < columns; ++c) key[c] = kv.key((column + c) * lanes);
+  vec sum[columns][rows];
+  for (int c = 0; c < columns; ++c)
+    for (int m = 0; m < rows; ++m) sum[c][m] = zero();
+  for (int64_t d = 0; d < kv.head_dim; ++d) {
+    vec k[columns];
+    for (int c = 0; c < columns; ++c) k[c] = load(key[c] + d * kv.page_tokens);
+    for (int m = 0; m < rows; ++m) {
+      const vec q = broadcast(queries[m * query_stride + d]);
+      for (int c = 0; c < columns; ++c) sum[c][m] = fma(k[c], q, sum[c][m]);
+    }
+  }
+  for (int c = 0; c < columns; ++c)
+    for (int m = 0; m < rows; ++m) store(scores + (c * rows + m) * lanes, sum[c][m]);
+}
+
+template <int rows, class T>
+FT_INLINE void score(const kv_view<T>& kv, const float* queries, key_range keys, float* scores) {
+  constexpr int columns = rows == 1 ? 8 : rows == 2 || (rows <= 4 && lanes == 16) ? 4 : 2;
+  int64_t c = keys.begin();
+  for (; c + columns <= keys.end(); c += columns, scores += columns * rows * lanes)
+    score_columns<rows, columns>(kv, queries, c, scores);
+  for (; c < keys.end(); ++c, scores += rows * lanes) score_columns<rows, 1>(kv, queries, c, scores);
+}
+
+// Turns scores into exponentials of their distance to the maximum; out: one over their sum, for each row.
+template <int rows>
+FT_INLINE void softmax(const attention_tile& tile, key_range keys, float softcap, float* scores, float (&scale)[rows]) {
+  vec largest[rows], sum[rows];
+  for (int m = 0; m < rows; ++m) largest[m] = broadcast(-INFINITY), sum[m] = zero();
+  float* s = scores;
+  for (int64_t c = keys.begin(); c < keys.end(); ++c)
+    for (int m = 0; m < rows; ++m, s += lanes) {
+      vec x = load(s);
+      if (softcap > 0) x = softcap * tanh(x * (1 / softcap));
+      const int64_t from = tile.first[m] - c * lanes, to = tile.last[m] - c * lanes;
+      if (from > 0 || to < lanes) {
+        const ivec lane = iota();
+        const auto limit = [](int64_t n) { return broadcast(static_cast<int32_t>(n < 0 ? 0 : n > lanes ? lanes : n)); };
+        x = (lane >= limit(from)) & (lane < limit(to)) ? x : broadcast(-INFINITY);
+      }
+      largest[m] = max(largest[m], x);
+      store(s, x);
+    }
+  for (int m = 0; m < rows; ++m) largest[m] = broadcast(max(largest[m]));
+  s = scores;
+  for (int64_t c = keys.begin(); c < keys.end(); ++c)
+    for (int m = 0; m < rows; ++m, s += lanes) {
+      const vec e = exp(load(s) - largest[m]);
+      sum[m] += e;
+      store(s, e);
+    }
+  for (int m = 0; m < rows; ++m) scale[m] = 1 / FT_ISA::sum(sum[m]);
+}
+
+// Output elements [d, d + width vectors), the last of which holds `count`.
+template <int rows, int width, class T, class Count>
+FT_INLINE void output_columns(const kv_view<T>& kv, key_range keys, const float* scores, const float (&scale)[rows],
+                              int64_t d, Count count, float* const* out) {
+  vec total[rows][width];
+  for (int m = 0; m < rows; ++m)
+    for (int w = 0; w < width; ++w) total[m][w] = zero();
+  for (int64_t c = keys.begin(); c < keys.end(); ++c, scores += rows * lanes) {
+    const int64_t base = c * lanes;
+    const int64_t from = keys.first > base ? keys.first - base : 0;
+    const int64_t to = keys.last - base < lanes ? keys.last - base : lanes;
+    const T* value = kv.value(base) + d;
+    for (int64_t j = from; j < to; ++j) {
+      vec v[width];
+      for (int w = 0; w + 1 < width; ++w) v[w] = load(value + j * kv.head_dim + w * lanes);
+      v[width - 1] = load(value + j * kv.head_dim + (width - 1) * lanes, count);
+      for (int m = 0; m < rows; ++m) {
+        const vec p = broadcast(scores[m * lanes + j]);
+        for (int w = 0; w < width; ++w) total[m][w] = fma(v[w], p, total[m][w]);
+      }
+    }
+  }
+  for (int m = 0; m < rows; ++m) {
+    for (int w = 0; w + 1 < width; ++w) store(out[m] + d + w * lanes, total[m][w] * scale[m]);
+    store(out[m] + d + (width - 1) * lanes, total[m][width - 1] * scale[m], count);
+  }
+}
+
+// Output elements [begin, end); begin is a multiple of lanes.
+template <int rows, class T>
+FT_INLINE void output(const kv_view<T>& kv, key_range keys, const float* scores, const float (&scale)[rows],
+                      int64_t begin, int64_t end, float* const* out) {
+  constexpr int width = rows <= 4 && lanes == 16 ? 4 : 2;
+  int64_t d = begin;
+  for (; d + width * lanes <= end; d += width * lanes)
+    output_columns<rows, width>(kv, keys, scores, scale, d, whole_vector{}, out);
+  for (; d + lanes <= end; d += lanes) output_columns<rows, 1>(kv, keys, scores, scale, d, whole_vector{}, out);
+  if (d < end) output_columns<rows, 1>(kv, keys, scores, scale, d, static_cast<int>(end - d), out);
+}
+
+// Floats of scratch that a tile needs for its scores when it may see `keys` keys.
+inline int64_t score_floats(int64_t keys) { return (keys + 2 * lanes) * tile_rows; }
+
+template <int rows, class T>
+void attend_tile(const kv_view<T>& kv, const attention_tile& tile, float softcap, float* scores) {
+  const key_range keys = range_of<rows>(tile);
+  float scale[rows];
+  score<rows>(kv, tile.queries, keys, scores);
+  softmax<rows>(tile, keys, softcap, scores, scale);
+  output<rows>(kv, keys, scores, scale, 0, kv.head_dim, tile.out);
+}
+
+// As above with the number of rows known only now, 1 <= rows <= tile_rows.
+template <class T, int most = tile_rows>
+void attend_rows(int rows, const kv_view<T>& kv, const attention_tile& tile, float softcap, float* scores) {
+  if (rows == most) return attend_tile<most>(kv, tile, softcap, scores);
+  if constexpr (most > 1) attend_rows<T, most - 1>(rows, kv, tile, softcap, scores);
+}
+
+}  // namespace ft::cpu::FT_ISA
