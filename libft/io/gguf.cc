@@ -80,17 +80,17 @@ class reader {
 
   // Every value of `count` takes at least `each` bytes: a count that cannot be true is refused before it is used.
   void expect(uint64_t count, size_t each, std::string_view what) const {
-    if (count > (end_ - at_) / each) fault("claims ", count, " ", what, ", more than ", rest());
+    if (count > (end_ - at_) / each) fault("claims ", count, " ", what, ", which do not fit ", rest());
   }
 
  private:
   std::string rest() const {
-    return end_ == file_.size() ? cat("the ", end_ - at_, " bytes left of the file can hold; is it truncated?")
-                                : cat("fit a header of at most ", end_, " bytes");
+    return end_ == file_.size() ? cat("the ", end_ - at_, " bytes left of the file; is it truncated?")
+                                : cat("the ", end_ - at_, " bytes left of the largest header allowed");
   }
 
   const std::byte* take(uint64_t bytes) {
-    if (bytes > end_ - at_) fault("takes ", bytes, " bytes, more than ", rest());
+    if (bytes > end_ - at_) fault("takes ", bytes, " bytes, which do not fit ", rest());
     const std::byte* taken = file_.data() + at_;
     at_ += static_cast<size_t>(bytes);
     return taken;
@@ -101,10 +101,10 @@ class reader {
   size_t end_;
 };
 
-// `count` values that read() gives one at a time, each of at least `bytes` bytes in the file.
+// `count` things, named `what` in errors, that read() gives one at a time, each of at least `bytes` bytes in the file.
 template <class T, class Read>
-std::vector<T> read_list(reader& in, uint64_t count, size_t bytes, Read read) {
-  in.expect(count, bytes, "values");
+std::vector<T> read_list(reader& in, std::string_view what, uint64_t count, size_t bytes, Read read) {
+  in.expect(count, bytes, what);
   std::vector<T> values;
   values.reserve(static_cast<size_t>(std::min(count, max_reserve)));
   for (uint64_t i = 0; i < count; ++i) values.push_back(read());
@@ -113,7 +113,7 @@ std::vector<T> read_list(reader& in, uint64_t count, size_t bytes, Read read) {
 
 template <class Stored>
 std::vector<int64_t> read_integers(reader& in, uint64_t count) {
-  return read_list<int64_t>(in, count, sizeof(Stored), [&in] {
+  return read_list<int64_t>(in, "values", count, sizeof(Stored), [&in] {
     const auto value = in.number<Stored>();
     if constexpr (std::is_same_v<Stored, uint64_t>)
       if (value > uint64_t{std::numeric_limits<int64_t>::max()}) in.fault("the value ", value, " is beyond 63 bits");
@@ -123,7 +123,8 @@ std::vector<int64_t> read_integers(reader& in, uint64_t count) {
 
 template <class Stored>
 std::vector<double> read_floats(reader& in, uint64_t count) {
-  return read_list<double>(in, count, sizeof(Stored), [&in] { return static_cast<double>(in.number<Stored>()); });
+  return read_list<double>(in, "values", count, sizeof(Stored),
+                           [&in] { return static_cast<double>(in.number<Stored>()); });
 }
 
 decltype(gguf_value::data) read_values(reader& in, uint32_t type, uint64_t count) {
@@ -149,9 +150,9 @@ decltype(gguf_value::data) read_values(reader& in, uint32_t type, uint64_t count
     case value_type::f64:
       return read_floats<double>(in, count);
     case value_type::boolean:
-      return read_list<bool>(in, count, 1, [&in] { return in.boolean(); });
+      return read_list<bool>(in, "values", count, 1, [&in] { return in.boolean(); });
     case value_type::string:
-      return read_list<std::string>(in, count, sizeof(uint64_t), [&in] { return std::string(in.text()); });
+      return read_list<std::string>(in, "values", count, sizeof(uint64_t), [&in] { return std::string(in.text()); });
     case value_type::array:
       in.unsupported("an array of arrays is not supported");
   }
@@ -221,7 +222,8 @@ void read_magic(reader& in, const mapped_file& file) {
   in.number<uint32_t>();
   in.subject = "GGUF version";
   const auto version = in.number<uint32_t>();
-  if ((version & 0xffff) == 0) in.unsupported("a big-endian file is not supported; convert it to little-endian");
+  if (version != 0 && (version & 0xffff) == 0)
+    in.unsupported("a big-endian file is not supported; convert it to little-endian");
   if (version != 2 && version != 3) in.unsupported("version ", version, " is not supported; 2 and 3 are");
 }
 
@@ -276,12 +278,12 @@ gguf_file parse_gguf(const std::shared_ptr<const mapped_file>& file) {
   // offset.
   gguf_file out;
   out.metadata =
-      gguf_metadata(file->path(), read_list<gguf_value>(in, pair_count, 8 + 1 + 4 + 1,
+      gguf_metadata(file->path(), read_list<gguf_value>(in, "metadata entries", pair_count, 8 + 1 + 4 + 1,
                                                         [&, i = uint64_t{0}]() mutable { return read_pair(in, i++); }));
   refuse_split(out.metadata);
   const uint64_t alignment = alignment_of(out.metadata);
   in.subject = "GGUF header";
-  const auto entries = read_list<entry>(in, tensor_count, 8 + 1 + 4 + 4 + 8,
+  const auto entries = read_list<entry>(in, "tensors", tensor_count, 8 + 1 + 4 + 4 + 8,
                                         [&, i = uint64_t{0}]() mutable { return read_tensor(in, i++, alignment); });
   const uint64_t begin = data_begin(*file, in.position(), alignment, !entries.empty());
   check_places(*file, entries, file->size() - begin);
