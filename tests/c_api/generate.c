@@ -1,0 +1,354 @@
+/* Sessions and requests: misuse, options out of range, callbacks, cancelling, limits. */
+#include <math.h>
+#include <stdint.h>
+
+#include "harness.h"
+
+void test_session_misuse(void) {
+    ft_model *llama = open_tiny("llama", 1), *bert = open_tiny("bert", 1);
+    ft_session *session = NULL;
+    ft_session_options wrong = FT_SESSION_OPTIONS_INIT;
+    ft_session_stats stats = FT_SESSION_STATS_INIT;
+    ft_request *request = NULL;
+    ft_finish_reason reason;
+    const int32_t prompt[3] = {5, 6, 7};
+    size_t count;
+
+    CHECK_INVALID(ft_session_create(NULL, llama, NULL));
+    CHECK_INVALID(ft_session_create(&session, NULL, NULL));
+    CHECK_STATUS(FT_ERROR_UNSUPPORTED, ft_session_create(&session, bert, NULL));
+    wrong.max_batch_size = -1;
+    CHECK_INVALID(ft_session_create(&session, llama, &wrong));
+    wrong = (ft_session_options)FT_SESSION_OPTIONS_INIT;
+    wrong.max_tokens_per_step = -1;
+    CHECK_INVALID(ft_session_create(&session, llama, &wrong));
+    wrong = (ft_session_options)FT_SESSION_OPTIONS_INIT;
+    wrong.kv_cache_bytes = -1;
+    CHECK_INVALID(ft_session_create(&session, llama, &wrong));
+    CHECK(session == NULL);
+
+    session = open_session(llama);
+    CHECK_INVALID(ft_session_submit(NULL, session, prompt, 3, NULL, NULL, NULL, NULL));
+    CHECK_INVALID(ft_session_submit(&request, NULL, prompt, 3, NULL, NULL, NULL, NULL));
+    CHECK_INVALID(ft_session_submit(&request, session, NULL, 3, NULL, NULL, NULL, NULL));
+    CHECK_INVALID(ft_session_submit(&request, session, prompt, 0, NULL, NULL, NULL, NULL));
+    CHECK_INVALID(ft_session_submit(&request, session, (int32_t[]){5, 96}, 2, NULL, NULL, NULL, NULL));
+    CHECK_INVALID(ft_session_submit(&request, session, (int32_t[]){5, -1}, 2, NULL, NULL, NULL, NULL));
+    CHECK_INVALID(ft_session_step(&count, NULL));
+    CHECK_OK(ft_session_step(NULL, session));
+    CHECK_OK(ft_session_step(&count, session));
+    CHECK(count == 0);
+    CHECK_INVALID(ft_session_get_stats(NULL, session));
+    CHECK_INVALID(ft_session_get_stats(&stats, NULL));
+    CHECK(request == NULL);
+
+    ft_generate_options options = greedy(2);
+    CHECK_OK(ft_session_submit(&request, session, prompt, 3, &options, NULL, NULL, NULL));
+    CHECK_INVALID(ft_request_wait(NULL));
+    CHECK_INVALID(ft_request_poll(NULL, request));
+    CHECK_INVALID(ft_request_poll(&reason, NULL));
+    CHECK_INVALID(ft_request_cancel(NULL));
+    CHECK_INVALID(ft_request_tokens(&count, NULL, NULL, 0, NULL));
+    CHECK_OK(ft_request_tokens(NULL, NULL, NULL, 0, request));
+    float logprob;
+    CHECK_INVALID(ft_request_tokens(&count, NULL, &logprob, 1, request)); /* they were not asked for */
+    CHECK(ft_request_error(NULL) != NULL);
+    CHECK_OK(ft_request_wait(request));
+    CHECK_OK(ft_request_wait(request));
+    CHECK(!strcmp(ft_request_error(request), ""));
+    ft_request_release(request);
+    ft_request_release(NULL);
+    ft_session_destroy(session);
+    ft_session_destroy(NULL);
+    ft_model_close(llama);
+    ft_model_close(bert);
+}
+
+void test_submit_values(void) {
+    ft_model *llama = open_tiny("llama", 1);
+    ft_session *session = open_session(llama);
+    const int32_t prompt[3] = {5, 6, 7};
+    ft_request *request = NULL;
+#define REFUSED(change)                                                                       \
+    do {                                                                                      \
+        ft_generate_options o = greedy(4);                                                    \
+        change;                                                                               \
+        CHECK_INVALID(ft_session_submit(&request, session, prompt, 3, &o, NULL, NULL, NULL)); \
+        CHECK(request == NULL);                                                               \
+    } while (0)
+    REFUSED(o.max_new_tokens = -1);
+    REFUSED(o.max_new_tokens = 0);
+    REFUSED(o.min_new_tokens = -1);
+    REFUSED(o.min_new_tokens = 5);
+    REFUSED((o.do_sample = 1, o.temperature = 0.0f));
+    REFUSED((o.do_sample = 1, o.temperature = -1.0f));
+    REFUSED((o.do_sample = 1, o.temperature = NAN));
+    REFUSED((o.do_sample = 1, o.top_k = -1));
+    REFUSED((o.do_sample = 1, o.top_p = 0.0f));
+    REFUSED((o.do_sample = 1, o.top_p = 1.5f));
+    REFUSED((o.do_sample = 1, o.top_p = NAN));
+    REFUSED((o.do_sample = 1, o.min_p = -0.1f));
+    REFUSED((o.do_sample = 1, o.min_p = 1.1f));
+    REFUSED(o.repetition_penalty = 0.0f);
+    REFUSED(o.repetition_penalty = -2.0f);
+    REFUSED(o.repetition_penalty = NAN);
+    REFUSED(o.presence_penalty = NAN);
+    REFUSED(o.frequency_penalty = INFINITY);
+    REFUSED(o.no_repeat_ngram_size = -1);
+    REFUSED(o.num_stop_token_ids = -2);
+    REFUSED((o.num_stop_token_ids = 1, o.stop_token_ids = NULL));
+    REFUSED((o.num_stop_token_ids = 1, o.stop_token_ids = (int32_t[]){96}));
+    REFUSED(o.num_bad_words = -1);
+    REFUSED((o.num_bad_words = 1, o.bad_words = (int32_t[]){-1}, o.bad_word_lengths = (int32_t[]){1}));
+    REFUSED((o.num_bad_words = 1, o.bad_words = NULL, o.bad_word_lengths = NULL));
+    REFUSED((o.num_bad_words = 1, o.bad_words = prompt, o.bad_word_lengths = NULL));
+    REFUSED((o.num_bad_words = 1, o.bad_words = prompt, o.bad_word_lengths = (int32_t[]){0}));
+    REFUSED((o.num_bad_words = 1, o.bad_words = prompt, o.bad_word_lengths = (int32_t[]){-3}));
+#undef REFUSED
+    /* Nothing is left behind. */
+    size_t active = 1;
+    CHECK_OK(ft_session_step(&active, session));
+    CHECK(active == 0);
+    ft_session_destroy(session);
+    ft_model_close(llama);
+}
+
+void test_generation(void) {
+    static const char *const models[] = {"llama", "llama.gguf"};
+    for (int m = 0; m < 2; ++m) {
+        ft_model *llama = open_tiny(models[m], 2);
+        ft_session *session = open_session(llama);
+        int32_t prompt[20], first[30], again[30];
+        make_prompt(prompt, 20, 1);
+        ft_generate_options options = greedy(30);
+        CHECK(generate(first, 30, session, prompt, 20, &options) == 30);
+        for (int i = 0; i < 30; ++i) CHECK(first[i] >= 0 && first[i] < 96);
+        CHECK(generate(again, 30, session, prompt, 20, &options) == 30);
+        CHECK(!memcmp(first, again, sizeof first));
+
+        /* A stop token ends it there, and is itself reported. */
+        ft_generate_options stopping = options;
+        stopping.stop_token_ids = &first[9];
+        stopping.num_stop_token_ids = 1;
+        size_t until = 0;
+        while (first[until] != first[9]) ++until;
+        ft_request *request;
+        ft_finish_reason reason;
+        size_t count;
+        CHECK_OK(ft_session_submit(&request, session, prompt, 20, &stopping, NULL, NULL, NULL));
+        CHECK_OK(ft_request_wait(request));
+        CHECK_OK(ft_request_poll(&reason, request));
+        CHECK_OK(ft_request_tokens(&count, NULL, NULL, 0, request));
+        CHECK(reason == FT_FINISH_STOP && count == until + 1);
+        ft_request_release(request);
+
+        /* Sampling: one seed, one text; its log-probabilities are those of a distribution. */
+        ft_generate_options sampling = options;
+        sampling.do_sample = 1;
+        sampling.temperature = 1.3f;
+        sampling.top_k = 40;
+        sampling.seed = 1234;
+        CHECK(generate(first, 30, session, prompt, 20, &sampling) == 30);
+        CHECK(generate(again, 30, session, prompt, 20, &sampling) == 30);
+        CHECK(!memcmp(first, again, sizeof first));
+        sampling.seed = 1235;
+        CHECK(generate(again, 30, session, prompt, 20, &sampling) == 30);
+        CHECK(memcmp(first, again, sizeof first));
+        sampling.logprobs = 1;
+        float logprobs[30];
+        CHECK_OK(ft_session_submit(&request, session, prompt, 20, &sampling, NULL, NULL, NULL));
+        CHECK_OK(ft_request_wait(request));
+        CHECK_OK(ft_request_tokens(&count, again, logprobs, 30, request));
+        CHECK(count == 30);
+        for (int i = 0; i < 30; ++i) CHECK(logprobs[i] <= 0 && logprobs[i] > -50);
+        ft_request_release(request);
+        ft_session_destroy(session);
+        ft_model_close(llama);
+    }
+}
+
+typedef struct {
+    int calls, end_at, answer;
+    int32_t tokens[64];
+    ft_status cancelled;
+    int cancel_from_inside;
+} seen;
+
+static int on_token(ft_request *request, int32_t token, void *user_data) {
+    seen *s = user_data;
+    if (s->calls < 64) s->tokens[s->calls] = token;
+    if (s->cancel_from_inside && s->calls + 1 == s->end_at) s->cancelled = ft_request_cancel(request);
+    return ++s->calls == s->end_at ? s->answer : FT_CONTINUE;
+}
+
+static int only_token_42(ft_request *request, const int32_t *tokens, size_t num_tokens, float *logits,
+                         size_t vocab_size, void *user_data) {
+    (void)request;
+    seen *s = user_data;
+    CHECK(vocab_size == 96 && num_tokens == (size_t)(3 + s->calls) && tokens[0] == 5);
+    for (size_t v = 0; v < vocab_size; ++v) logits[v] = v == 42 ? 0.0f : -INFINITY;
+    return FT_CONTINUE;
+}
+
+static int refuse(ft_request *request, const int32_t *tokens, size_t num_tokens, float *logits, size_t vocab_size,
+                  void *user_data) {
+    (void)request, (void)tokens, (void)num_tokens, (void)logits, (void)vocab_size, (void)user_data;
+    return -1;
+}
+
+void test_generation_callbacks(void) {
+    ft_model *llama = open_tiny("llama", 1);
+    ft_session *session = open_session(llama);
+    const int32_t prompt[3] = {5, 6, 7};
+    ft_generate_options options = greedy(12);
+    ft_request *request;
+    ft_finish_reason reason;
+    size_t count;
+    int32_t tokens[12];
+
+    seen all = {0};
+    CHECK_OK(ft_session_submit(&request, session, prompt, 3, &options, on_token, NULL, &all));
+    CHECK_OK(ft_request_wait(request));
+    CHECK_OK(ft_request_tokens(&count, tokens, NULL, 12, request));
+    CHECK_OK(ft_request_poll(&reason, request));
+    CHECK(reason == FT_FINISH_LENGTH && count == 12 && all.calls == 12);
+    CHECK(!memcmp(tokens, all.tokens, sizeof tokens));
+    ft_request_release(request);
+
+    seen stop = {.end_at = 4, .answer = FT_STOP};
+    CHECK_OK(ft_session_submit(&request, session, prompt, 3, &options, on_token, NULL, &stop));
+    CHECK_OK(ft_request_wait(request));
+    CHECK_OK(ft_request_poll(&reason, request));
+    CHECK_OK(ft_request_tokens(&count, NULL, NULL, 0, request));
+    CHECK(reason == FT_FINISH_STOP && count == 4 && stop.calls == 4);
+    ft_request_release(request);
+
+    for (int inside = 0; inside < 2; ++inside) {
+        seen cancel = {.end_at = 4, .answer = inside ? FT_CONTINUE : -1, .cancel_from_inside = inside};
+        CHECK_OK(ft_session_submit(&request, session, prompt, 3, &options, on_token, NULL, &cancel));
+        CHECK_STATUS(FT_ERROR_CANCELLED, ft_request_wait(request));
+        CHECK(!strcmp(ft_last_error(), ft_request_error(request)) && ft_last_error()[0]);
+        CHECK_OK(ft_request_poll(&reason, request));
+        CHECK_OK(ft_request_tokens(&count, NULL, NULL, 0, request));
+        CHECK(reason == FT_FINISH_CANCELLED && count >= 3 && count <= 4 && cancel.calls == 4);
+        CHECK(cancel.cancelled == FT_OK);
+        ft_request_release(request);
+    }
+
+    seen forced = {0};
+    CHECK_OK(ft_session_submit(&request, session, prompt, 3, &options, on_token, only_token_42, &forced));
+    CHECK_OK(ft_request_wait(request));
+    for (int i = 0; i < 12; ++i) CHECK(forced.tokens[i] == 42);
+    ft_request_release(request);
+
+    seen none = {0};
+    CHECK_OK(ft_session_submit(&request, session, prompt, 3, &options, on_token, refuse, &none));
+    CHECK_STATUS(FT_ERROR_CANCELLED, ft_request_wait(request));
+    CHECK(none.calls == 0);
+    ft_request_release(request);
+
+    ft_session_destroy(session);
+    ft_model_close(llama);
+}
+
+void test_generation_cancel(void) {
+    ft_model *llama = open_tiny("llama", 1);
+    ft_session *session = open_session(llama);
+    const int32_t prompt[3] = {5, 6, 7};
+    ft_generate_options options = greedy(200);
+    ft_request *requests[8];
+    ft_finish_reason reason;
+    ft_session_stats stats = FT_SESSION_STATS_INIT;
+    size_t active = 0;
+    for (int i = 0; i < 8; ++i)
+        CHECK_OK(ft_session_submit(&requests[i], session, prompt, 3, &options, NULL, NULL, NULL));
+    CHECK_OK(ft_request_cancel(requests[0])); /* before it ran at all */
+    for (int i = 0; i < 5; ++i) CHECK_OK(ft_session_step(&active, session));
+    CHECK(active == 7);
+    CHECK_OK(ft_request_poll(&reason, requests[3]));
+    CHECK(reason == FT_FINISH_NONE);
+    for (int i = 1; i < 8; i += 2) CHECK_OK(ft_request_cancel(requests[i]));
+    for (int i = 0; i < 8; ++i) {
+        int cancelled = i == 0 || i % 2;
+        CHECK_STATUS(cancelled ? FT_ERROR_CANCELLED : FT_OK, ft_request_wait(requests[i]));
+        CHECK_OK(ft_request_poll(&reason, requests[i]));
+        CHECK(reason == (cancelled ? FT_FINISH_CANCELLED : FT_FINISH_LENGTH));
+        CHECK_OK(ft_request_cancel(requests[i])); /* too late, and harmless */
+    }
+    CHECK_OK(ft_session_get_stats(&stats, session));
+    CHECK(stats.pages_in_use == 0 && stats.pages_total > 0 && stats.page_tokens > 0 && stats.page_bytes > 0);
+    for (int i = 0; i < 8; ++i) ft_request_release(requests[i]);
+
+    /* Releasing a running request cancels it. */
+    CHECK_OK(ft_session_submit(&requests[0], session, prompt, 3, &options, NULL, NULL, NULL));
+    CHECK_OK(ft_session_step(&active, session));
+    CHECK(active == 1);
+    ft_request_release(requests[0]);
+    CHECK_OK(ft_session_step(&active, session));
+    CHECK_OK(ft_session_step(&active, session));
+    CHECK(active == 0);
+    ft_session_destroy(session);
+    ft_model_close(llama);
+}
+
+void test_generation_limits(void) {
+    ft_model *llama = open_tiny("llama", 1);
+    ft_session_options small = FT_SESSION_OPTIONS_INIT;
+    small.max_batch_size = 2;
+    small.max_tokens_per_step = 8;
+    small.kv_cache_bytes = 128 * 1024;
+    ft_session *session, *roomy = open_session(llama);
+    CHECK_OK(ft_session_create(&session, llama, &small));
+
+    /* Long prompts in small steps, more requests than fit at once: the same tokens as with room. */
+    int32_t prompt[5][60], expected[5][10], got[10];
+    ft_request *requests[5];
+    ft_generate_options options = greedy(10);
+    for (unsigned r = 0; r < 5; ++r) {
+        make_prompt(prompt[r], 60, r);
+        CHECK(generate(expected[r], 10, roomy, prompt[r], 60, &options) == 10);
+        CHECK_OK(ft_session_submit(&requests[r], session, prompt[r], 60, &options, NULL, NULL, NULL));
+    }
+    for (int r = 0; r < 5; ++r) {
+        size_t count;
+        CHECK_OK(ft_request_wait(requests[r]));
+        CHECK_OK(ft_request_tokens(&count, got, NULL, 10, requests[r]));
+        CHECK(count == 10 && !memcmp(got, expected[r], sizeof got));
+        ft_request_release(requests[r]);
+    }
+    ft_session_stats stats = FT_SESSION_STATS_INIT;
+    CHECK_OK(ft_session_get_stats(&stats, session));
+    CHECK(stats.generated_tokens == 50 && stats.prompt_tokens >= 300 && stats.pages_in_use == 0);
+    CHECK((uint64_t)stats.pages_total * stats.page_bytes <= 128 * 1024);
+    ft_session_destroy(session);
+
+    /* The model's last position ends a request; a prompt beyond it is refused. */
+    static int32_t long_prompt[300];
+    make_prompt(long_prompt, 300, 3);
+    ft_request *request = NULL;
+    ft_finish_reason reason;
+    size_t count;
+    options = greedy(100);
+    CHECK_OK(ft_session_submit(&request, roomy, long_prompt, 250, &options, NULL, NULL, NULL));
+    CHECK_OK(ft_request_wait(request));
+    CHECK_OK(ft_request_poll(&reason, request));
+    CHECK_OK(ft_request_tokens(&count, NULL, NULL, 0, request));
+    CHECK(reason == FT_FINISH_LENGTH && count >= 6 && count <= 7);
+    ft_request_release(request);
+    request = NULL;
+    CHECK_INVALID(ft_session_submit(&request, roomy, long_prompt, 300, &options, NULL, NULL, NULL));
+    CHECK(request == NULL);
+
+    /* One that could never fit the pages says so when it is submitted. */
+    small.kv_cache_bytes = 16 * 1024;
+    if (ft_session_create(&session, llama, &small) == FT_OK) {
+        CHECK_STATUS(FT_ERROR_OUT_OF_MEMORY,
+                     ft_session_submit(&request, session, long_prompt, 200, &options, NULL, NULL, NULL));
+        CHECK(strpbrk(ft_last_error(), "0123456789"));
+        ft_session_destroy(session);
+    } else {
+        CHECK(strpbrk(ft_last_error(), "0123456789")); /* too small for a single page: that is named too */
+    }
+    ft_session_destroy(roomy);
+    ft_model_close(llama);
+}
