@@ -1,0 +1,31 @@
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pyft._checkpoint import Checkpoint
+from pyft._tensor import Tensor
+
+class ModelHandle:
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        device: str,
+        dtype: str,
+        tensor_parallel: int,
+        pipeline_parallel: int,
+        threads: int,
+        progress: Callable[[int, int], Any] | None,
+    ) -> None: ...
+    def config(self) -> dict[str, Any]: ...
+    def checkpoint(self) -> Checkpoint: ...
+    def placement(self) -> tuple[str, str, int]: ...
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        token_type_ids: Tensor | None,
+        row_offsets: Tensor | None,
+        outputs: Iterable[str],
+        pooling: str,
+        normalize: bool,
+    ) -> dict[str, Tensor]: ...

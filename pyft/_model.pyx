@@ -1,0 +1,147 @@
+# cython: language_level=3
+"""A loaded model's handle: opening with progress, its facts, and the forward pass."""
+import json
+import os
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport uint32_t, uint64_t
+
+from pyft cimport _ft as ft
+from pyft._checkpoint cimport borrow
+from pyft._status cimport check
+from pyft._tensor cimport Tensor, adopt
+
+cdef dict POOLING = {
+    "auto": ft.FT_POOLING_AUTO,
+    "mean": ft.FT_POOLING_MEAN,
+    "cls": ft.FT_POOLING_CLS,
+    "last": ft.FT_POOLING_LAST,
+    "max": ft.FT_POOLING_MAX,
+}
+
+cdef dict OUTPUTS = {
+    "last_hidden_state": ft.FT_OUTPUT_LAST_HIDDEN_STATE,
+    "pooler_output": ft.FT_OUTPUT_POOLER,
+    "logits": ft.FT_OUTPUT_LOGITS,
+    "embedding": ft.FT_OUTPUT_EMBEDDING,
+}
+
+
+cdef class _Progress:
+    """What the loading callback needs: the caller's function, and the exception that stopped it."""
+    cdef object function
+    cdef object error
+
+
+cdef int on_progress(uint64_t done, uint64_t total, void *user_data) noexcept with gil:
+    cdef _Progress progress = <_Progress>user_data
+    try:
+        PyErr_CheckSignals()
+        if progress.function is not None:
+            return 1 if progress.function(done, total) else 0
+        return 0
+    except BaseException as error:
+        progress.error = error
+        return 1
+
+
+cdef class ModelHandle:
+    """ft_model. Freed when the last Python reference goes."""
+
+    def __cinit__(self, source, device, dtype, int tensor_parallel, int pipeline_parallel, int threads, progress):
+        path = os.fsencode(source)
+        device_name = device.encode()
+        dtype_name = dtype.encode()
+        cdef _Progress state = _Progress()
+        state.function = progress
+        cdef ft.ft_model_options options = ft.pyft_init_ft_model_options()
+        options.device = device_name
+        options.dtype = dtype_name
+        options.tensor_parallel = tensor_parallel
+        options.pipeline_parallel = pipeline_parallel
+        options.num_threads = threads
+        options.progress = on_progress
+        options.user_data = <void *>state
+        cdef const char *c_path = path
+        cdef ft.ft_model *handle = NULL
+        cdef ft.ft_status status
+        with nogil:
+            status = ft.ft_model_open(&handle, c_path, &options)
+        if state.error is not None:
+            if status == ft.FT_OK:
+                ft.ft_model_close(handle)
+            raise state.error
+        check(status)
+        self.handle = handle
+
+    def __dealloc__(self):
+        if self.handle != NULL:
+            with nogil:
+                ft.ft_model_close(self.handle)
+
+    def config(self):
+        cdef const char *out = NULL
+        check(ft.ft_model_config(&out, self.handle))
+        return json.loads(out.decode("utf-8", "replace"))
+
+    def checkpoint(self):
+        """The checkpoint behind the model; keeps the model."""
+        cdef const ft.ft_checkpoint *out = NULL
+        check(ft.ft_model_checkpoint(&out, self.handle))
+        return borrow(out, self)
+
+    def placement(self):
+        """(device, compute dtype, bytes of weights)."""
+        cdef const char *device = NULL
+        cdef const char *dtype = NULL
+        cdef uint64_t weight_bytes = 0
+        check(ft.ft_model_placement(&device, &dtype, &weight_bytes, self.handle))
+        return device.decode(), dtype.decode(), weight_bytes
+
+    def forward(self, Tensor input_ids not None, Tensor attention_mask, Tensor token_type_ids, Tensor row_offsets,
+                outputs, str pooling, bint normalize):
+        """Runs ft_forward; returns {name: Tensor} of what it computed."""
+        cdef ft.ft_forward_inputs inputs = ft.pyft_init_ft_forward_inputs()
+        cdef ft.ft_forward_options options = ft.pyft_init_ft_forward_options()
+        cdef ft.ft_forward_outputs out = ft.pyft_init_ft_forward_outputs()
+        inputs.input_ids = input_ids.handle
+        inputs.attention_mask = attention_mask.handle if attention_mask is not None else NULL
+        inputs.token_type_ids = token_type_ids.handle if token_type_ids is not None else NULL
+        inputs.row_offsets = row_offsets.handle if row_offsets is not None else NULL
+        options.outputs = output_flags(outputs)
+        if pooling not in POOLING:
+            raise ValueError(f"pooling={pooling!r}; one of {', '.join(POOLING)} is meant")
+        options.pooling = POOLING[pooling]
+        options.normalize = normalize
+        cdef ft.ft_status status
+        with nogil:
+            status = ft.ft_forward(&out, self.handle, &inputs, &options)
+        check(status)
+        # Each is adopted, or released, even when one of them raises.
+        cdef ft.ft_tensor *made[4]
+        made[0] = out.last_hidden_state
+        made[1] = out.pooler_output
+        made[2] = out.logits
+        made[3] = out.embedding
+        results = {}
+        cdef int i = 0
+        try:
+            for name in ("last_hidden_state", "pooler_output", "logits", "embedding"):
+                i += 1
+                if made[i - 1] != NULL:
+                    results[name] = adopt(made[i - 1], False)
+        except BaseException:
+            while i < 4:
+                ft.ft_tensor_release(made[i])
+                i += 1
+            raise
+        return results
+
+
+cdef uint32_t output_flags(names) except? 0xffffffff:
+    cdef uint32_t flags = 0
+    for name in names:
+        if name not in OUTPUTS:
+            raise ValueError(f"no output {name!r}; the outputs are {', '.join(OUTPUTS)}")
+        flags |= <uint32_t>OUTPUTS[name]
+    return flags

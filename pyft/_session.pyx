@@ -1,0 +1,297 @@
+# cython: language_level=3
+"""Sessions and requests: the running batch, driven by whichever thread waits for it.
+
+The C library steps on the thread that asks it to. Here one waiting thread at a time drives: it runs a step without
+the GIL, looks for signals, and wakes the other waiters, who take over when it leaves. So Ctrl-C is seen between any
+two steps, whatever thread is computing, and no thread of our own exists.
+
+Callbacks carry a number, not a pointer: a request that is gone is simply not found, so nothing can dangle.
+"""
+import itertools
+import os
+import threading
+
+import numpy as np
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.string cimport memcpy
+
+from pyft cimport _ft as ft
+from pyft._model cimport ModelHandle
+from pyft._status cimport check, make_error
+
+from pyft.errors import Error
+
+cdef dict FINISH = {
+    ft.FT_FINISH_NONE: None,
+    ft.FT_FINISH_STOP: "stop",
+    ft.FT_FINISH_LENGTH: "length",
+    ft.FT_FINISH_CANCELLED: "cancelled",
+    ft.FT_FINISH_ERROR: "error",
+}
+
+
+cdef class Listener:
+    """The Python functions of a request's callbacks, and what one of them raised."""
+    cdef object token_function
+    cdef object logits_function
+    cdef object logits
+    cdef object error
+
+    cdef int process_logits(self, const int32_t *tokens, size_t num_tokens, float *logits,
+                            size_t vocab_size) except -1:
+        """Hands the function an array it may keep: the library's own memory is gone after the call."""
+        if self.logits is None:
+            self.logits = np.empty(vocab_size, dtype=np.float32)
+        ids = np.empty(num_tokens, dtype=np.int32)
+        cdef int32_t[::1] id_view = ids
+        cdef float[::1] view = self.logits
+        memcpy(&id_view[0], tokens, num_tokens * sizeof(int32_t))
+        memcpy(&view[0], logits, vocab_size * sizeof(float))
+        returned = self.logits_function(ids, self.logits)
+        cdef const float[::1] changed = view
+        if returned is not None and returned is not self.logits:
+            replaced = np.ascontiguousarray(returned, dtype=np.float32)
+            if replaced.shape != (<object>vocab_size,):
+                raise ValueError(f"logits_processor returned shape {replaced.shape}; ({vocab_size},) is meant")
+            changed = replaced
+        memcpy(logits, &changed[0], vocab_size * sizeof(float))
+        return 0
+
+
+# Callback number -> Listener, for requests that still exist.
+cdef dict live = {}
+cdef object numbers = itertools.count(1)
+
+
+cdef int on_token(ft.ft_request *request, int32_t token, void *user_data) noexcept with gil:
+    cdef Listener listener = live.get(<size_t>user_data)
+    if listener is None:
+        return -1
+    try:
+        return ft.FT_STOP if listener.token_function(token) else ft.FT_CONTINUE
+    except BaseException as error:
+        listener.error = error
+        return -1
+
+
+cdef int on_logits(ft.ft_request *request, const int32_t *tokens, size_t num_tokens, float *logits,
+                   size_t vocab_size, void *user_data) noexcept with gil:
+    cdef Listener listener = live.get(<size_t>user_data)
+    if listener is None:
+        return -1
+    try:
+        listener.process_logits(tokens, num_tokens, logits, vocab_size)
+        return ft.FT_CONTINUE
+    except BaseException as error:
+        listener.error = error
+        return -1
+
+
+cdef class Session:
+    """ft_session over one model."""
+    cdef ft.ft_session *handle
+    cdef ModelHandle model
+    cdef object changed
+    cdef bint driven
+    cdef object process
+
+    def __cinit__(self, ModelHandle model not None, int max_batch_size=0, int max_tokens_per_step=0,
+                  int64_t kv_cache_bytes=0):
+        cdef ft.ft_session_options options = ft.pyft_init_ft_session_options()
+        options.max_batch_size = max_batch_size
+        options.max_tokens_per_step = max_tokens_per_step
+        options.kv_cache_bytes = kv_cache_bytes
+        cdef ft.ft_session *handle = NULL
+        cdef ft.ft_status status
+        with nogil:
+            status = ft.ft_session_create(&handle, model.handle, &options)
+        check(status)
+        self.handle = handle
+        self.model = model
+        self.changed = threading.Condition()
+        self.driven = False
+        self.process = os.getpid()
+
+    def __dealloc__(self):
+        if self.handle != NULL:
+            with nogil:
+                ft.ft_session_destroy(self.handle)
+
+    def submit(self, prompt, dict options, token_function=None, logits_function=None):
+        """Queues int32 token ids; options are ft_generate_options' fields. Returns a Request."""
+        cdef Request request = Request.__new__(Request)
+        request.session = self
+        request.listener = Listener()
+        request.listener.token_function = token_function
+        request.listener.logits_function = logits_function
+        request.number = next(numbers)
+        cdef const int32_t[::1] ids = np.ascontiguousarray(prompt, dtype=np.int32)
+        cdef ft.ft_generate_options settings = ft.pyft_init_ft_generate_options()
+        cdef list keep = []
+        fill_options(&settings, options, keep)
+        cdef const int32_t *first = &ids[0] if ids.shape[0] else NULL
+        cdef size_t length = ids.shape[0]
+        cdef ft.ft_token_callback token_callback = NULL
+        cdef ft.ft_logits_callback logits_callback = NULL
+        if token_function is not None:
+            token_callback = on_token
+        if logits_function is not None:
+            logits_callback = on_logits
+        live[request.number] = request.listener
+        cdef ft.ft_status status
+        with nogil:
+            status = ft.ft_session_submit(&request.handle, self.handle, first, length, &settings, token_callback,
+                                          logits_callback, <void *>request.number)
+        check(status)
+        return request
+
+    def wait(self, done):
+        """Drives the batch, or waits for the thread that does, until done() is true.
+
+        Raises what a signal handler raised (KeyboardInterrupt), between two steps.
+        """
+        if os.getpid() != self.process:
+            raise Error("the model was loaded before fork() and cannot compute in the child; load it after the fork")
+        cdef bint mine = False
+        while not done():
+            try:
+                with self.changed:
+                    if self.driven:
+                        # Woken after every step. An interrupt may cost a leaving driver its last wake-up call,
+                        # hence the bound.
+                        self.changed.wait(1.0)
+                        continue
+                    self.driven = mine = True
+                while not done():
+                    self.step()
+                    PyErr_CheckSignals()
+                    with self.changed:
+                        self.changed.notify_all()
+            finally:
+                if mine:
+                    self.driven = mine = False
+                    with self.changed:
+                        self.changed.notify_all()
+
+    cdef int step(self) except -1:
+        cdef ft.ft_status status
+        with nogil:
+            status = ft.ft_session_step(NULL, self.handle)
+        check(status)
+        return 0
+
+    def stats(self):
+        """ft_session_stats as a dict."""
+        cdef ft.ft_session_stats stats = ft.pyft_init_ft_session_stats()
+        check(ft.ft_session_get_stats(&stats, self.handle))
+        result = dict(stats)
+        del result["struct_size"]
+        return result
+
+
+cdef class Request:
+    """ft_request. Dropping the last reference cancels what still runs."""
+    cdef ft.ft_request *handle
+    cdef Session session
+    cdef Listener listener
+    cdef size_t number
+
+    def __init__(self):
+        raise TypeError("a Request comes from Session.submit")
+
+    def __dealloc__(self):
+        live.pop(self.number, None)
+        if self.handle != NULL:
+            with nogil:
+                ft.ft_request_release(self.handle)
+
+    def finish_reason(self):
+        """None while it runs, then "stop", "length", "cancelled" or "error". Never blocks."""
+        cdef ft.ft_finish_reason reason = ft.FT_FINISH_NONE
+        check(ft.ft_request_poll(&reason, self.handle))
+        return FINISH[reason]
+
+    def result(self):
+        """(tokens, finish reason) of a finished request; raises what a callback raised, or what made it fail."""
+        reason = self.finish_reason()
+        if self.listener.error is not None:
+            raise self.listener.error
+        if reason == "error":
+            raise self.failure()
+        return self.tokens(), reason
+
+    cdef object failure(self):
+        # The request is finished: this returns its status at once.
+        cdef ft.ft_status status = ft.ft_request_wait(self.handle)
+        return make_error(status, ft.ft_request_error(self.handle).decode("utf-8", "replace"))
+
+    def count(self):
+        """How many new tokens there are so far."""
+        cdef size_t count = 0
+        check(ft.ft_request_tokens(&count, NULL, NULL, 0, self.handle))
+        return count
+
+    def tokens(self):
+        """The new tokens so far, numpy int32."""
+        cdef size_t count = self.count()
+        tokens = np.empty(count, dtype=np.int32)
+        cdef int32_t[::1] target = tokens
+        if count:
+            check(ft.ft_request_tokens(&count, &target[0], NULL, tokens.size, self.handle))
+        return tokens
+
+    def logprobs(self):
+        """The new tokens' log-probabilities, numpy float32; they must have been asked for."""
+        cdef size_t count = self.count()
+        values = np.empty(count, dtype=np.float32)
+        cdef float[::1] target = values
+        if count:
+            check(ft.ft_request_tokens(&count, NULL, &target[0], values.size, self.handle))
+        return values
+
+    def cancel(self):
+        """Asks it to end; it does between layers or steps."""
+        check(ft.ft_request_cancel(self.handle))
+
+
+cdef int fill_options(ft.ft_generate_options *settings, dict options, list keep) except -1:
+    """Copies the fields; `keep` gets what must stay alive while `settings` is in use."""
+    settings.max_new_tokens = options["max_new_tokens"]
+    settings.min_new_tokens = options["min_new_tokens"]
+    settings.do_sample = options["do_sample"]
+    settings.temperature = options["temperature"]
+    settings.top_k = options["top_k"]
+    settings.top_p = options["top_p"]
+    settings.min_p = options["min_p"]
+    settings.repetition_penalty = options["repetition_penalty"]
+    settings.presence_penalty = options["presence_penalty"]
+    settings.frequency_penalty = options["frequency_penalty"]
+    settings.no_repeat_ngram_size = options["no_repeat_ngram_size"]
+    settings.seed = options["seed"]
+    settings.logprobs = options["logprobs"]
+    cdef const int32_t[::1] view
+    stop = options["stop_token_ids"]
+    if stop is None:
+        settings.num_stop_token_ids = -1
+    else:
+        view = keep_ids(keep, stop)
+        settings.stop_token_ids = &view[0]
+        settings.num_stop_token_ids = len(stop)
+    words = options["bad_words"]
+    if words:
+        view = keep_ids(keep, [token for word in words for token in word])
+        settings.bad_words = &view[0]
+        view = keep_ids(keep, [len(word) for word in words])
+        settings.bad_word_lengths = &view[0]
+        settings.num_bad_words = len(words)
+    return 0
+
+
+cdef object keep_ids(list keep, values):
+    """An int32 array, never of no elements so that its address can be taken."""
+    array = np.zeros(max(1, len(values)), dtype=np.int32)
+    array[:len(values)] = values
+    keep.append(array)
+    return array

@@ -1,0 +1,44 @@
+"""Arrays of whatever make as numpy arrays or Tensors, over the same memory where that is possible."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyft._tensor import Tensor, from_dlpack
+
+
+def host_array(value: Any, name: str) -> npt.NDArray[Any]:
+    """A numpy array over an array's memory, or of a nested list's values. Ragged lists are a ValueError."""
+    if isinstance(value, np.ndarray):
+        return value
+    if isinstance(value, Tensor):
+        return value.numpy()
+    if hasattr(value, "__dlpack__"):
+        return from_dlpack(value).numpy()
+    if isinstance(value, str | bytes):
+        raise TypeError(f"{name} must be an array of integers, not text")
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} is no array: {error}") from None
+
+
+def integer_tensor(value: Any, name: str) -> Tensor:
+    """A Tensor over an integer or boolean array's memory; only a foreign byte order costs a copy."""
+    if not isinstance(value, Tensor) and not hasattr(value, "__dlpack__"):
+        value = host_array(value, name)
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind not in "iub":
+            hint = " (ragged rows?)" if value.dtype == object else ""
+            raise TypeError(f"{name} must hold integers, not {value.dtype}{hint}")
+        if value.dtype.kind == "b":
+            value = value.view(np.uint8)
+        elif not value.dtype.isnative:
+            value = value.astype(value.dtype.newbyteorder("="))
+    tensor = from_dlpack(value)
+    if tensor.dtype == "bool":
+        return from_dlpack(tensor.numpy().view(np.uint8))
+    if "int" not in tensor.dtype:
+        raise TypeError(f"{name} must hold integers, not {tensor.dtype}")
+    return tensor

@@ -1,0 +1,61 @@
+"""Text from tokens as they come: pieces that never end inside a character and that join to the whole text."""
+
+from collections.abc import Sequence
+
+from tokenizers import Tokenizer
+
+_INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
+
+
+def decode(tokenizer: Tokenizer, token_ids: Sequence[int]) -> str:
+    return str(tokenizer.decode(list(token_ids), skip_special_tokens=True))
+
+
+class Detokenizer:
+    """Decodes a growing list of tokens. How a token reads depends on the ones before it (spaces, halves of a
+    character), so each step decodes the last settled tokens with the new ones, and takes what they add."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._tokens: list[int] = []
+        self._context = 0  # first token of the window that is decoded
+        self._settled = 0  # tokens whose text was handed out
+
+    def add(self, tokens: Sequence[int]) -> str:
+        """The text that these tokens settle; "" while a character is incomplete."""
+        self._tokens.extend(tokens)
+        known, text = self._window()
+        if len(text) <= len(known) or text.endswith(_INCOMPLETE):
+            return ""
+        self._context, self._settled = self._settled, len(self._tokens)
+        return text[len(known) :]
+
+    def finish(self) -> str:
+        """What was held back, as it reads now that nothing follows."""
+        known, text = self._window()
+        self._context, self._settled = self._settled, len(self._tokens)
+        return text[len(known) :]
+
+    def _window(self) -> tuple[str, str]:
+        settled = self._tokens[self._context : self._settled]
+        known = decode(self._tokenizer, settled) if settled else ""
+        return known, decode(self._tokenizer, self._tokens[self._context :])
+
+
+class StopStrings:
+    """Watches one sequence for strings that end it. As in transformers, the text keeps the string, and whatever
+    else the token that completed it holds."""
+
+    def __init__(self, tokenizer: Tokenizer, strings: Sequence[str]) -> None:
+        self._detokenizer = Detokenizer(tokenizer)
+        self._strings = strings
+        self._tail = ""
+        self._keep = max(map(len, strings)) - 1
+
+    def __call__(self, token: int) -> bool:
+        """True when this token completes a stop string."""
+        text = self._tail + self._detokenizer.add([token])
+        if any(string in text for string in self._strings):
+            return True
+        self._tail = text[len(text) - self._keep :] if len(text) > self._keep else text
+        return False

@@ -1,0 +1,97 @@
+"""The forward pass as Python sees it: padded arrays or ragged lists in, tensors out."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyft._tensor import Tensor, from_dlpack
+from pyft.arrays import integer_tensor
+
+if TYPE_CHECKING:
+    from pyft.model import Model
+
+
+class Outputs:
+    """What a forward pass gave. An output that the model has not, or that was not asked for, is None.
+
+    ``last_hidden_state`` [batch, seq, hidden_size]; ``pooler_output`` [batch, hidden_size]; ``logits``
+    [batch, seq, vocab_size] of language models, [batch, seq, num_labels] of token classifiers, [batch, num_labels] of
+    sequence classifiers. float32; zeros where attention_mask is 0.
+    """
+
+    __slots__ = ("last_hidden_state", "logits", "pooler_output")
+
+    def __init__(self, found: dict[str, Tensor]) -> None:
+        self.last_hidden_state: Tensor | None = found.get("last_hidden_state")
+        self.pooler_output: Tensor | None = found.get("pooler_output")
+        self.logits: Tensor | None = found.get("logits")
+
+    def __repr__(self) -> str:
+        present = [f"{name}={getattr(self, name)!r}" for name in self.__slots__ if getattr(self, name) is not None]
+        return f"pyft.Outputs({', '.join(present)})"
+
+
+def forward(
+    model: "Model", input_ids: Any, attention_mask: Any, token_type_ids: Any, outputs: str | Sequence[str] | None
+) -> Outputs:
+    if isinstance(input_ids, list | tuple):
+        if is_ragged(input_ids):
+            if attention_mask is not None:
+                raise ValueError("attention_mask goes with rows of one length; ragged rows need none")
+            lengths = [len(row) for row in input_ids]
+            input_ids, attention_mask = pad(input_ids, lengths, "input_ids")
+            if token_type_ids is not None:
+                if [len(row) for row in token_type_ids] != lengths:
+                    raise ValueError("token_type_ids must have the rows of input_ids")
+                token_type_ids, _ = pad(token_type_ids, lengths, "token_type_ids")
+        else:
+            input_ids = np.asarray(input_ids)
+    ids = integer_tensor(input_ids, "input_ids")
+    if ids.ndim != 2:
+        raise ValueError(f"input_ids is {list(ids.shape)}; [batch, seq] is meant, or a list of rows of ids")
+    mask = _companion(attention_mask, "attention_mask", ids)
+    types = _companion(token_type_ids, "token_type_ids", ids)
+    names = (outputs,) if isinstance(outputs, str) else tuple(outputs or ())
+    return Outputs(model._handle.forward(ids, mask, types, None, names, "auto", False))
+
+
+def _companion(value: Any, name: str, ids: Tensor) -> Tensor | None:
+    if value is None:
+        return None
+    tensor = integer_tensor(value, name)
+    if tensor.shape != ids.shape:
+        raise ValueError(f"{name} is {list(tensor.shape)}, input_ids {list(ids.shape)}; they must agree")
+    return tensor
+
+
+def is_ragged(rows: Sequence[Any]) -> bool:
+    """Whether these are rows, and of several lengths. A row that has no length is left for numpy to refuse."""
+    try:
+        return len({len(row) for row in rows}) > 1
+    except TypeError:
+        return False
+
+
+def pad(rows: Sequence[Any], lengths: list[int], name: str) -> tuple[Any, Any]:
+    """[batch, longest] with zeros on the right, and the mask that tells them from tokens."""
+    padded = np.zeros((len(rows), max(lengths)), dtype=np.int64)
+    mask = np.zeros(padded.shape, dtype=np.uint8)
+    for index, row in enumerate(rows):
+        values = np.asarray(row)
+        if values.size and (values.dtype.kind not in "iu" or values.ndim != 1):
+            raise TypeError(f"{name} must hold rows of integers; row {index} is {values.dtype}")
+        padded[index, : lengths[index]] = values
+        mask[index, : lengths[index]] = 1
+    return padded, mask
+
+
+def embed_rows(model: "Model", rows: Sequence[Any], pooling: str, normalize: bool) -> Tensor:
+    """[rows, embedding_size] of packed rows: nothing is padded."""
+    offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.cumsum([len(row) for row in rows], out=offsets[1:])
+    ids = np.concatenate([np.asarray(row, dtype=np.int32) for row in rows])
+    found = model._handle.forward(
+        from_dlpack(ids), None, None, from_dlpack(offsets), ("embedding",), pooling, normalize
+    )
+    return found["embedding"]

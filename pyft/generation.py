@@ -1,0 +1,221 @@
+"""Generation as Python sees it: prompts in, Generation objects or text pieces out."""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyft._session import Request, Session
+from pyft.arrays import host_array
+from pyft.detokenize import Detokenizer, StopStrings, decode
+from pyft.options import GenerateOptions, Settings, resolve
+
+if TYPE_CHECKING:
+    from pyft.model import Model
+
+Ids = npt.NDArray[np.int32]
+
+
+@dataclass(slots=True)
+class Generation:
+    """What one prompt led to."""
+
+    text: str | None
+    """The new text, without special tokens; None for a checkpoint without a tokenizer."""
+    token_ids: Ids
+    """The new tokens, without the prompt; a stop token is the last of them."""
+    finish_reason: str
+    """"stop" (a stop token or string), "length" (max_new_tokens, or the model's last position), "cancelled"."""
+    score: float | None = None
+    """Sum of the log-probabilities over length ** length_penalty, where they were asked for."""
+    logprobs: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+    """Each token's natural-log probability before penalties and temperature, under ``logprobs=True``."""
+
+    def __str__(self) -> str:
+        return self.text if self.text is not None else str(self.token_ids.tolist())
+
+
+def prompt_rows(model: "Model", prompts: Any, attention_mask: Any = None) -> tuple[list[Ids], bool]:
+    """Prompts as rows of ids, and whether there was but one prompt, not a list of them."""
+    if isinstance(prompts, str):
+        return [model.encode(prompts)], True
+    if isinstance(prompts, bytes | dict | set) or prompts is None:
+        raise TypeError(f"a prompt is text or token ids, not {type(prompts).__name__}")
+    if isinstance(prompts, list | tuple):
+        if attention_mask is not None:
+            raise ValueError("attention_mask goes with a [batch, seq] array of prompts; a list needs no padding")
+        if not prompts:
+            return [], False
+        if all(isinstance(item, int | np.integer) for item in prompts):
+            return [row_of_ids(model, prompts)], True
+        return [model.encode(item) if isinstance(item, str) else row_of_ids(model, item) for item in prompts], False
+    array = host_array(prompts, "prompts")
+    if array.ndim == 1:
+        if attention_mask is not None:
+            raise ValueError("attention_mask goes with a [batch, seq] array of prompts")
+        return [row_of_ids(model, array)], True
+    if array.ndim != 2:
+        raise ValueError(f"prompts has {array.ndim} dimensions; [seq] or [batch, seq] is meant")
+    if attention_mask is None:
+        return [row_of_ids(model, row) for row in array], False
+    mask = host_array(attention_mask, "attention_mask")
+    if mask.shape != array.shape:
+        raise ValueError(f"attention_mask is {list(mask.shape)}, prompts {list(array.shape)}; they must agree")
+    return [row_of_ids(model, row[keep != 0]) for row, keep in zip(array, mask, strict=True)], False
+
+
+def row_of_ids(model: "Model", ids: Any) -> Ids:
+    """One prompt's ids as int32, all of them in the vocabulary."""
+    array = host_array(ids, "a prompt")
+    if array.ndim != 1:
+        raise ValueError(f"a prompt's token ids have {array.ndim} dimensions; one is meant")
+    if array.size == 0:
+        raise ValueError("a prompt has no tokens; give at least one")
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"token ids must be integers, not {array.dtype}")
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high >= model.config.vocab_size:
+        wrong = low if low < 0 else high
+        raise ValueError(f"token id {wrong} is outside the vocabulary of {model.config.vocab_size}")
+    return array.astype(np.int32)
+
+
+class _Batch:
+    """Requests submitted together, which end together when one of them raises."""
+
+    def __init__(self, model: "Model", session: Session) -> None:
+        self.model = model
+        self.session = session
+        self.requests: list[Request] = []
+        self.raised: list[BaseException] = []
+
+    def submit(self, ids: Ids, settings: Settings, sequence: int) -> Request:
+        tokenizer = self.model.tokenizer
+        on_token = None
+        if settings.stop_strings and tokenizer is not None:
+            on_token = _guarded(StopStrings(tokenizer, settings.stop_strings), self.raised)
+        on_logits = _guarded(settings.logits_processor, self.raised) if settings.logits_processor is not None else None
+        request = self.session.submit(ids, settings.for_sequence(sequence), on_token, on_logits)
+        self.requests.append(request)
+        self.model._running.add(request)
+        return request
+
+    def wait(self) -> None:
+        pending = list(reversed(self.requests))
+
+        def done() -> bool:
+            while pending and pending[-1].finish_reason() is not None:
+                pending.pop()
+            return not pending or bool(self.raised)
+
+        self.session.wait(done)
+
+    def wait_for_more(self, request: Request, seen: int) -> None:
+        """Until the request has more than `seen` tokens, or ends."""
+        self.session.wait(lambda: request.finish_reason() is not None or request.count() > seen or bool(self.raised))
+
+    def close(self) -> None:
+        """Forgets the requests; what still runs is cancelled."""
+        for request in self.requests:
+            self.model._running.discard(request)
+            if request.finish_reason() is None:
+                request.cancel()
+        self.requests.clear()
+
+
+def _guarded(function: Callable[..., Any], raised: list[BaseException]) -> Callable[..., Any]:
+    def call(*arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except BaseException as error:
+            raised.append(error)
+            raise
+
+    return call
+
+
+def finished(model: "Model", request: Request, settings: Settings) -> Generation:
+    tokens, reason = request.result()
+    logprobs = request.logprobs() if settings.logprobs else None
+    score = None
+    if logprobs is not None and logprobs.size:
+        score = float(logprobs.sum(dtype=np.float64)) / logprobs.size**settings.length_penalty
+    text = decode(model.tokenizer, tokens.tolist()) if model.tokenizer is not None else None
+    return Generation(text, tokens, reason, score, logprobs)
+
+
+def generate(
+    model: "Model", prompts: Any, attention_mask: Any, options: GenerateOptions
+) -> "Generation | list[Generation] | list[list[Generation]]":
+    settings = resolve(options, model.config.vocab_size, model.encode_plain if model.tokenizer is not None else None)
+    rows, single = prompt_rows(model, prompts, attention_mask)
+    if not rows:
+        return []
+    batch = _Batch(model, model.session())
+    copies = range(settings.num_return_sequences)
+    try:
+        for row in rows:
+            for sequence in copies:
+                batch.submit(row, settings, sequence)
+        batch.wait()
+        if batch.raised:
+            raise batch.raised[0]
+        made = [finished(model, request, settings) for request in batch.requests]
+    finally:
+        batch.close()
+    if settings.num_return_sequences == 1:
+        return made[0] if single else made
+    width = settings.num_return_sequences
+    groups = [made[start : start + width] for start in range(0, len(made), width)]
+    return groups[0] if single else groups
+
+
+class TextStream(Iterator[str]):
+    """Text pieces as they come. They join to ``.generation.text``, and none ends inside a character. Leaving the
+    loop early, or :meth:`close`, cancels the request."""
+
+    def __init__(self, model: "Model", prompt: Any, options: GenerateOptions) -> None:
+        tokenizer = model.need_tokenizer()
+        self._settings = resolve(options, model.config.vocab_size, model.encode_plain)
+        if self._settings.num_return_sequences != 1:
+            raise ValueError("stream() yields one sequence: num_return_sequences must be 1")
+        rows, single = prompt_rows(model, prompt)
+        if not single:
+            raise TypeError("stream() takes one prompt, not a list of them")
+        self.generation: Generation | None = None
+        """The whole, once the stream has ended."""
+        self._model = model
+        self._ids = rows[0]
+        self._pieces = self._run(Detokenizer(tokenizer))
+
+    def __next__(self) -> str:
+        return next(self._pieces)
+
+    def close(self) -> None:
+        self._pieces.close()
+
+    def _run(self, detokenizer: Detokenizer) -> Generator[str, None, None]:
+        batch = _Batch(self._model, self._model.session())
+        try:
+            request = batch.submit(self._ids, self._settings, 0)
+            seen = 0
+            while not batch.raised:
+                batch.wait_for_more(request, seen)
+                ended = request.finish_reason() is not None  # asked first: tokens come before the end
+                tokens: Sequence[int] = request.tokens().tolist()
+                piece = detokenizer.add(tokens[seen:])
+                seen = len(tokens)
+                if piece:
+                    yield piece
+                if ended:
+                    break
+            if batch.raised:
+                raise batch.raised[0]
+            self.generation = finished(self._model, request, self._settings)
+            rest = detokenizer.finish()
+            if rest:
+                yield rest
+        finally:
+            batch.close()

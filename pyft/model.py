@@ -1,0 +1,334 @@
+"""pyft.load and pyft.Model: the front door."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, Unpack
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from pyft import chat as chat_templates
+from pyft import forward as forward_pass
+from pyft import generation
+from pyft._checkpoint import Checkpoint
+from pyft._model import ModelHandle
+from pyft._session import Request, Session
+from pyft.arrays import host_array
+from pyft.embedding import Embedder
+from pyft.errors import Error, UnsupportedError
+from pyft.generation import TextStream
+from pyft.options import GenerateOptions, integer
+from pyft.tokenization import load_text_side
+
+
+class Config(Mapping[str, Any]):
+    """A model's configuration: ``config["hidden_size"]`` and ``config.hidden_size`` are the same.
+
+    Every model has architecture, num_layers, hidden_size, num_heads, num_kv_heads, head_dim, vocab_size and
+    max_positions; families add their own. Iterate for all of them.
+    """
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        try:
+            return self._values[name]
+        except KeyError:
+            raise AttributeError(f"no configuration {name!r}; there are {', '.join(self._values)}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._values]
+
+    def __repr__(self) -> str:
+        return f"pyft.Config({self._values!r})"
+
+
+def load(
+    source: str | os.PathLike[str],
+    device: str | Sequence[str] = "auto",
+    dtype: str = "auto",
+    tensor_parallel: int = 1,
+    pipeline_parallel: int = 1,
+    comm: Any = None,
+    threads: int | None = None,
+    *,
+    progress: Callable[[int, int], Any] | None = None,
+    max_batch_size: int | None = None,
+    max_tokens_per_step: int | None = None,
+    kv_cache_bytes: int | None = None,
+) -> "Model":
+    """Loads a checkpoint: a Hugging Face folder (config.json and \\*.safetensors) or a .gguf file.
+
+    device: "auto" or "cpu". dtype: "auto" (the checkpoint's), "float32", "bfloat16", "float16" or "int8".
+    threads: of the CPU, all cores by default. progress(done_bytes, total_bytes) is called as weights are placed; a
+    true return cancels with CancelledError. max_batch_size, max_tokens_per_step and kv_cache_bytes bound the
+    generation session: sequences and tokens of one step, and memory for keys and values (default: half of what is
+    free).
+
+    CheckpointError names the file, the tensor and the fault; UnsupportedError what this build cannot do.
+    """
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(f"source must be a path, not {type(source).__name__}")
+    if not isinstance(dtype, str):
+        raise TypeError(f"dtype must be a name such as 'float32', not {dtype!r}")
+    if comm is not None:
+        raise UnsupportedError("comm: ranks over MPI are not there yet; leave it out to run in this process")
+    sizes = [
+        integer(name, 0 if value is None else value, 0, limit)
+        for name, value, limit in (
+            ("max_batch_size", max_batch_size, 2**31 - 1),
+            ("max_tokens_per_step", max_tokens_per_step, 2**31 - 1),
+            ("kv_cache_bytes", kv_cache_bytes, 2**63 - 1),
+        )
+    ]
+    handle = ModelHandle(
+        source,
+        _one_device(device),
+        dtype,
+        integer("tensor_parallel", tensor_parallel, 1),
+        integer("pipeline_parallel", pipeline_parallel, 1),
+        0 if threads is None else integer("threads", threads, 1, 4096),
+        progress,
+    )
+    return Model(handle, Path(source), sizes)
+
+
+def _one_device(device: str | Sequence[str]) -> str:
+    if isinstance(device, str):
+        return device
+    names = list(device)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"device must be a name such as 'cpu' or a list of them, not {device!r}")
+    if len(names) > 1:
+        raise UnsupportedError("several devices are not there yet: give one")
+    return names[0]
+
+
+class Model:
+    """A loaded model; made by :func:`pyft.load`. Any number of threads may use it at once."""
+
+    def __init__(self, handle: ModelHandle, source: Path, session_sizes: Sequence[int]) -> None:
+        self._open: ModelHandle | None = handle
+        self.source = source
+        self.config = Config(handle.config())
+        text = load_text_side(source, handle.checkpoint())
+        self.tokenizer: Tokenizer | None = text.tokenizer
+        self._why_no_tokenizer = text.why_none
+        self.special_tokens = text.special_tokens
+        self.chat_templates = text.chat_templates
+        self._session_sizes = session_sizes
+        self._session: Session | None = None
+        self._embedder: Embedder | None = None
+        self._running: set[Request] = set()
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        if self._open is None:
+            return f"pyft.Model({str(self.source)!r}, closed)"
+        return f"pyft.Model({str(self.source)!r}, {self.config.architecture}, device={self.device}, dtype={self.dtype})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Cancels what runs and gives the memory back once the last call has returned. Tensors made stay valid."""
+        self.cancel()
+        with self._lock:
+            self._open = self._session = self._embedder = None
+
+    @property
+    def _handle(self) -> ModelHandle:
+        if self._open is None:
+            raise Error("the model is closed")
+        return self._open
+
+    @property
+    def device(self) -> str:
+        """Where it computes: "cpu", ..."""
+        return self._handle.placement()[0]
+
+    @property
+    def dtype(self) -> str:
+        """What the weights are computed in."""
+        return self._handle.placement()[1]
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory that the weights take."""
+        return self._handle.placement()[2]
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint behind the model."""
+        return self._handle.checkpoint()
+
+    def session(self) -> Session:
+        """The session that generate, stream and chat share; created by the first of them."""
+        handle = self._handle
+        with self._lock:
+            if self._session is None:
+                self._session = Session(handle, *self._session_sizes)
+            return self._session
+
+    # Text.
+
+    def need_tokenizer(self) -> Tokenizer:
+        """The tokenizer; a ValueError that says why when there is none."""
+        if self.tokenizer is None:
+            raise ValueError(f"no tokenizer ({self._why_no_tokenizer}): give token ids in place of text")
+        return self.tokenizer
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> npt.NDArray[np.int32]:
+        """Token ids of a text, with the BOS or [CLS] and [SEP] that the checkpoint asks for."""
+        if not isinstance(text, str):
+            raise TypeError(f"text must be a string, not {type(text).__name__}")
+        ids = self.need_tokenizer().encode(text, add_special_tokens=add_special_tokens).ids
+        if not ids:
+            raise ValueError("the text has no tokens; give at least one")
+        return np.array(ids, dtype=np.int32)
+
+    def encode_plain(self, text: str) -> list[int]:
+        """Token ids of a text alone, without special tokens around it."""
+        return list(map(int, self.encode(text, add_special_tokens=False)))
+
+    def decode(self, token_ids: Any, skip_special_tokens: bool = True) -> str:
+        """The text of token ids."""
+        tokenizer = self.need_tokenizer()
+        ids = host_array(token_ids, "token_ids").tolist()
+        return str(tokenizer.decode(ids, skip_special_tokens=skip_special_tokens))
+
+    # Generation.
+
+    def generate(self, prompts: Any, attention_mask: Any = None, **options: Unpack[GenerateOptions]) -> Any:
+        """Continues one prompt or many: :class:`Generation` for one, a list of them for a list.
+
+        prompts: a text, a list of texts, token ids as a list or a 1-D array (one prompt), a list of them, or a
+        [batch, seq] integer array with attention_mask where it is padded. With num_return_sequences above 1 each
+        prompt gives a list, drawn with seed, seed + 1, ...
+
+        Options mean what they mean in transformers. Sampling (temperature, top_k=50, top_p, min_p) acts under
+        do_sample=True; seed=None draws one. stop_token_ids=None are the checkpoint's own end tokens, [] are none.
+        stop_strings stay in the text, as in transformers. logits_processor(token_ids, logits) is called for each new
+        token, with the prompt and new tokens and their float32 logits; it changes them in place or returns others.
+        What it raises ends the call. Requests of several threads share one running batch, and a prompt's tokens do
+        not depend on what runs beside it.
+        """
+        return generation.generate(self, prompts, attention_mask, options)
+
+    def stream(self, prompt: Any, **options: Unpack[GenerateOptions]) -> TextStream:
+        """Iterates over text pieces as they come; leaving the loop cancels. ``.generation`` is the whole at the end."""
+        return TextStream(self, prompt, options)
+
+    def chat(
+        self,
+        messages: Sequence[chat_templates.Message],
+        *,
+        template: str | None = None,
+        tools: Sequence[Any] | None = None,
+        template_variables: Mapping[str, Any] | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> Any:
+        """The assistant's answer to messages, [{"role": "user", "content": "..."}, ...]; options as in generate.
+
+        template: the name of one of the checkpoint's templates, or a Jinja template. template_variables are passed to
+        it, e.g. {"enable_thinking": False}.
+        """
+        ids = self.apply_chat_template(
+            messages, template=template, tools=tools, template_variables=template_variables, tokenize=True
+        )
+        return generation.generate(self, ids, None, options)
+
+    def apply_chat_template(
+        self,
+        messages: Sequence[chat_templates.Message],
+        *,
+        add_generation_prompt: bool = True,
+        template: str | None = None,
+        tools: Sequence[Any] | None = None,
+        template_variables: Mapping[str, Any] | None = None,
+        tokenize: bool = False,
+    ) -> Any:
+        """The prompt that chat makes of messages: text, or its token ids under tokenize=True."""
+        chat_templates.check_messages(messages)
+        known = self.chat_templates if self.chat_templates or template is None else {"default": template}
+        text = chat_templates.render(
+            chat_templates.pick(known, template, tools),
+            messages,
+            self.special_tokens,
+            add_generation_prompt=add_generation_prompt,
+            tools=tools,
+            variables=template_variables,
+        )
+        # The template writes the special tokens itself.
+        return self.encode(text, add_special_tokens=False) if tokenize else text
+
+    def cancel(self) -> None:
+        """Ends everything that generates: the calls return what they have, with finish_reason "cancelled"."""
+        for request in list(self._running):
+            request.cancel()
+
+    # Whole sequences.
+
+    def forward(
+        self,
+        input_ids: Any,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        pixel_values: Any = None,
+        decoder_input_ids: Any = None,
+        *,
+        outputs: str | Sequence[str] | None = None,
+    ) -> forward_pass.Outputs:
+        """One pass over whole sequences.
+
+        input_ids: integers of any width, [batch, seq] (numpy, torch or any DLPack array, not copied), padded on
+        either side where attention_mask is 0; or a list of rows of several lengths, whose outputs are laid out as
+        [batch, longest, ...]. outputs limits the work to some of "last_hidden_state", "pooler_output", "logits".
+        """
+        if pixel_values is not None or decoder_input_ids is not None:
+            raise UnsupportedError("pixel_values and decoder_input_ids belong to models that are not there yet")
+        return forward_pass.forward(self, input_ids, attention_mask, token_type_ids, outputs)
+
+    def embed(
+        self,
+        texts: str | Sequence[str],
+        pooling: str = "auto",
+        normalize: bool = True,
+        *,
+        progress: Callable[[int], Any] | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Sentence embeddings, float32 [n, hidden_size]; one text gives [1, hidden_size].
+
+        pooling: "auto" (what the checkpoint's sentence-transformers modules say, else the mean), "mean", "cls",
+        "last" or "max". normalize scales each to Euclidean length 1. Texts longer than the model's
+        max_seq_length (sentence_bert_config.json, else its positions) are cut, as sentence-transformers cuts them.
+        progress(n) is told of each batch.
+        """
+        items = [texts] if isinstance(texts, str) else list(texts)
+        for index, text in enumerate(items):
+            if not isinstance(text, str):
+                raise TypeError(f"text {index} must be a string, not {type(text).__name__}")
+        self._handle  # noqa: B018 - a closed model says so first
+        with self._lock:
+            if self._embedder is None:
+                self._embedder = Embedder(self)
+            embedder = self._embedder
+        return embedder(items, pooling, normalize, progress)
