@@ -1,0 +1,37 @@
+// What the fuzz targets share. Any exception but ft::error and std::bad_alloc leaves the target and is a finding.
+#pragma once
+
+#include <cstdint>
+#include <new>
+#include <span>
+#include <vector>
+
+#include "core/dtype.h"
+#include "core/status.h"
+#include "io/stored_tensor.h"
+
+namespace ft::fuzz {
+
+template <class Body>
+void guarded(Body&& body) {
+  try {
+    body();
+  } catch (const error& e) {
+    if (e.code() != FT_ERROR_CHECKPOINT && e.code() != FT_ERROR_UNSUPPORTED) throw;
+  } catch (const std::bad_alloc&) {
+  }
+}
+
+// Reads the first and the last byte of every tensor: they must lie in the file.
+inline void touch(std::span<const io::stored_tensor> tensors) {
+  static volatile unsigned char sink;
+  for (const io::stored_tensor& t : tensors) {
+    const size_t bytes = bytes_of(t.data.type, t.data.size());
+    if (!bytes) continue;
+    const auto* data = static_cast<const volatile unsigned char*>(t.data.data);
+    sink = data[0];
+    sink = data[bytes - 1];
+  }
+}
+
+}  // namespace ft::fuzz
