@@ -176,6 +176,11 @@ class Model:
         return self._handle.placement()[2]
 
     @property
+    def generates(self) -> bool:
+        """Whether it is a language model, which generate() continues prompts with; an encoder is not."""
+        return self.config.get("head") == "causal_lm"
+
+    @property
     def checkpoint(self) -> Checkpoint:
         """The checkpoint behind the model."""
         return self._handle.checkpoint()

@@ -1,0 +1,349 @@
+"""The ``pyft`` command. Errors are one line with a hint and exit status 1; wrong usage exits with 2."""
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from pyft import bench, inspection, presets
+from pyft._status import version
+from pyft.errors import CheckpointError, Error, OutOfMemoryError, UnsupportedError
+from pyft.hardware import devices
+from pyft.inspection import size_text
+from pyft.model import Model, load
+from pyft.options import GenerateOptions
+
+_HINTS: tuple[tuple[type[BaseException], str], ...] = (
+    (OutOfMemoryError, "try fewer or shorter prompts, a smaller --kv-cache-bytes, or a smaller model"),
+    (CheckpointError, "pyft inspect SOURCE shows what is in a checkpoint"),
+    (UnsupportedError, "the README lists the models and features that work"),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command line; returns the exit status."""
+    options = parser().parse_args(arguments)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            options.run(options)
+            sys.stdout.flush()
+        return 0
+    except KeyboardInterrupt:
+        print("pyft: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader has gone: nothing left to say, and the interpreter must not try at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (Error, OSError, ValueError, TypeError) as error:
+        message = " ".join(str(error).split())
+        hint = next((hint for kind, hint in _HINTS if isinstance(error, kind)), "pyft COMMAND --help shows the options")
+        print(f"pyft: error: {message} ({hint})", file=sys.stderr)
+        return 1
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"pyft: warning: {message}", file=sys.stderr)
+
+
+# Arguments.
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="pyft", description="Run transformer checkpoints with libft.")
+    top.add_argument("--version", action="version", version=f"pyft {version()}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    generate = _command(commands, "generate", run_generate, "continue prompts")
+    _add_source(generate)
+    generate.add_argument("--prompt", action="append", metavar="TEXT", help="may be repeated; default: standard input")
+    _add_generation(generate)
+    generate.add_argument("--stream", action="store_true", help="print the text as it comes")
+    generate.add_argument("--json", action="store_true", help="print one JSON object a sequence")
+
+    chat = _command(commands, "chat", run_chat, "talk with a model; Ctrl-C stops an answer, Ctrl-D leaves")
+    _add_source(chat)
+    chat.add_argument("--system", metavar="TEXT", help="a system message to begin with")
+    _add_generation(chat, new_tokens=1024)
+
+    embed = _command(commands, "embed", run_embed, "turn texts into vectors")
+    _add_source(embed)
+    embed.add_argument(
+        "--text", action="append", metavar="TEXT", help="may be repeated; default: lines of standard input"
+    )
+    embed.add_argument("--pooling", default="auto", choices=("auto", "mean", "cls", "last", "max"))
+    embed.add_argument("--no-normalize", action="store_true", help="leave the vectors' lengths as they are")
+    embed.add_argument("--json", action="store_true", help="print one JSON object a text")
+
+    inspect = _command(commands, "inspect", run_inspect, "show config, tensors, sizes, what is missing or unused")
+    inspect.add_argument("source", metavar="SOURCE", help="a Hugging Face folder or a .gguf file")
+    inspect.add_argument("--json", action="store_true")
+
+    bench_command = _command(commands, "bench", run_bench, "measure tokens per second")
+    _add_source(bench_command, f"a checkpoint, or a shape with random weights: {', '.join(presets.PRESETS)}")
+    bench_command.add_argument("--batch", type=_positive, default=1, metavar="N", help="sequences side by side")
+    bench_command.add_argument("--beams", type=_positive, default=1, metavar="N")
+    bench_command.add_argument("--prompt", type=_positive, default=128, metavar="N", help="tokens of a prompt")
+    bench_command.add_argument("--new", type=_positive, default=64, metavar="N", help="new tokens of a sequence")
+    bench_command.add_argument("--repeat", type=_positive, default=3, metavar="N", help="the best of N runs counts")
+    bench_command.add_argument("--json", action="store_true")
+
+    found = _command(commands, "devices", run_devices, "show what there is to compute on")
+    found.add_argument("--json", action="store_true")
+    return top
+
+
+def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    made.set_defaults(run=run)
+    return made
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return value
+
+
+def _add_source(command: argparse.ArgumentParser, text: str = "a Hugging Face folder or a .gguf file") -> None:
+    command.add_argument("source", metavar="SOURCE", help=text)
+    command.add_argument("--device", default="auto")
+    command.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16 or int8")
+    command.add_argument("--threads", type=_positive, metavar="N", help="default: one a core")
+    command.add_argument("--kv-cache-bytes", type=_positive, metavar="N", help="default: half of what is free")
+
+
+def _add_generation(command: argparse.ArgumentParser, new_tokens: int = 64) -> None:
+    """The options of pyft's generate under their own names. Sampling is on when one of its settings is given."""
+    add = command.add_argument_group("generation").add_argument
+    add("--max-new-tokens", type=_positive, default=new_tokens, metavar="N")
+    add("--min-new-tokens", type=int, metavar="N")
+    add("--do-sample", action="store_true", default=None, help="draw tokens; implied by the sampling settings")
+    add("--temperature", type=float, metavar="T")
+    add("--top-k", type=int, metavar="N")
+    add("--top-p", type=float, metavar="P")
+    add("--min-p", type=float, metavar="P")
+    add("--seed", type=int, metavar="N")
+    add("--repetition-penalty", type=float, metavar="X")
+    add("--presence-penalty", type=float, metavar="X")
+    add("--frequency-penalty", type=float, metavar="X")
+    add("--no-repeat-ngram-size", type=int, metavar="N")
+    add("--num-beams", type=_positive, metavar="N")
+    add("--length-penalty", type=float, metavar="X")
+    add("--num-return-sequences", type=_positive, metavar="N")
+    add("--bad-word", action="append", dest="bad_words", metavar="TEXT", help="may be repeated")
+    add("--stop-string", action="append", dest="stop_strings", metavar="TEXT", help="may be repeated")
+    add("--stop-token-id", action="append", type=int, dest="stop_token_ids", metavar="ID", help="may be repeated")
+    add("--logprobs", action="store_true", default=None)
+
+
+def generation_options(options: argparse.Namespace) -> dict[str, Any]:
+    """What was given, as generate's keyword arguments. --temperature 0 means greedy, as people write it."""
+    values = vars(options)
+    given = {name: values[name] for name in GenerateOptions.__annotations__ if values.get(name) is not None}
+    if given.get("temperature") == 0:
+        del given["temperature"]
+    elif any(name in given for name in ("temperature", "top_k", "top_p", "min_p")):
+        given["do_sample"] = True
+    return given
+
+
+@contextlib.contextmanager
+def _progress_bar(text: str, **settings: Any) -> Iterator[Any]:
+    """A bar on standard error when that is a terminal, gone when done; nothing when it is not."""
+    with tqdm(desc=text, leave=False, disable=not sys.stderr.isatty(), file=sys.stderr, **settings) as bar:
+        yield bar
+
+
+def open_model(options: argparse.Namespace, source: str | None = None) -> Model:
+    with _progress_bar("loading", unit="B", unit_scale=True, unit_divisor=1024) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return load(
+            source or options.source,
+            device=options.device,
+            dtype=options.dtype,
+            threads=options.threads,
+            kv_cache_bytes=options.kv_cache_bytes,
+            progress=progress,
+        )
+
+
+# Commands.
+
+
+def run_generate(options: argparse.Namespace) -> None:
+    prompts = options.prompt or [_standard_input("--prompt TEXT")]
+    if options.stream and options.json:
+        raise ValueError("--stream and --json exclude each other")
+    settings = generation_options(options)
+    model = open_model(options)
+    if options.stream:
+        for prompt in prompts:
+            for piece in model.stream(prompt, **settings):
+                print(piece, end="", flush=True)
+            print()
+        return
+    answers = model.generate(prompts, **settings)
+    for prompt, answer in zip(prompts, answers, strict=True):
+        for made in answer if isinstance(answer, list) else [answer]:
+            print(json.dumps(_as_json(prompt, made), ensure_ascii=False) if options.json else made.text)
+
+
+def _as_json(prompt: str, made: Any) -> dict[str, Any]:
+    found = {
+        "prompt": prompt,
+        "text": made.text,
+        "token_ids": made.token_ids.tolist(),
+        "finish_reason": made.finish_reason,
+        "score": made.score,
+    }
+    if made.logprobs is not None:
+        found["logprobs"] = [round(float(value), 6) for value in made.logprobs]
+    return found
+
+
+def _standard_input(option: str) -> str:
+    if sys.stdin.isatty():
+        raise ValueError(f"give {option}, or text on standard input")
+    return sys.stdin.read()
+
+
+def run_chat(options: argparse.Namespace) -> None:
+    settings = generation_options(options)
+    model = open_model(options)
+    history: list[dict[str, str]] = []
+    if options.system:
+        history.append({"role": "system", "content": options.system})
+    terminal = sys.stdin.isatty()
+    if terminal:
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401 - gives input() line editing and history
+        print("Ctrl-C stops an answer, Ctrl-D leaves.", file=sys.stderr)
+    while True:
+        try:
+            said = input("> " if terminal else "")
+        except EOFError:
+            print()
+            return
+        except KeyboardInterrupt:
+            print()
+            continue
+        if said.strip():
+            _answer(model, history, said, settings)
+
+
+def _answer(model: Model, history: list[dict[str, str]], said: str, settings: dict[str, Any]) -> None:
+    """Streams one answer; an interrupted one stays in the history as far as it came."""
+    asked = [*history, {"role": "user", "content": said}]
+    stream = model.stream(model.apply_chat_template(asked, tokenize=True), **settings)
+    pieces = []
+    try:
+        for piece in stream:
+            pieces.append(piece)
+            print(piece, end="", flush=True)
+    except KeyboardInterrupt:
+        print(" [interrupted]", end="")
+    finally:
+        stream.close()
+    print(flush=True)
+    history[:] = [*asked, {"role": "assistant", "content": "".join(pieces)}]
+
+
+def run_embed(options: argparse.Namespace) -> None:
+    texts = options.text or [line for line in _standard_input("--text TEXT").splitlines() if line.strip()]
+    model = open_model(options)
+    with _progress_bar("embedding", total=len(texts), unit="text") as bar:
+        vectors = model.embed(texts, options.pooling, not options.no_normalize, progress=bar.update)
+    for text, vector in zip(texts, vectors, strict=True):
+        if options.json:
+            print(json.dumps({"text": text, "embedding": vector.tolist()}, ensure_ascii=False))
+        else:
+            print(" ".join(f"{value:.6g}" for value in vector))
+
+
+def run_inspect(options: argparse.Namespace) -> None:
+    found = inspection.inspect(options.source)
+    print(json.dumps(found, indent=2) if options.json else inspection.report(found))
+
+
+def run_bench(options: argparse.Namespace) -> None:
+    if options.beams > 1:
+        raise UnsupportedError("beam search is not there yet: --beams 1 is")
+    with contextlib.ExitStack() as stack:
+        source = options.source
+        if source in presets.PRESETS and not Path(source).exists():
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"pyft-{source}-")))
+            _write_preset(source, folder)
+            source = str(folder)
+        start = time.perf_counter()
+        model = open_model(options, source)
+        loaded = time.perf_counter() - start
+        result = bench.measure(
+            model,
+            name=options.source,
+            load_seconds=loaded,
+            batch=options.batch,
+            prompt=options.prompt,
+            new=options.new,
+            repeat=options.repeat,
+        )
+        model.close()
+    if options.json:
+        print(json.dumps(result.as_dict()))
+        return
+    print(
+        f"{result.source}: {result.architecture} on {result.device}, {result.dtype}, {size_text(result.weight_bytes)}"
+    )
+    print(f"  load     {result.load_seconds:10.3f} s")
+    print(f"  prompt   {result.prompt_tokens_per_second:10.1f} tokens/s  ({result.batch} x {result.prompt})")
+    if result.decode_tokens_per_second is not None:
+        print(f"  decode   {result.decode_tokens_per_second:10.1f} tokens/s  ({result.batch} x {result.new})")
+
+
+def _write_preset(name: str, folder: Path) -> None:
+    preset = presets.PRESETS[name]
+    width = 2 if preset.dtype == "bfloat16" else 4
+    need = sum(width * _elements(shape) for _, shape in preset.tensors())
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise ValueError(
+            f"{name} takes {size_text(need)} in {folder.parent}, where {size_text(free)} are free; set TMPDIR elsewhere"
+        )
+    presets.write_checkpoint(preset, folder)
+
+
+def _elements(shape: tuple[int, ...]) -> int:
+    total = 1
+    for extent in shape:
+        total *= extent
+    return total
+
+
+def run_devices(options: argparse.Namespace) -> None:
+    found = devices()
+    if options.json:
+        keys = ("name", "description", "capabilities", "memory_bytes", "num_threads")
+        print(json.dumps([{key: getattr(device, key) for key in keys} for device in found], indent=2))
+        return
+    for device in found:
+        print(f"{device.name}: {device.description}, {size_text(device.memory_bytes)}, {device.num_threads} threads")
+        print(f"  in use: {device.capabilities[0]}  found: {' '.join(device.capabilities)}")

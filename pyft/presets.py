@@ -1,0 +1,184 @@
+"""Checkpoints of random weights in the shapes of well-known models, so that speed can be measured without them.
+
+A preset is a config.json, as transformers would write it, and the tensors that the family's checkpoints hold. The
+folder is an ordinary checkpoint: any tool can read it.
+"""
+
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+Shape = tuple[int, ...]
+
+# Random numbers are drawn once and repeated: 8 billion of them would take longer than what is to be measured.
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A shape: its config.json, and the type its weights are stored in ("float32" or "bfloat16")."""
+
+    config: dict[str, Any]
+    dtype: str
+
+    def tensors(self) -> Iterator[tuple[str, Shape]]:
+        """Names and shapes, in file order."""
+        if self.config["model_type"] == "bert":
+            return _bert_tensors(self.config)
+        return _llama_tensors(self.config)
+
+
+def _llama(hidden: int, layers: int, heads: int, kv_heads: int, inner: int, vocab: int, **more: Any) -> Preset:
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "intermediate_size": inner,
+        "vocab_size": vocab,
+        "max_position_embeddings": 8192,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 500000.0,
+        "hidden_act": "silu",
+        "tie_word_embeddings": False,
+        "torch_dtype": "bfloat16",
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        **more,
+    }
+    return Preset(config, "bfloat16")
+
+
+def _bert(hidden: int, layers: int, heads: int) -> Preset:
+    config = {
+        "architectures": ["BertModel"],
+        "model_type": "bert",
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": 4 * hidden,
+        "vocab_size": 30522,
+        "max_position_embeddings": 512,
+        "type_vocab_size": 2,
+        "layer_norm_eps": 1e-12,
+        "hidden_act": "gelu",
+        "pad_token_id": 0,
+        "torch_dtype": "float32",
+    }
+    return Preset(config, "float32")
+
+
+PRESETS: dict[str, Preset] = {
+    "smollm2-135m": _llama(576, 30, 9, 3, 1536, 49152, rope_theta=100000.0, tie_word_embeddings=True),
+    "llama-1b": _llama(2048, 16, 32, 8, 8192, 128256, tie_word_embeddings=True),
+    "llama-3b": _llama(3072, 28, 24, 8, 8192, 128256, tie_word_embeddings=True),
+    "llama-8b": _llama(4096, 32, 32, 8, 14336, 128256),
+    "bert-base": _bert(768, 12, 12),
+    "bert-large": _bert(1024, 24, 16),
+    "minilm-l6": _bert(384, 6, 12),
+    "minilm-l12": _bert(384, 12, 12),
+}
+
+
+def _llama_tensors(config: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
+    hidden, inner, vocab = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
+    kv = hidden // config["num_attention_heads"] * config["num_key_value_heads"]
+    yield "model.embed_tokens.weight", (vocab, hidden)
+    for layer in range(config["num_hidden_layers"]):
+        prefix = f"model.layers.{layer}."
+        yield prefix + "input_layernorm.weight", (hidden,)
+        yield prefix + "self_attn.q_proj.weight", (hidden, hidden)
+        yield prefix + "self_attn.k_proj.weight", (kv, hidden)
+        yield prefix + "self_attn.v_proj.weight", (kv, hidden)
+        yield prefix + "self_attn.o_proj.weight", (hidden, hidden)
+        yield prefix + "post_attention_layernorm.weight", (hidden,)
+        yield prefix + "mlp.gate_proj.weight", (inner, hidden)
+        yield prefix + "mlp.up_proj.weight", (inner, hidden)
+        yield prefix + "mlp.down_proj.weight", (hidden, inner)
+    yield "model.norm.weight", (hidden,)
+    if not config["tie_word_embeddings"]:
+        yield "lm_head.weight", (vocab, hidden)
+
+
+def _bert_tensors(config: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    yield "embeddings.word_embeddings.weight", (config["vocab_size"], hidden)
+    yield "embeddings.position_embeddings.weight", (config["max_position_embeddings"], hidden)
+    yield "embeddings.token_type_embeddings.weight", (config["type_vocab_size"], hidden)
+    yield from _with_bias("embeddings.LayerNorm", (hidden,))
+    for layer in range(config["num_hidden_layers"]):
+        prefix = f"encoder.layer.{layer}."
+        for name in ("query", "key", "value"):
+            yield from _with_bias(f"{prefix}attention.self.{name}", (hidden, hidden))
+        yield from _with_bias(prefix + "attention.output.dense", (hidden, hidden))
+        yield from _with_bias(prefix + "attention.output.LayerNorm", (hidden,))
+        yield from _with_bias(prefix + "intermediate.dense", (inner, hidden))
+        yield from _with_bias(prefix + "output.dense", (hidden, inner))
+        yield from _with_bias(prefix + "output.LayerNorm", (hidden,))
+    yield from _with_bias("pooler.dense", (hidden, hidden))
+
+
+def _with_bias(name: str, shape: Shape) -> Iterator[tuple[str, Shape]]:
+    yield name + ".weight", shape
+    yield name + ".bias", shape[:1]
+
+
+def write_checkpoint(preset: Preset, folder: Path, seed: int = 0) -> None:
+    """Writes config.json and model.safetensors; equal seeds give equal files. The weights are never all in memory."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(preset.config, indent=2), encoding="utf-8")
+    width, code = (2, "BF16") if preset.dtype == "bfloat16" else (4, "F32")
+    header: dict[str, Any] = {}
+    offset = 0
+    tensors = list(preset.tensors())
+    for name, shape in tensors:
+        size = width * int(np.prod(shape, dtype=np.int64))
+        header[name] = {"dtype": code, "shape": list(shape), "data_offsets": [offset, offset + size]}
+        offset += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    draw = np.random.default_rng(seed).standard_normal(_BLOCK, dtype=np.float32)
+    with open(folder / "model.safetensors", "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name, shape in tensors:
+            _write_values(file, name, shape, draw, preset.dtype)
+
+
+def _write_values(file: BinaryIO, name: str, shape: Shape, draw: npt.NDArray[np.float32], dtype: str) -> None:
+    """Norms near 1, biases near 0, matrices scaled so that activations neither die nor explode."""
+    if len(shape) == 1:
+        block = draw * 0.02 + (1.0 if name.endswith("norm.weight") or "LayerNorm.weight" in name else 0.0)
+    else:
+        block = draw * np.float32(0.02 if "embed" in name else shape[-1] ** -0.5)
+    raw = _bfloat16(block) if dtype == "bfloat16" else block.astype("<f4")
+    left = int(np.prod(shape, dtype=np.int64))
+    # Each tensor begins elsewhere in the block, so that no two are alike.
+    start = hash_of(name) % _BLOCK
+    while left:
+        part = raw[start : start + left]
+        file.write(part.tobytes())
+        left -= part.size
+        start = 0
+
+
+def _bfloat16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
+    """The upper halves of the float32 bits, rounded to nearest."""
+    bits = values.astype("<f4").view("<u4")
+    rounded: npt.NDArray[np.uint16] = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
+    return rounded
+
+
+def hash_of(name: str) -> int:
+    """FNV-1a: the same in every process, as str's own hash is not."""
+    value = 0xCBF29CE484222325
+    for byte in name.encode():
+        value = (value ^ byte) * 0x100000001B3 % 2**64
+    return value
