@@ -16,7 +16,7 @@ class heap final : public memory {
     count_allocation();
     return ::operator new(bytes, alignment);
   }
-  void deallocate(void* data, size_t bytes) noexcept override { ::operator delete(data, bytes, alignment); }
+  void deallocate(void* data, size_t) noexcept override { ::operator delete(data, alignment); }
 };
 
 }  // namespace
