@@ -19,17 +19,21 @@ struct rotary_config {
   std::vector<float> inverse_frequency;  // scaling already applied
   float attention_factor = 1;            // YaRN's (arXiv:2309.00071)
   rotary_style style = rotary_style::half;
+  double theta = 10000;             // base of the frequencies, and
+  std::string scaling = "default";  // the scaling's name; for people to read
 };
 
 struct layer_config {
   int64_t window = 0;  // sliding window; 0: full attention
-  int rotary = 0;      // index into model_config::rotary; -1: no rotation in this layer
+  int rotary = 0;      // index into model_config::rotary
 };
 
 struct model_config {
   std::string family;        // the registry's name: "llama", "bert"
   std::string architecture;  // the checkpoint's own: "LlamaForCausalLM", "qwen2", ...
+  std::string model_type;    // the variant within the family: "mistral", "gemma2", "roberta", ...
   head_kind head = head_kind::none;
+  bool causal = false;  // a decoder: tokens see only what is before them, and keys and values are cached
 
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
@@ -50,30 +54,36 @@ struct model_config {
   float logits_softcap = 0;
 
   bool tied_embeddings = false;
-  bool attention_bias = false;         // on query, key and value
+  bool attention_bias = false;  // on query, key and value
   bool attention_output_bias = false;
   bool feed_forward_bias = false;
   bool query_key_norm = false;
-  bool sandwich_norm = false;          // Gemma 2/3: norms after attention and feed-forward too
+  bool sandwich_norm = false;  // Gemma 2/3: norms after attention and feed-forward too
 
-  std::vector<layer_config> layers;    // [num_layers]
-  std::vector<rotary_config> rotary;   // distinct ones
+  std::vector<layer_config> layers;   // [num_layers]
+  std::vector<rotary_config> rotary;  // distinct ones
 
   // Encoders.
   int64_t type_vocab_size = 0;
-  int64_t position_offset = 0;         // RoBERTa: padding_idx + 1
+  int64_t position_offset = 0;  // RoBERTa: padding_idx + 1
   bool has_pooler = false;
+  activation_kind classifier_activation = activation_kind::tanh;  // between a sequence classifier's two matrices
   int64_t num_labels = 0;
   std::vector<std::string> label_names;
-  pool_kind pooling = pool_kind::mean; // sentence-transformers
+  pool_kind pooling = pool_kind::mean;  // sentence-transformers
   bool pooling_normalize = false;
 
-  std::string checkpoint_dtype;        // most of the weights': "float32", "bfloat16", "q4_1", ...
+  std::string checkpoint_dtype;  // most of the weights': "float32", "bfloat16", "q4_1", ...
   std::vector<int32_t> stop_token_ids;
   int32_t bos_token_id = -1;
   int32_t pad_token_id = -1;
 
-  io::json to_json() const;            // what ft_model_config returns
+  // Elements of a head that are turned; 0 for models without rotary positions.
+  int64_t rotary_dim() const {
+    return rotary.empty() ? 0 : 2 * static_cast<int64_t>(rotary.front().inverse_frequency.size());
+  }
+
+  io::json to_json() const;  // what ft_model_config returns
 };
 
 }  // namespace ft::arch

@@ -14,8 +14,8 @@ namespace ft::arch {
 enum class shard_axis : uint8_t { none, column, row, vocabulary };
 
 struct weight_spec {
-  std::string name;             // libft's own: "layers.3.attention.query.weight"
-  std::vector<int64_t> shape;   // as stored
+  std::string name;            // libft's own: "layers.3.attention.query.weight"
+  std::vector<int64_t> shape;  // as stored
   shard_axis shard = shard_axis::none;
   bool may_quantise = false;
   bool required = true;
@@ -24,15 +24,15 @@ struct weight_spec {
 
 using weight_table = std::vector<weight_spec>;
 
-// A table matched against a checkpoint.
+// A table matched against a checkpoint; points into both, which must outlive it.
 struct weight_match {
   struct entry {
     const weight_spec* spec;
     const io::stored_tensor* stored;  // null when absent
   };
-  std::vector<entry> entries;                         // one a spec
-  std::vector<const io::stored_tensor*> unused;       // stored, but no weight of the table
-  const io::stored_tensor* find(std::string_view name) const;  // by libft's name; null when absent
+  std::vector<entry> entries;                      // one a spec
+  std::vector<const io::stored_tensor*> unused;    // stored, but no weight of the table
+  const entry* find(std::string_view name) const;  // by libft's name; null when the table has no such weight
 };
 
 // Matches without judging; for inspection.

@@ -14,15 +14,15 @@ struct ragged_batch {
   int64_t num_rows = 0;
 
   // On the device, i32.
-  tensor token_ids;        // [num_tokens]
-  tensor positions;        // [num_tokens], from 0 within a sequence
-  tensor token_type_ids;   // [num_tokens]; null when the model has none
-  tensor row_offsets;      // [num_rows + 1]
+  tensor token_ids;       // [num_tokens]
+  tensor positions;       // [num_tokens], from 0 within a sequence
+  tensor token_type_ids;  // [num_tokens]; null when the model has none
+  tensor row_offsets;     // [num_rows + 1]
 
   // Decoders only: where keys and values go and come from. `cache` has one entry a layer of this rank.
-  tensor slots;            // [num_tokens]
-  tensor page_table;       // [num_rows, max_pages]
-  tensor context_lengths;  // [num_rows]
+  tensor slots;                                  // [num_tokens]
+  tensor page_table;                             // [num_rows, max_pages]
+  tensor context_lengths;                        // [num_rows]
   const std::vector<kv_pages>* cache = nullptr;  // null: no cache, rows attend within themselves
 };
 

@@ -1,0 +1,91 @@
+#include "arch/weight_table.h"
+
+#include <unordered_set>
+
+#include "core/status.h"
+
+namespace ft::arch {
+namespace {
+
+std::string shape_text(const tensor& t) {
+  std::string text = "[";
+  for (int i = 0; i < t.rank; ++i) text += cat(i ? ", " : "", t.shape[i]);
+  return text + "]";
+}
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) text += cat(i ? ", " : "", shape[i]);
+  return text + "]";
+}
+
+bool same_shape(const tensor& t, const std::vector<int64_t>& shape) {
+  if (t.rank != static_cast<int>(shape.size())) return false;
+  for (int i = 0; i < t.rank; ++i)
+    if (t.shape[i] != shape[static_cast<size_t>(i)]) return false;
+  return true;
+}
+
+bool usable(dtype type, const weight_spec& spec) {
+  if (is_quantised(type)) return spec.may_quantise;
+  return type == dtype::f32 || type == dtype::f16 || type == dtype::bf16;
+}
+
+// What is wrong with one entry, as a line of the message; empty when nothing is.
+std::string fault_of(const weight_match::entry& entry) {
+  const weight_spec& spec = *entry.spec;
+  if (!entry.stored) {
+    if (!spec.required) return "";
+    std::string line = cat("\n  ", spec.sources.front(), " ", shape_text(spec.shape), " is missing");
+    for (size_t i = 1; i < spec.sources.size(); ++i)
+      line += cat(i == 1 ? " (also looked for: " : ", ", spec.sources[i]);
+    return spec.sources.size() > 1 ? line + ")" : line;
+  }
+  const io::stored_tensor& stored = *entry.stored;
+  std::string line;
+  if (!same_shape(stored.data, spec.shape))
+    line += cat("\n  ", stored.name, " has shape ", shape_text(stored.data), ", expected ", shape_text(spec.shape));
+  if (!usable(stored.data.type, spec))
+    line += cat("\n  ", stored.name, " is ", name(stored.data.type), ", expected float32, float16",
+                spec.may_quantise ? ", bfloat16 or a quantised type" : " or bfloat16");
+  return line;
+}
+
+}  // namespace
+
+const weight_match::entry* weight_match::find(std::string_view name) const {
+  for (const entry& e : entries)
+    if (e.spec->name == name) return &e;
+  return nullptr;
+}
+
+weight_match match(const weight_table& table, const io::checkpoint& source) {
+  weight_match result;
+  std::unordered_set<const io::stored_tensor*> used;
+  result.entries.reserve(table.size());
+  for (const weight_spec& spec : table) {
+    const io::stored_tensor* stored = nullptr;
+    for (size_t i = 0; i < spec.sources.size() && !stored; ++i) stored = source.find(spec.sources[i]);
+    if (stored) used.insert(stored);
+    result.entries.push_back({&spec, stored});
+  }
+  for (const io::stored_tensor& stored : source.tensors())
+    if (!used.contains(&stored)) result.unused.push_back(&stored);
+  return result;
+}
+
+void require_complete(const weight_match& match, const io::checkpoint& source) {
+  std::string faults;
+  size_t count = 0;
+  for (const weight_match::entry& entry : match.entries) {
+    const std::string fault = fault_of(entry);
+    if (fault.empty()) continue;
+    faults += fault;
+    ++count;
+  }
+  if (count)
+    fail(FT_ERROR_CHECKPOINT, source.source(), ": ", count, count == 1 ? " tensor does" : " tensors do",
+         " not fit the configuration:", faults);
+}
+
+}  // namespace ft::arch

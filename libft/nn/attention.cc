@@ -1,0 +1,48 @@
+#include "nn/attention.h"
+
+namespace ft::nn {
+
+void attention::forward(run& run, const ragged_batch& batch, const context& context, const tensor& x, const tensor& out,
+                        const tensor& residual) const {
+  arena::scope scope(run.activations);
+  const int64_t query_end = num_heads * head_dim, key_end = query_end + num_kv_heads * head_dim;
+  const tensor projected = query_key_value.forward(run, x);
+  const tensor query = projected.slice(1, 0, query_end).split_last(num_heads);
+  const tensor key = projected.slice(1, query_end, key_end).split_last(num_kv_heads);
+  const tensor value = projected.slice(1, key_end, projected.dim(1)).split_last(num_kv_heads);
+
+  if (query_norm) query_norm.forward(run, query, query);
+  if (key_norm) key_norm.forward(run, key, key);
+  if (context.rotary_table)  // queries and keys stand side by side: one call turns both
+    ops::rotary(run.ex, {.x = projected.slice(1, 0, key_end).split_last(num_heads + num_kv_heads),
+                         .table = context.rotary_table,
+                         .style = context.style});
+
+  const tensor attended = run.activations.make(dtype::f32, {x.dim(0), num_heads, head_dim});
+  attend(run, batch, context.cache, query, key, value, attended);
+  output.forward(run, attended.reshape({x.dim(0), query_end}), out, activation_kind::none, residual);
+}
+
+void attention::attend(run& run, const ragged_batch& batch, const kv_pages* cache, const tensor& query,
+                       const tensor& key, const tensor& value, const tensor& out) const {
+  if (!cache) {
+    ops::attention(run.ex, {.out = out,
+                            .query = query,
+                            .key = key,
+                            .value = value,
+                            .row_offsets = batch.row_offsets,
+                            .causal = causal,
+                            .options = options});
+    return;
+  }
+  ops::kv_write(run.ex, {.key = key, .value = value, .slots = batch.slots, .pages = *cache});
+  ops::paged_attention(run.ex, {.out = out,
+                                .query = query,
+                                .pages = *cache,
+                                .page_table = batch.page_table,
+                                .row_offsets = batch.row_offsets,
+                                .context_lengths = batch.context_lengths,
+                                .options = options});
+}
+
+}  // namespace ft::nn

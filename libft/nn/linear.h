@@ -1,0 +1,37 @@
+// A linear layer, or several that read the same input (query, key and value; gate and up), as one: their weights are
+// packed together where the device can, and their outputs stand side by side in one matrix either way.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "nn/parameter.h"
+#include "nn/run.h"
+#include "ops/activation.h"
+
+namespace ft::nn {
+
+class linear {
+ public:
+  linear() = default;
+  // `bias` is null or spans the outputs of all the weights.
+  linear(std::vector<std::shared_ptr<const packed_weight>> weights, parameter bias)
+      : weights_(std::move(weights)), bias_(std::move(bias)) {}
+
+  explicit operator bool() const { return !weights_.empty(); }
+  int64_t out_features() const;
+
+  // out = activation(x · weightᵀ + bias) + residual; x [rows, in], out and residual [rows, out]; residual may be null
+  // or `out` itself.
+  void forward(run& run, const tensor& x, const tensor& out, activation_kind activation = activation_kind::none,
+               const tensor& residual = {}) const;
+
+  // The same, into a new tensor of the run's activations.
+  tensor forward(run& run, const tensor& x, activation_kind activation = activation_kind::none) const;
+
+ private:
+  std::vector<std::shared_ptr<const packed_weight>> weights_;
+  parameter bias_;
+};
+
+}  // namespace ft::nn
