@@ -10,6 +10,7 @@
 
 #include "backends/cpu/half.h"
 #include "backends/cpu/packed.h"
+#include "backends/cpu/ref/ref_ops.h"
 #include "ops/gguf_blocks.h"
 
 namespace ft::cpu::ref {
@@ -39,24 +40,6 @@ row_scale scale_of(const float* x, int64_t n) {
 
 int8_t quantised(float x, float inverse_scale) {
   return inverse_scale == 0 ? 0 : static_cast<int8_t>(std::nearbyint(x * inverse_scale));
-}
-
-double activated(double x, activation_kind kind) {
-  switch (kind) {
-    case activation_kind::none:
-      return x;
-    case activation_kind::relu:
-      return x < 0 ? 0 : x;
-    case activation_kind::gelu:
-      return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
-    case activation_kind::gelu_tanh:
-      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-    case activation_kind::silu:
-      return x / (1 + std::exp(-x));
-    case activation_kind::tanh:
-      return std::tanh(x);
-  }
-  return x;
 }
 
 // Rows one after another, in `type`; int8 rows have a scale each.
@@ -134,7 +117,7 @@ void rows_weight::multiply(exec& ex, const linear_args& a) const {
       for (int64_t r = 0; r < rows; ++r) {
         double sum = 0;
         for (int64_t k = 0; k < width; ++k) sum += double{x[r * width + k]} * w[k];
-        double y = activated(sum * x_scale[r] + (a.bias ? a.bias[n] : 0), a.activation);
+        double y = activate(a.activation, sum * x_scale[r] + (a.bias ? a.bias[n] : 0));
         if (a.residual) y += a.residual.as<float>()[r * a.residual.stride[0] + n];
         a.out.as<float>()[r * a.out.stride[0] + n] = static_cast<float>(y);
       }
