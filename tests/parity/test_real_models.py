@@ -110,7 +110,7 @@ TEXTS = [
     "Gr\u00fc\u00dfe, caf\u00e9 cafe\u0301 na\u00efve \u00c5ngstr\u00f6m \u0130stanbul",
     "\u65e5\u672c\u8a9e\u306e\u30c6\u30ad\u30b9\u30c8 \ud55c\uad6d\uc5b4 \u4e2d\u6587\uff0c\u6807\u70b9\u3002",
     "\u0627\u0644\u0639\u0631\u0628\u064a\u0629 \u05e2\u05d1\u05e8\u05d9\u05ea \u0939\u093f\u0928\u094d\u0926\u0940",
-    "\U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467\U0001f3fd \u2764\ufe0f \U0001f1eb\U0001f1f7 \u200b zero\ufeff",
+    "\U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467\U0001f3fd \u2764\ufe0f \U0001f1eb\U0001f1f7 \u200b \ufeff",
     "<|im_start|>user\nHi<|im_end|>\n<|endoftext|> <|not_special|> <|im_start|",
     "\x00\x01\x7f control \ufffd \U0010ffff",
     "!!!???...---===###$$$ %%%^^^&&&***(((",
