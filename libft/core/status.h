@@ -25,6 +25,7 @@ class error : public std::exception {
 template <class... Args>
 std::string cat(const Args&... args) {
   std::ostringstream out;
+  out.exceptions(std::ios::badbit);  // else a stream swallows std::bad_alloc and the text ends short
   (out << ... << args);
   return std::move(out).str();
 }

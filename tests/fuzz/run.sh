@@ -27,8 +27,13 @@ for target in $targets; do
     found=$build/found/$target # what this run finds worth keeping, and failures
     mkdir -p "$found"
     echo "== $target: $seconds s"
-    # A header of 64 KiB must not take 256 MiB at once, nor a second.
-    (cd "$build" && "$build/tests/fuzz/${target}_fuzzer" -max_total_time="$seconds" -max_len=65536 -timeout=5 \
+    # A header of 64 KiB must not take 256 MiB at once, nor five seconds.
+    if ! "$build/tests/fuzz/${target}_fuzzer" -max_total_time="$seconds" -max_len=65536 -timeout=5 \
         -malloc_limit_mb=256 -rss_limit_mb=2048 -dict="$here/$target.dict" -artifact_prefix="$found/failed-" \
-        -verbosity=0 -print_final_stats=1 "$found" "$here/corpus/$target")
+        -verbosity=0 -print_final_stats=1 "$found" "$here/corpus/$target" >"$found.log" 2>&1; then
+        tail -n 80 "$found.log"
+        echo "fuzzing $target failed; the input is in $found, the whole log is $found.log" >&2
+        exit 1
+    fi
+    grep '^stat::' "$found.log"
 done

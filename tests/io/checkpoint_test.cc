@@ -1,50 +1,22 @@
 // Whole checkpoints: which files a source is taken to mean, and what is said when they do not fit together.
 #include "io/checkpoint.h"
 
-#include <stdlib.h>
 #include <sys/stat.h>
 
 #include <filesystem>
-#include <fstream>
 #include <string>
 
 #include "bytes.h"
+#include "folder.h"
 
 namespace ft::io {
 namespace {
 
 namespace fs = std::filesystem;
 using test::counting;
+using test::folder;
 using test::gguf_spec;
 using test::safetensors;
-
-// A folder of its own for one test.
-class folder {
- public:
-  folder() {
-    std::string pattern = (fs::temp_directory_path() / "ft_io_XXXXXX").string();
-    CHECK(::mkdtemp(pattern.data()) != nullptr);
-    path_ = pattern;
-  }
-  ~folder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  folder(const folder&) = delete;
-  folder& operator=(const folder&) = delete;
-
-  folder& write(const std::string& name, const std::string& bytes) {
-    fs::create_directories(fs::path(path_ + "/" + name).parent_path());
-    std::ofstream out(path_ + "/" + name, std::ios::binary);
-    out << bytes;
-    CHECK(out.good());
-    return *this;
-  }
-  std::string path(const std::string& name = "") const { return name.empty() ? path_ : path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
 
 // A safetensors file of bytes, one tensor a name.
 std::string shard(const std::vector<std::string>& names) {
