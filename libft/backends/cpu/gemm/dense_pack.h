@@ -3,6 +3,7 @@
 #pragma once
 
 #include "backends/cpu/gemm/dense_weight.h"
+#include "backends/cpu/weight_memory.h"
 
 namespace ft::cpu::FT_ISA {
 
@@ -138,6 +139,23 @@ inline float element_of(const tensor& t, int64_t row, int64_t column) {
   return t.type == dtype::f16 ? to_float(read<f16>(at)) : to_float(read<bf16>(at));
 }
 
+// One row of `count` elements as float32.
+inline void widen_row(const tensor& t, int64_t row, int64_t count, float* to) {
+  const char* from = t.as<const char>() + row * t.stride[0] * traits(t.type).block_bytes;
+  const auto convert = [&]<class Source>(Source) {
+    for_vectors(count,
+                [&](int64_t i, auto n) { store(to + i, load(reinterpret_cast<const Source*>(from) + i, n), n); });
+  };
+  if (t.stride[1] != 1)
+    for (int64_t k = 0; k < count; ++k) to[k] = element_of(t, row, k);
+  else if (t.type == dtype::f32)
+    std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float));
+  else if (t.type == dtype::f16)
+    convert(f16{});
+  else
+    convert(bf16{});
+}
+
 // ---- the weight ----
 
 template <class D>
@@ -146,12 +164,12 @@ dense_weight<D>::dense_weight(std::span<const tensor> parts) {
   in_features = parts[0].dim(1);
   type = D::type;
   const size_t padded_rows = static_cast<size_t>(num_panels()) * panel_width;
-  panels_ = buffer(host_memory(), static_cast<size_t>(num_panels()) * panel_bytes());
+  panels_ = buffer(weight_memory(), static_cast<size_t>(num_panels()) * panel_bytes());
   if (D::integer) {
     if (in_features > int64_t{1} << 16)  // 2^16 products of 255 and 127 still fit the 32-bit sums
       fail(FT_ERROR_UNSUPPORTED, "int8 weights may have up to 65536 columns, this one has ", in_features);
-    scales_ = buffer(host_memory(), padded_rows * sizeof(float));
-    corrections_ = buffer(host_memory(), padded_rows * sizeof(int32_t));
+    scales_ = buffer(weight_memory(), padded_rows * sizeof(float));
+    corrections_ = buffer(weight_memory(), padded_rows * sizeof(int32_t));
     std::memset(scales_.data(), 0, scales_.bytes());
   }
   bytes = panels_.bytes() + scales_.bytes() + corrections_.bytes();
@@ -180,7 +198,7 @@ void dense_weight<D>::pack_part(const tensor& part, int64_t row) {
     }
     for (int64_t r = 0; r < n; ++r) {
       float* values = widened.as<float>() + r * in_features;
-      for (int64_t k = 0; k < in_features; ++k) values[k] = element_of(part, i + r, k);
+      widen_row(part, i + r, in_features, values);
       if constexpr (D::integer) {
         const row_scale s = scale_of(values, in_features);
         inverse_scales[r] = s.inverse;

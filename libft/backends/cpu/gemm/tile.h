@@ -17,7 +17,6 @@ struct epilogue {
   const float* residual;  // null: none
   int64_t residual_stride;
   activation_kind activation;
-  const float* row_scales;     // int8: of x's rows
   const float* column_scales;  // int8: of the weight's output features
   const int32_t* corrections;  // int8: the sums' initial value, for the activations' offset
 };
@@ -31,8 +30,9 @@ struct tile_job {
   int64_t units;         // steps
   float* sums;           // [rows][panels * panel_width], 64-byte aligned: the sums between stretches, and room for them
   bool first, last;      // stretches
-  int64_t row, column;   // of out, where the tile begins
-  int columns;           // of out that it covers: fewer than its width at the right edge
+  const float* row_scales;  // int8: of the tile's rows
+  int64_t row, column;      // of out, where the tile begins
+  int columns;              // of out that it covers: fewer than its width at the right edge
 };
 
 // body(constant<0>) .. body(constant<n - 1>), so that arrays of vectors stay in registers.
@@ -63,9 +63,16 @@ struct tile {
   using sum = typename D::sum;
   using sums = sum[rows][vectors];
 
+  // How far ahead of its use a panel is asked for, in bytes. With one or two rows the loads themselves run further
+  // ahead than that; more rows keep the processor's queues so full of arithmetic that they do not.
+  static constexpr int ahead = rows <= 2 ? 0 : rows < 8 ? 4096 : 8192;
+
   static FT_INLINE void step(sums& s, const char* x, const char* panel, int64_t panel_stride) {
     unrolled<D::parts>([&](auto part) FT_LAMBDA_INLINE {
       sum w[vectors];
+      if constexpr (part == 0 && ahead > 0)
+        for (int p = 0; p < panels; ++p)
+          for (int i = 0; i < layout::step_bytes; i += 64) __builtin_prefetch(panel + p * panel_stride + ahead + i);
       unrolled<vectors>([&](auto v) FT_LAMBDA_INLINE {
         w[v] =
             D::weights(panel + (v / panel_vectors) * panel_stride + (v % panel_vectors) * layout::vector_bytes, part);
@@ -78,6 +85,7 @@ struct tile {
   }
 
   static FT_INLINE void begin(sums& s, const tile_job& job) {
+    if (job.last) expect_stores(job);
     unrolled<rows>([&](auto r) FT_LAMBDA_INLINE {
       unrolled<vectors>([&](auto v) FT_LAMBDA_INLINE {
         s[r][v] = sum{};
@@ -88,9 +96,19 @@ struct tile {
     });
   }
 
+  // Asks for the lines of `out` that the tile will write, so that they have come when its sums are ready.
+  static FT_INLINE void expect_stores(const tile_job& job) {
+    const epilogue& e = *job.end;
+    unrolled<rows>([&](auto r) FT_LAMBDA_INLINE {
+      const char* out = reinterpret_cast<const char*>(e.out + (job.row + r) * e.out_stride + job.column);
+      const int bytes = job.columns * static_cast<int>(sizeof(float));
+      for (int i = 0; i < bytes; i += 64) __builtin_prefetch(out + i, 1);
+    });
+  }
+
   static FT_INLINE vec to_float(sum s, const tile_job& job, int r, int v) {
     if constexpr (D::integer) {
-      const vec scale = load(job.end->column_scales + job.column + v * lanes) * job.end->row_scales[job.row + r];
+      const vec scale = load(job.end->column_scales + job.column + v * lanes) * job.row_scales[r];
       return __builtin_convertvector(s, vec) * scale;
     } else {
       return s;
