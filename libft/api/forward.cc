@@ -1,6 +1,8 @@
 // ft/forward.h.
 #include "runtime/forward.h"
 
+#include <cstring>
+
 #include "api/guard.h"
 #include "api/handles.h"
 
@@ -9,7 +11,9 @@ using namespace ft::api;
 
 namespace {
 
-std::optional<pool_kind> to_pooling(ft_pooling pooling) {
+std::optional<pool_kind> to_pooling(const ft_pooling& given) {
+  int pooling;  // a C program may have put any number there
+  std::memcpy(&pooling, &given, sizeof pooling);
   switch (pooling) {
     case FT_POOLING_AUTO:
       return std::nullopt;
@@ -22,7 +26,7 @@ std::optional<pool_kind> to_pooling(ft_pooling pooling) {
     case FT_POOLING_MAX:
       return pool_kind::max;
   }
-  fail(FT_ERROR_INVALID_ARGUMENT, "options.pooling is ", int{pooling}, ", which is no ft_pooling");
+  fail(FT_ERROR_INVALID_ARGUMENT, "options.pooling is ", pooling, ", which is no ft_pooling");
 }
 
 runtime::forward_request to_request(const ft_forward_options& options, const runtime::model& model) {

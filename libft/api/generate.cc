@@ -35,6 +35,9 @@ decode::options to_options(const ft_generate_options& given, const std::vector<i
   o.no_repeat_ngram_size = given.no_repeat_ngram_size;
   o.seed = given.seed;
   o.logprobs = given.logprobs != 0;
+  if (given.num_stop_token_ids < -1)
+    fail(FT_ERROR_INVALID_ARGUMENT, "options.num_stop_token_ids is ", given.num_stop_token_ids,
+         "; -1 takes the checkpoint's own, 0 none");
   if (given.num_stop_token_ids < 0)
     o.stop_token_ids = own_stop_tokens;
   else if (given.num_stop_token_ids > 0) {

@@ -133,8 +133,10 @@ packed_rows pack_rows(const forward_inputs& in, int64_t vocab_size, int64_t type
   if (in.input_ids.rank != (in.row_offsets ? 1 : 2))
     fail(FT_ERROR_INVALID_ARGUMENT, "input_ids has ", in.input_ids.rank, " dimensions; it must be [batch, seq], or ",
          "[total_tokens] together with row_offsets");
-  return in.row_offsets ? pack_ragged(in, vocab_size, type_vocab_size, max_positions)
-                        : pack_padded(in, vocab_size, type_vocab_size, max_positions);
+  packed_rows rows = in.row_offsets ? pack_ragged(in, vocab_size, type_vocab_size, max_positions)
+                                    : pack_padded(in, vocab_size, type_vocab_size, max_positions);
+  if (type_vocab_size && !in.token_type_ids) rows.token_type_ids.assign(rows.token_ids.size(), 0);
+  return rows;
 }
 
 }  // namespace ft::runtime

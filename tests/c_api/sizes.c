@@ -18,7 +18,7 @@ static const struct {
     size_t first_size; /* in the first version, on 64-bit platforms */
 } structs[] = {
     FIRST(ft_model_options, user_data, 56),    FIRST(ft_session_options, kv_cache_bytes, 24),
-    FIRST(ft_generate_options, logprobs, 112), FIRST(ft_session_stats, allocations, 72),
+    FIRST(ft_generate_options, logprobs, 104), FIRST(ft_session_stats, allocations, 72),
     FIRST(ft_forward_inputs, row_offsets, 40), FIRST(ft_forward_options, normalize, 24),
     FIRST(ft_forward_outputs, embedding, 40),  FIRST(ft_tensor_info, size_bytes, 56),
     FIRST(ft_device_info, num_threads, 56),
