@@ -42,23 +42,23 @@ typedef struct ft_generate_options {
     int32_t min_new_tokens;
     int32_t do_sample; /* 0: the most probable token each step */
     float temperature;
-    int32_t top_k; /* 0: off */
-    float top_p;   /* 1: off */
-    float min_p;   /* 0: off */
+    int32_t top_k;            /* 0: off */
+    float top_p;              /* 1: off */
+    float min_p;              /* 0: off */
     float repetition_penalty; /* 1: off; divides positive and multiplies negative logits of tokens seen (CTRL, 2019) */
     float presence_penalty;   /* subtracted once from each generated token's logit */
     float frequency_penalty;  /* subtracted once per time the token was generated */
-    int32_t no_repeat_ngram_size; /* 0: off */
-    uint64_t seed;                /* the same seed, prompt and settings give the same tokens in any batch */
-    const int32_t *stop_token_ids; /* [num_stop_token_ids]; copied */
-    int32_t num_stop_token_ids;    /* -1: the checkpoint's own; 0: none */
+    int32_t no_repeat_ngram_size;    /* 0: off */
+    uint64_t seed;                   /* the same seed, prompt and settings give the same tokens in any batch */
+    const int32_t *stop_token_ids;   /* [num_stop_token_ids]; copied */
+    int32_t num_stop_token_ids;      /* -1: the checkpoint's own; 0: none */
     const int32_t *bad_words;        /* token sequences that may not be generated, one after another; copied */
     const int32_t *bad_word_lengths; /* [num_bad_words] */
     int32_t num_bad_words;
     int32_t logprobs; /* non-zero: keep each new token's log-probability under the unprocessed distribution */
 } ft_generate_options;
 
-#define FT_GENERATE_OPTIONS_INIT                                                                              \
+#define FT_GENERATE_OPTIONS_INIT \
     {sizeof(ft_generate_options), 64, 0, 0, 1.0f, 0, 1.0f, 0.0f, 1.0f, 0.0f, 0.0f, 0, 0, 0, -1, 0, 0, 0, 0}
 
 /* What a token callback returns. Any other value cancels the request, with FT_ERROR_CANCELLED. */
@@ -76,26 +76,27 @@ typedef int (*ft_logits_callback)(ft_request *request, const int32_t *tokens, si
                                   size_t vocab_size, void *user_data);
 
 /*
- * Queues a prompt of at least one token. options may be NULL; the callbacks may be NULL. The request belongs to the caller, who
- * releases it. FT_ERROR_OUT_OF_MEMORY, naming the numbers, for a request that could never fit the page pool.
+ * Queues a prompt of at least one token. options may be NULL; the callbacks may be NULL. The request belongs to the
+ * caller, who releases it. FT_ERROR_OUT_OF_MEMORY, naming the numbers, for a request that could never fit the page
+ * pool.
  */
 FT_API ft_status ft_session_submit(ft_request **out, ft_session *session, const int32_t *prompt, size_t prompt_length,
                                    const ft_generate_options *options, ft_token_callback on_token,
                                    ft_logits_callback on_logits, void *user_data);
 
-/* Runs one step if there is work and no other thread drives; `active` (may be NULL) gets the requests still unfinished. */
+/* Runs one step if there is work and no other thread drives; `active` (may be NULL) gets how many requests are left. */
 FT_API ft_status ft_session_step(size_t *active, ft_session *session);
 
 /* Tokens, pages and steps so far. */
 typedef struct ft_session_stats {
     size_t struct_size;
     uint64_t steps;
-    uint64_t prompt_tokens;    /* computed */
+    uint64_t prompt_tokens; /* computed */
     uint64_t generated_tokens;
     int64_t pages_in_use;
     int64_t pages_total;
-    int64_t page_tokens; /* tokens a page holds */
-    uint64_t page_bytes; /* over all layers, keys and values */
+    int64_t page_tokens;  /* tokens a page holds */
+    uint64_t page_bytes;  /* over all layers, keys and values */
     uint64_t allocations; /* heap and device allocations made by steps so far; constant in a steady state */
 } ft_session_stats;
 
@@ -104,8 +105,8 @@ typedef struct ft_session_stats {
 FT_API ft_status ft_session_get_stats(ft_session_stats *out, const ft_session *session);
 
 typedef enum ft_finish_reason {
-    FT_FINISH_NONE = 0, /* still running */
-    FT_FINISH_STOP = 1, /* a stop token, or a callback that returned FT_STOP */
+    FT_FINISH_NONE = 0,   /* still running */
+    FT_FINISH_STOP = 1,   /* a stop token, or a callback that returned FT_STOP */
     FT_FINISH_LENGTH = 2, /* max_new_tokens, or the model's last position */
     FT_FINISH_CANCELLED = 3,
     FT_FINISH_ERROR = 4
@@ -125,7 +126,8 @@ FT_API ft_status ft_request_cancel(ft_request *request);
 
 /*
  * The new tokens so far, without the prompt. Copies up to `capacity` into `tokens` and their log-probabilities
- * into `logprobs` (either may be NULL; logprobs must have been asked for); `count` (may be NULL) gets how many there are.
+ * into `logprobs` (either may be NULL; logprobs must have been asked for); `count` (may be NULL) gets how many there
+ * are.
  */
 FT_API ft_status ft_request_tokens(size_t *count, int32_t *tokens, float *logprobs, size_t capacity,
                                    const ft_request *request);

@@ -54,7 +54,7 @@ FT_API ft_status ft_model_config(const char **out, const ft_model *model);
 /* The checkpoint behind the model: borrowed, lives as long as the model, must not be closed. */
 FT_API ft_status ft_model_checkpoint(const ft_checkpoint **out, const ft_model *model);
 
-/* Where and how the weights lie: the device's name, the compute dtype's name, and the bytes of weights held. */
+/* Where and how the weights lie: the device's name, the compute dtype's name, the bytes held. Each may be NULL. */
 FT_API ft_status ft_model_placement(const char **device, const char **dtype, uint64_t *weight_bytes,
                                     const ft_model *model);
 
