@@ -7,7 +7,6 @@ import numpy.typing as npt
 
 from pyft._tensor import Tensor, from_dlpack
 
-
 # Types that libft takes under another name of the same width. No id or mask comes near the sign bit: one that sets it
 # is refused as negative.
 _AS_SIGNED = {"bool": "uint8", "uint16": "int16", "uint32": "int32", "uint64": "int64"}
@@ -31,9 +30,8 @@ def host_array(value: Any, name: str) -> npt.NDArray[Any]:
 
 def integer_tensor(value: Any, name: str) -> Tensor:
     """A Tensor over an integer or boolean array's memory; only a foreign byte order costs a copy."""
-    if not isinstance(value, Tensor) and not hasattr(value, "__dlpack__"):
-        value = host_array(value, name)
-    elif str(getattr(value, "dtype", "")).removeprefix("torch.") in _AS_SIGNED:
+    foreign = not hasattr(value, "__dlpack__")
+    if foreign or str(getattr(value, "dtype", "")).removeprefix("torch.") in _AS_SIGNED:
         value = host_array(value, name)
     if isinstance(value, np.ndarray):
         if value.dtype.kind not in "iub":

@@ -1,10 +1,12 @@
 """Text from tokens as they come: pieces that never end inside a character and that join to the whole text."""
 
+import re
 from collections.abc import Sequence
 
 from tokenizers import Tokenizer
 
 _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
 def decode(tokenizer: Tokenizer, token_ids: Sequence[int]) -> str:
@@ -13,33 +15,47 @@ def decode(tokenizer: Tokenizer, token_ids: Sequence[int]) -> str:
 
 class Detokenizer:
     """Decodes a growing list of tokens. How a token reads depends on the ones before it (spaces, halves of a
-    character), so each step decodes the last settled tokens with the new ones, and takes what they add."""
+    character), so each step decodes the last settled tokens with the new ones, and takes what they add.
+
+    SentencePiece's byte tokens (<0x0A>) are held back to the end of their run: one wrong byte changes how all of the
+    run reads.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
+        self._special = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         self._tokens: list[int] = []
         self._context = 0  # first token of the window that is decoded
         self._settled = 0  # tokens whose text was handed out
+        self.pending = ""
+        """What is held back, as it reads so far."""
 
     def add(self, tokens: Sequence[int]) -> str:
         """The text that these tokens settle; "" while a character is incomplete."""
-        self._tokens.extend(tokens)
+        self._tokens.extend(token for token in tokens if token not in self._special)
         known, text = self._window()
-        if len(text) <= len(known) or text.endswith(_INCOMPLETE):
+        if len(text) <= len(known) or text.endswith(_INCOMPLETE) or self._ends_in_a_byte():
+            self.pending = text[len(known) :]
             return ""
-        self._context, self._settled = self._settled, len(self._tokens)
-        return text[len(known) :]
+        return self._settle(text[len(known) :])
 
     def finish(self) -> str:
         """What was held back, as it reads now that nothing follows."""
         known, text = self._window()
+        return self._settle(text[len(known) :])
+
+    def _settle(self, piece: str) -> str:
         self._context, self._settled = self._settled, len(self._tokens)
-        return text[len(known) :]
+        self.pending = ""
+        return piece
 
     def _window(self) -> tuple[str, str]:
         settled = self._tokens[self._context : self._settled]
         known = decode(self._tokenizer, settled) if settled else ""
         return known, decode(self._tokenizer, self._tokens[self._context :])
+
+    def _ends_in_a_byte(self) -> bool:
+        return bool(self._tokens) and bool(_BYTE.fullmatch(self._tokenizer.id_to_token(self._tokens[-1]) or ""))
 
 
 class StopStrings:
@@ -55,7 +71,8 @@ class StopStrings:
     def __call__(self, token: int) -> bool:
         """True when this token completes a stop string."""
         text = self._tail + self._detokenizer.add([token])
-        if any(string in text for string in self._strings):
+        seen = text + self._detokenizer.pending
+        if any(string in seen for string in self._strings):
             return True
         self._tail = text[len(text) - self._keep :] if len(text) > self._keep else text
         return False

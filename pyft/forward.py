@@ -36,10 +36,12 @@ def forward(
     model: "Model", input_ids: Any, attention_mask: Any, token_type_ids: Any, outputs: str | Sequence[str] | None
 ) -> Outputs:
     if isinstance(input_ids, list | tuple):
-        if is_ragged(input_ids):
+        if not all(hasattr(row, "__len__") and len(row) for row in input_ids) or not len(input_ids):
+            raise ValueError("input_ids must be a list of rows of at least one token each, or a [batch, seq] array")
+        lengths = [len(row) for row in input_ids]
+        if len(set(lengths)) > 1:
             if attention_mask is not None:
                 raise ValueError("attention_mask goes with rows of one length; ragged rows need none")
-            lengths = [len(row) for row in input_ids]
             input_ids, attention_mask = pad(input_ids, lengths, "input_ids")
             if token_type_ids is not None:
                 if [len(row) for row in token_type_ids] != lengths:
@@ -63,14 +65,6 @@ def _companion(value: Any, name: str, ids: Tensor) -> Tensor | None:
     if tensor.shape != ids.shape:
         raise ValueError(f"{name} is {list(tensor.shape)}, input_ids {list(ids.shape)}; they must agree")
     return tensor
-
-
-def is_ragged(rows: Sequence[Any]) -> bool:
-    """Whether these are rows, and of several lengths. A row that has no length is left for numpy to refuse."""
-    try:
-        return len({len(row) for row in rows}) > 1
-    except TypeError:
-        return False
 
 
 def pad(rows: Sequence[Any], lengths: list[int], name: str) -> tuple[Any, Any]:

@@ -69,12 +69,12 @@ def prompt_rows(model: "Model", prompts: Any, attention_mask: Any = None) -> tup
 def row_of_ids(model: "Model", ids: Any) -> Ids:
     """One prompt's ids as int32, all of them in the vocabulary."""
     array = host_array(ids, "a prompt")
-    if array.ndim != 1:
-        raise ValueError(f"a prompt's token ids have {array.ndim} dimensions; one is meant")
     if array.size == 0:
         raise ValueError("a prompt has no tokens; give at least one")
     if array.dtype.kind not in "iu":
         raise TypeError(f"token ids must be integers, not {array.dtype}")
+    if array.ndim != 1:
+        raise ValueError(f"a prompt's token ids have {array.ndim} dimensions; one is meant")
     low, high = int(array.min()), int(array.max())
     if low < 0 or high >= model.config.vocab_size:
         wrong = low if low < 0 else high

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pyft.errors import Error
 
-_PACKAGE = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).absolute().parent
 
 
 def _existing(folder: Path, wanted: str) -> str:

@@ -87,7 +87,7 @@ def _folder_tokenizer(source: Path, settings: dict[str, Any], special: dict[str,
     tokenizer.no_truncation()
     tokenizer.no_padding()
     _add_missing(tokenizer, settings)
-    if "add_bos_token" in settings or "add_eos_token" in settings:
+    if path.name == "vocab.json" and ("add_bos_token" in settings or "add_eos_token" in settings):
         _rewrite_ends(tokenizer, settings, special)
     return tokenizer
 
@@ -111,7 +111,7 @@ def _add_missing(tokenizer: Tokenizer, settings: dict[str, Any]) -> None:
 
 
 def _rewrite_ends(tokenizer: Tokenizer, settings: dict[str, Any], special: dict[str, str]) -> None:
-    """add_bos_token and add_eos_token, where they are given, outrank the post-processor of tokenizer.json."""
+    """add_bos_token and add_eos_token. A tokenizer.json has its own post-processor, and outranks them."""
     bos = special.get("bos_token") if settings.get("add_bos_token") else None
     eos = special.get("eos_token") if settings.get("add_eos_token") else None
     wrap_ends(tokenizer, bos, eos)

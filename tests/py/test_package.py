@@ -10,7 +10,7 @@ import pytest
 
 import pyft
 
-PACKAGE = Path(pyft.__file__).resolve().parent
+PACKAGE = Path(pyft.__file__).absolute().parent
 
 
 def test_extension_modules_use_the_stable_abi() -> None:

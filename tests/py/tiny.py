@@ -114,7 +114,7 @@ def write_llama(folder: Path, seed: int = 0, **changes: object) -> Path:
     tokenizer.enable_padding(length=8)
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     tokenizer.save(str(folder / "tokenizer.json"))
-    settings = {"bos_token": "<s>", "eos_token": {"content": "<|im_end|>"}, "chat_template": CHAT_TEMPLATE}
+    settings = {"bos_token": "<s>", "eos_token": "<|im_end|>", "chat_template": CHAT_TEMPLATE}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     return folder
 
