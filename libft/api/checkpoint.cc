@@ -8,7 +8,7 @@ using namespace ft::api;
 ft_checkpoint::ft_checkpoint(std::shared_ptr<const io::checkpoint> source) : impl(std::move(source)) {
   const arch::family& family = arch::family_of(*impl);
   const arch::model_config model = family.config(*impl);
-  config = model.to_json().dump();
+  config = model.to_json()->dump();
 
   const arch::weight_table table = family.weights(model, impl->format());
   const arch::weight_match match = arch::match(table, *impl);

@@ -64,7 +64,7 @@ struct ft_checkpoint {
 struct ft_model : ft::api::process_bound {
   std::shared_ptr<ft::runtime::model> impl;
   std::unique_ptr<ft_checkpoint> checkpoint;
-  ft::io::json config;
+  ft::io::json_ptr config;
   std::string config_text;
   std::string device, dtype;
 };

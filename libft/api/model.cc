@@ -9,7 +9,7 @@ namespace {
 
 const io::json& find_config(const ft_model* model, const char* key) {
   require(key, "key");
-  const io::json& config = require(model, "model").config;
+  const io::json& config = *require(model, "model").config;
   const auto found = config.find(key);
   if (found == config.end()) fail(FT_ERROR_NOT_FOUND, "the model has no configuration key '", key, "'");
   return *found;
@@ -45,7 +45,7 @@ ft_status ft_model_open(ft_model** out, const char* source, const ft_model_optio
     model->impl = runtime::model::open(source, to_options(given));
     model->checkpoint = std::make_unique<ft_checkpoint>(model->impl->shared_checkpoint());
     model->config = model->impl->config().to_json();
-    model->config_text = model->config.dump();
+    model->config_text = model->config->dump();
     model->device = model->impl->compute().device().name();
     model->dtype = model->impl->dtype_name();
     *out = model.release();

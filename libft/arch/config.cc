@@ -79,45 +79,52 @@ void add_encoder_keys(io::json& out, const model_config& config) {
   out["has_pooler"] = config.has_pooler;
 }
 
+// A vector of numbers or strings, without temporaries that would allocate when destroyed (io/json.h says why).
+template <class T>
+void add_list(io::json& out, const char* key, const std::vector<T>& values) {
+  io::json& list = out[key] = io::json::value_t::array;
+  for (const T& value : values) list.push_back(value);
+}
+
 }  // namespace
 
-io::json model_config::to_json() const {
-  io::json out = {
-      {"architecture", architecture},
-      {"family", family},
-      {"model_type", model_type},
-      {"head", text(head)},
-      {"vocab_size", vocab_size},
-      {"hidden_size", hidden_size},
-      {"num_layers", num_layers},
-      {"num_heads", num_heads},
-      {"num_kv_heads", num_kv_heads},
-      {"head_dim", head_dim},
-      {"intermediate_size", intermediate_size},
-      {"max_positions", max_positions},
-      {"activation", text(activation)},
-      {"norm", norm == norm_kind::rms ? "rms_norm" : "layer_norm"},
-      {"norm_epsilon", norm_epsilon},
-      {"attention_scale", attention_scale},
-      {"attention_bias", attention_bias},
-      {"feed_forward_bias", feed_forward_bias},
-      {"tied_embeddings", tied_embeddings},
-      {"pooling", text(pooling)},
-      {"pooling_normalize", pooling_normalize},
-      {"checkpoint_dtype", checkpoint_dtype},
-      {"stop_token_ids", stop_token_ids},
-      {"bos_token_id", bos_token_id},
-      {"pad_token_id", pad_token_id},
-  };
+io::json_ptr model_config::to_json() const {
+  io::json_ptr tree = io::make_json();
+  io::json& out = *tree;
+  out["architecture"] = architecture;
+  out["family"] = family;
+  out["model_type"] = model_type;
+  out["head"] = text(head);
+  out["vocab_size"] = vocab_size;
+  out["hidden_size"] = hidden_size;
+  out["num_layers"] = num_layers;
+  out["num_heads"] = num_heads;
+  out["num_kv_heads"] = num_kv_heads;
+  out["head_dim"] = head_dim;
+  out["intermediate_size"] = intermediate_size;
+  out["max_positions"] = max_positions;
+  out["activation"] = text(activation);
+  out["norm"] = norm == norm_kind::rms ? "rms_norm" : "layer_norm";
+  out["norm_epsilon"] = norm_epsilon;
+  out["attention_scale"] = attention_scale;
+  out["attention_bias"] = attention_bias;
+  out["feed_forward_bias"] = feed_forward_bias;
+  out["tied_embeddings"] = tied_embeddings;
+  out["pooling"] = text(pooling);
+  out["pooling_normalize"] = pooling_normalize;
+  out["checkpoint_dtype"] = checkpoint_dtype;
+  add_list(out, "stop_token_ids", stop_token_ids);
+  out["bos_token_id"] = bos_token_id;
+  out["pad_token_id"] = pad_token_id;
   if (num_labels) {
     out["num_labels"] = num_labels;
-    out["label_names"] = label_names;
+    add_list(out, "label_names", label_names);
   }
   if (causal)
     add_decoder_keys(out, *this);
   else
     add_encoder_keys(out, *this);
-  return out;
+  return tree;
 }
 
 }  // namespace ft::arch

@@ -83,7 +83,7 @@ struct model_config {
     return rotary.empty() ? 0 : 2 * static_cast<int64_t>(rotary.front().inverse_frequency.size());
   }
 
-  io::json to_json() const;  // what ft_model_config returns
+  io::json_ptr to_json() const;  // what ft_model_config returns
 };
 
 }  // namespace ft::arch
