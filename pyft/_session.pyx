@@ -94,7 +94,7 @@ cdef class Session:
     cdef ft.ft_session *handle
     cdef ModelHandle model
     cdef object changed
-    cdef bint driven
+    cdef object driver  # the driving thread's identifier, or None
     cdef object process
 
     def __cinit__(self, ModelHandle model not None, int max_batch_size=0, int max_tokens_per_step=0,
@@ -111,7 +111,7 @@ cdef class Session:
         self.handle = handle
         self.model = model
         self.changed = threading.Condition()
-        self.driven = False
+        self.driver = None
         self.process = os.getpid()
 
     def __dealloc__(self):
@@ -154,16 +154,20 @@ cdef class Session:
         """
         if os.getpid() != self.process:
             raise Error("the model was loaded before fork() and cannot compute in the child; load it after the fork")
+        me = threading.get_ident()
+        if self.driver == me:
+            raise Error("generation cannot be waited for inside a callback of the same model's generation")
         cdef bint mine = False
         while not done():
             try:
                 with self.changed:
-                    if self.driven:
+                    if self.driver is not None:
                         # Woken after every step. An interrupt may cost a leaving driver its last wake-up call,
                         # hence the bound.
                         self.changed.wait(1.0)
                         continue
-                    self.driven = mine = True
+                    self.driver = me
+                    mine = True
                 while not done():
                     self.step()
                     PyErr_CheckSignals()
@@ -171,9 +175,15 @@ cdef class Session:
                         self.changed.notify_all()
             finally:
                 if mine:
-                    self.driven = mine = False
+                    self.driver = None
+                    mine = False
                     with self.changed:
                         self.changed.notify_all()
+
+    def sweep(self):
+        """Lets cancelled requests give their pages back, unless a thread drives and does so anyway."""
+        if self.driver is None and os.getpid() == self.process:
+            self.step()
 
     cdef int step(self) except -1:
         cdef ft.ft_status status

@@ -118,11 +118,13 @@ class _Batch:
 
     def close(self) -> None:
         """Forgets the requests; what still runs is cancelled."""
-        for request in self.requests:
-            self.model._running.discard(request)
-            if request.finish_reason() is None:
-                request.cancel()
+        running = [request for request in self.requests if request.finish_reason() is None]
+        self.model._running.difference_update(self.requests)
         self.requests.clear()
+        for request in running:
+            request.cancel()
+        if running:
+            self.session.sweep()
 
 
 def _guarded(function: Callable[..., Any], raised: list[BaseException]) -> Callable[..., Any]:

@@ -19,14 +19,15 @@ def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_bert(tmp_path_factory.mktemp("bert"))
 
 
+# One thread: so little work is not worth sharing, and waiting for a second core makes the tests slow on a busy machine.
 @pytest.fixture(scope="session")
 def llama(llama_folder: Path) -> pyft.Model:
-    return pyft.load(llama_folder, kv_cache_bytes=64 << 20)
+    return pyft.load(llama_folder, threads=1, kv_cache_bytes=64 << 20)
 
 
 @pytest.fixture(scope="session")
 def bert(bert_folder: Path) -> pyft.Model:
-    return pyft.load(bert_folder)
+    return pyft.load(bert_folder, threads=1)
 
 
 def package_file(package: str, pattern: str) -> Path:

@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -219,6 +220,7 @@ class Terminal:
 
     def __init__(self, *arguments: str, cwd: Path) -> None:
         self.master, slave = pty.openpty()
+        termios.tcsetwinsize(slave, (24, 100))
         self.child = subprocess.Popen(
             [sys.executable, "-m", "pyft", *arguments],
             stdin=slave,

@@ -293,12 +293,25 @@ def test_exceptions_in_callbacks_reach_the_caller(llama: pyft.Model) -> None:
     assert llama.generate(PROMPT, max_new_tokens=2, stop_token_ids=[]).finish_reason == "length"
 
 
+def test_what_a_callback_may_call(llama: pyft.Model) -> None:
+    """forward() and embed() compute; generating would wait for the step that the callback is part of."""
+    seen = []
+
+    def ask(token_ids: np.ndarray, logits: np.ndarray) -> None:
+        seen.append(int(llama.forward([token_ids]).logits.numpy()[0, -1].argmax()))
+        with pytest.raises(pyft.Error, match="callback"):
+            llama.generate([5, 6], max_new_tokens=1)
+
+    made = llama.generate(PROMPT, max_new_tokens=4, stop_token_ids=[], logits_processor=ask)
+    assert ids_of(made) == seen
+
+
 def test_pages_come_back(llama: pyft.Model) -> None:
     llama.generate([PROMPT] * 5, max_new_tokens=5)
     stream = llama.stream(PROMPT, max_new_tokens=200, stop_token_ids=[])
     next(stream)
+    assert llama.session().stats()["pages_in_use"] > 0
     stream.close()
-    llama.generate(PROMPT, max_new_tokens=1)
     stats = llama.session().stats()
     assert stats["pages_in_use"] == 0
     assert stats["pages_total"] > 0
