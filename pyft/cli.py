@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from pyft import bench, inspection, presets
+from pyft import bench, chat, inspection, presets
 from pyft._status import version
 from pyft.errors import CheckpointError, Error, OutOfMemoryError, UnsupportedError
 from pyft.hardware import devices
@@ -72,10 +72,10 @@ def parser() -> argparse.ArgumentParser:
     generate.add_argument("--stream", action="store_true", help="print the text as it comes")
     generate.add_argument("--json", action="store_true", help="print one JSON object a sequence")
 
-    chat = _command(commands, "chat", run_chat, "talk with a model; Ctrl-C stops an answer, Ctrl-D leaves")
-    _add_source(chat)
-    chat.add_argument("--system", metavar="TEXT", help="a system message to begin with")
-    _add_generation(chat, new_tokens=1024)
+    talk = _command(commands, "chat", run_chat, "talk with a model; Ctrl-C stops an answer, Ctrl-D leaves")
+    _add_source(talk)
+    talk.add_argument("--system", metavar="TEXT", help="a system message to begin with")
+    _add_generation(talk, new_tokens=1024)
 
     embed = _command(commands, "embed", run_embed, "turn texts into vectors")
     _add_source(embed)
@@ -230,6 +230,7 @@ def _standard_input(option: str) -> str:
 def run_chat(options: argparse.Namespace) -> None:
     settings = generation_options(options)
     model = open_model(options)
+    chat.pick(model.chat_templates, None, None)  # says so now when there is none
     history: list[dict[str, str]] = []
     if options.system:
         history.append({"role": "system", "content": options.system})
