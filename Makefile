@@ -30,8 +30,8 @@ endif
 LIBRARY_SOURCES := $(shell find include libft cmake -type f) CMakeLists.txt
 PACKAGE_SOURCES := $(shell find pyft -type f -not -path '*/__pycache__/*') pyproject.toml README.md LICENSE
 TEST_SOURCES := $(shell find tests -type f \( -name '*.c' -o -name '*.cc' -o -name '*.h' -o -name 'CMakeLists.txt' \))
-CXX_FILES = $(shell git ls-files --cached --others --exclude-standard '*.h' '*.c' '*.cc')
-PY_FILES := benchmarks examples_c examples_py pyft tests
+CXX_FILES := git ls-files -z --cached --others --exclude-standard '*.h' '*.c' '*.cc'
+PY_FILES := benchmarks cmake examples_c examples_py pyft tests
 
 .PHONY: all demo test test-full check format sanitize fuzz bench wheel clean
 all: $(VENV)/pyft.stamp
@@ -94,17 +94,19 @@ test-full: test
 
 # Formatters, linters, types, and the public headers as C11 and as C++.
 check: $(VENV)/dev.stamp
-	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
+	$(CXX_FILES) | xargs -0 $(BIN)/clang-format --dry-run -Werror
 	$(BIN)/ruff check $(PY_FILES)
 	$(BIN)/ruff format --check $(PY_FILES)
 	$(BIN)/mypy
-	for header in include/ft/*.h; do \
-	  cc -std=c11 -Wall -Wextra -pedantic -Werror -Iinclude -fsyntax-only -x c $$header; \
-	  c++ -std=c++11 -Wall -Wextra -pedantic -Werror -Iinclude -fsyntax-only -x c++ $$header; \
+	@echo "public headers as C11 and as C++11"
+	@for header in include/ft/*.h; do \
+	  source="#include <ft/$$(basename $$header)>"$$'\nextern int stands_alone;'; \
+	  cc -std=c11 -Wall -Wextra -pedantic -Werror -Iinclude -fsyntax-only -x c - <<<"$$source"; \
+	  c++ -std=c++11 -Wall -Wextra -pedantic -Werror -Iinclude -fsyntax-only -x c++ - <<<"$$source"; \
 	done
 
 format: $(VENV)/dev.stamp
-	$(BIN)/clang-format -i $(CXX_FILES)
+	$(CXX_FILES) | xargs -0 $(BIN)/clang-format -i
 	$(BIN)/ruff check --fix $(PY_FILES)
 	$(BIN)/ruff format $(PY_FILES)
 
