@@ -23,7 +23,7 @@ class Embedder:
     """A model's texts-to-vectors: its tokenizer with truncation on, and its sentence-transformers settings.
 
     A text is cut to ``max_seq_length`` of sentence_bert_config.json, else to the model's positions, special tokens
-    included, as sentence-transformers cuts it.
+    included, as sentence-transformers cuts it. It does not keep the model, which keeps it: a cycle would outlive `del`.
     """
 
     def __init__(self, model: "Model") -> None:
@@ -37,7 +37,6 @@ class Embedder:
         self._tokenizer = Tokenizer.from_str(tokenizer.to_str())
         self._tokenizer.enable_truncation(self.max_length)
         self._lock = threading.Lock()
-        self._model = model
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         cleaned = [text.strip().lower() if self._lower else text.strip() for text in texts]
@@ -45,7 +44,7 @@ class Embedder:
             return [encoding.ids for encoding in self._tokenizer.encode_batch(cleaned)]
 
     def __call__(
-        self, texts: Sequence[str], pooling: str, normalize: bool, progress: Callable[[int], Any] | None
+        self, model: "Model", texts: Sequence[str], pooling: str, normalize: bool, progress: Callable[[int], Any] | None
     ) -> npt.NDArray[np.float32]:
         rows = self.token_ids(texts)
         for index, row in enumerate(rows):
@@ -55,13 +54,13 @@ class Embedder:
         # Rows of like length side by side, longest first: every pass has about as much to do.
         order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
         for batch in _batches(order, rows):
-            found = embed_rows(self._model, [rows[index] for index in batch], pooling, normalize).numpy()
+            found = embed_rows(model, [rows[index] for index in batch], pooling, normalize).numpy()
             if vectors is None:
                 vectors = np.empty((len(rows), found.shape[1]), dtype=np.float32)
             vectors[batch] = found
             if progress is not None:
                 progress(len(batch))
-        return vectors if vectors is not None else np.empty((0, self._model.config.hidden_size), dtype=np.float32)
+        return vectors if vectors is not None else np.empty((0, model.config.hidden_size), dtype=np.float32)
 
 
 def _batches(order: Sequence[int], rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:

@@ -336,4 +336,4 @@ class Model:
             if self._embedder is None:
                 self._embedder = Embedder(self)
             embedder = self._embedder
-        return embedder(items, pooling, normalize, progress)
+        return embedder(self, items, pooling, normalize, progress)

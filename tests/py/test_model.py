@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +158,23 @@ def test_model_outlives_its_tensors_and_inputs(llama: pyft.Model) -> None:
     first = llama.forward(np.array([[1, 2, 3]])).logits.numpy().copy()
     gc.collect()
     np.testing.assert_array_equal(llama.forward(np.array([[1, 2, 3]])).logits.numpy(), first)
+
+
+def test_memory_goes_with_the_last_reference(llama_folder: Path, bert_folder: Path) -> None:
+    """At once, not when the cycle collector comes by: weights are large."""
+    gc.collect()
+    gc.disable()
+    try:
+        decoder, encoder = pyft.load(llama_folder), pyft.load(bert_folder)
+        decoder.generate("A dam", max_new_tokens=2, stop_strings="zz", logits_processor=lambda ids, logits: None)
+        list(decoder.stream("A dam", max_new_tokens=2))
+        encoder.embed("a dam")
+        encoder.forward([[1, 2]])
+        alive = [weakref.ref(decoder), weakref.ref(encoder)]
+        del decoder, encoder
+        assert [reference() for reference in alive] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_close_and_context(llama_folder: Path) -> None:
