@@ -25,7 +25,7 @@ from pyft.options import GenerateOptions
 
 _HINTS: tuple[tuple[type[BaseException], str], ...] = (
     (OutOfMemoryError, "try fewer or shorter prompts, a smaller --kv-cache-bytes, or a smaller model"),
-    (CheckpointError, "pyft inspect SOURCE shows what is in a checkpoint"),
+    (CheckpointError, "the checkpoint must be mended or fetched again"),
     (UnsupportedError, "the README lists the models and features that work"),
 )
 
@@ -48,9 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except (Error, OSError, ValueError, TypeError) as error:
         message = " ".join(str(error).split())
-        hint = next((hint for kind, hint in _HINTS if isinstance(error, kind)), "pyft COMMAND --help shows the options")
-        print(f"pyft: error: {message} ({hint})", file=sys.stderr)
+        print(f"pyft: error: {message} ({_hint(error, options)})", file=sys.stderr)
         return 1
+
+
+def _hint(error: BaseException, options: argparse.Namespace) -> str:
+    if isinstance(error, CheckpointError) and not Path(options.source).exists():
+        return "check the path"
+    return next((hint for kind, hint in _HINTS if isinstance(error, kind)), "pyft COMMAND --help shows the options")
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
