@@ -1,6 +1,8 @@
+// Slabs of huge pages.
 #include "backends/cpu/weight_memory.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <mutex>
 
@@ -68,7 +70,7 @@ class slabs final : public memory {
 }  // namespace
 
 memory& weight_memory() {
-  static slabs instance;
+  static slabs& instance = *new slabs;  // never destroyed: weights may live in a program's own static objects
   return instance;
 }
 

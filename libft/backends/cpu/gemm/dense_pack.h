@@ -2,6 +2,8 @@
 // of `lanes` rows at once, so that loading a model runs near the memory's speed.
 #pragma once
 
+#include <type_traits>
+
 #include "backends/cpu/gemm/dense_weight.h"
 #include "backends/cpu/weight_memory.h"
 

@@ -143,9 +143,7 @@ struct i8_dot : i8_sums {
   static constexpr int parts = 4;
   static constexpr bool middle_swapped = false;
   static FT_INLINE ivec weights(const char* p, int part) {
-    ivec w;
-    for (int i = 0; i < lanes; ++i) w[i] = static_cast<int8_t>(p[4 * i + part]);
-    return w;
+    return load_bits<ivec>(p) << (24 - 8 * part) >> 24;  // the part's byte, with its sign
   }
   static FT_INLINE ivec activations(const char* unit, int part) {
     return broadcast(int32_t{read<int16_t>(unit + 2 * part)});
