@@ -247,14 +247,13 @@ def run_chat(options: argparse.Namespace) -> None:
     while True:
         try:
             said = input("> " if terminal else "")
+            if said.strip():
+                _answer(model, history, said, settings)
         except EOFError:
             print()
             return
         except KeyboardInterrupt:
             print()
-            continue
-        if said.strip():
-            _answer(model, history, said, settings)
 
 
 def _answer(model: Model, history: list[dict[str, str]], said: str, settings: dict[str, Any]) -> None:

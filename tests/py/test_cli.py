@@ -245,6 +245,18 @@ class Terminal:
         before, found, self.seen = self.seen.partition(wanted)
         assert found, f"no {wanted!r} in {before!r}"
 
+    def settle(self, ending: bytes) -> None:
+        """Until a second goes by without output, and the last of it is `ending`: the text itself may hold that too."""
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            ready, _, _ = select.select([self.master], [], [], 1.0)
+            if ready:
+                self.seen += os.read(self.master, 4096)
+            elif self.seen.endswith(ending):
+                self.seen = b""
+                return
+        raise AssertionError(f"no {ending!r} at the end of {self.seen!r}")
+
     def type(self, text: bytes) -> None:
         os.write(self.master, text)
 
@@ -257,14 +269,15 @@ class Terminal:
 def test_chat_on_a_terminal(llama_folder: Path, tmp_path: Path) -> None:
     """Ctrl-C stops an answer and keeps the talk going, Ctrl-D leaves."""
     terminal = Terminal("chat", str(llama_folder), "--max-new-tokens", "200", "--stop-token-id", "511", cwd=tmp_path)
-    terminal.until(b"> ")
+    terminal.settle(b"> ")
     terminal.type(b"Hello\n")
     terminal.until(b"Hello\r\n")
     time.sleep(0.1)
     terminal.child.send_signal(signal.SIGINT)
-    terminal.until(b"> ")
+    terminal.settle(b"> ")
     terminal.type(b"Again\n")
-    terminal.until(b"> ")
+    terminal.until(b"Again\r\n")
+    terminal.settle(b"> ")
     terminal.type(b"\x04")
     assert terminal.end() == 0
 
