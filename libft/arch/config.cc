@@ -1,5 +1,8 @@
 #include "arch/config.h"
 
+#include <array>
+#include <charconv>
+
 namespace ft::arch {
 namespace {
 
@@ -51,6 +54,15 @@ const char* text(pool_kind kind) {
   return "";
 }
 
+// The shortest decimal that means the same float32: 1e-05, not 9.999999747378752e-06.
+double readable(float value) {
+  std::array<char, 32> text{};
+  std::to_chars(text.data(), text.data() + text.size(), value);
+  double result = 0;
+  std::from_chars(text.data(), text.data() + text.size(), result);
+  return result;
+}
+
 // Positions: the rotary tables (Gemma 3 has two) and the windows of the layers.
 void add_decoder_keys(io::json& out, const model_config& config) {
   if (!config.rotary.empty()) {
@@ -69,9 +81,9 @@ void add_decoder_keys(io::json& out, const model_config& config) {
   out["sliding_window"] = window;
   out["num_sliding_layers"] = sliding;
   out["query_key_norm"] = config.query_key_norm;
-  out["attention_softcap"] = config.attention_softcap;
-  out["logits_softcap"] = config.logits_softcap;
-  out["embedding_scale"] = config.embedding_scale;
+  out["attention_softcap"] = readable(config.attention_softcap);
+  out["logits_softcap"] = readable(config.logits_softcap);
+  out["embedding_scale"] = readable(config.embedding_scale);
 }
 
 void add_encoder_keys(io::json& out, const model_config& config) {
@@ -105,8 +117,8 @@ io::json_ptr model_config::to_json() const {
   out["max_positions"] = max_positions;
   out["activation"] = text(activation);
   out["norm"] = norm == norm_kind::rms ? "rms_norm" : "layer_norm";
-  out["norm_epsilon"] = norm_epsilon;
-  out["attention_scale"] = attention_scale;
+  out["norm_epsilon"] = readable(norm_epsilon);
+  out["attention_scale"] = readable(attention_scale);
   out["attention_bias"] = attention_bias;
   out["feed_forward_bias"] = feed_forward_bias;
   out["tied_embeddings"] = tied_embeddings;

@@ -1,0 +1,104 @@
+// Weight tables: their names and shard axes, what matching leaves over, and the message about what does not fit.
+#include "archs/model_fixture.h"
+#include "check.h"
+
+using namespace ft;
+using arch::shard_axis;
+using test::checkpoint_builder;
+
+namespace {
+
+const char* const tiny_llama = R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 64,
+  "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+  "num_key_value_heads": 2, "attention_bias": true})";
+
+const char* const tiny_bert = R"({"architectures": ["BertForMaskedLM"], "model_type": "bert", "vocab_size": 64,
+  "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+  "max_position_embeddings": 40})";
+
+arch::weight_table table_of(const io::checkpoint& source) {
+  const arch::family& family = arch::family_of(source);
+  return family.weights(family.config(source), source.format());
+}
+
+const arch::weight_spec& find(const arch::weight_table& table, const std::string& name) {
+  for (const arch::weight_spec& spec : table)
+    if (spec.name == name) return spec;
+  throw test::failure("the table has no " + name);
+}
+
+}  // namespace
+
+TEST(every_weight_says_how_it_is_split) {
+  const auto source = checkpoint_builder(tiny_llama).open();
+  const arch::weight_table table = table_of(*source);
+  CHECK_EQ(table.size(), 1u + 2 * (2 + 4 * 2 + 3) + 2);
+  CHECK(find(table, "embedding.weight").shard == shard_axis::vocabulary);
+  CHECK(find(table, "output.weight").shard == shard_axis::vocabulary);
+  CHECK(find(table, "layers.1.attention.key.weight").shard == shard_axis::column);
+  CHECK(find(table, "layers.1.attention.key.bias").shard == shard_axis::column);
+  CHECK(find(table, "layers.1.attention.output.weight").shard == shard_axis::row);
+  CHECK(find(table, "layers.1.attention.output.bias").shard == shard_axis::none);  // added once, after the sum
+  CHECK(find(table, "layers.1.feed_forward.down.weight").shard == shard_axis::row);
+  CHECK(find(table, "norm.weight").shard == shard_axis::none);
+  CHECK(find(table, "layers.0.attention.key.weight").shape == std::vector<int64_t>({16, 32}));
+  CHECK(find(table, "layers.0.attention.key.weight").may_quantise);
+  CHECK(!find(table, "layers.0.attention_norm.weight").may_quantise);
+}
+
+TEST(a_complete_checkpoint_passes_and_the_rest_is_unused) {
+  for (const char* config : {tiny_llama, tiny_bert}) {
+    checkpoint_builder model(config);
+    model.add_all();
+    model.add("cls.seq_relationship.weight", {2, 32});
+    const auto source = model.open();
+    const arch::weight_table table = table_of(*source);
+    const arch::weight_match match = arch::match(table, *source);
+    arch::require_complete(match, *source);
+    CHECK_EQ(match.unused.size(), 1u);
+    CHECK_EQ(match.unused[0]->name, "cls.seq_relationship.weight");
+  }
+}
+
+TEST(all_faults_are_told_at_once) {
+  checkpoint_builder model(tiny_llama);
+  model.add_all();
+  model.remove("model.norm.weight");
+  model.remove("model.layers.1.mlp.up_proj.weight");
+  model.remove("model.layers.0.self_attn.q_proj.weight");
+  model.add("model.layers.0.self_attn.q_proj.weight", {32, 16});
+  model.remove("lm_head.weight");
+  model.add("lm_head.weight", {64, 32}, dtype::i32);
+  const auto source = model.open();
+  const arch::weight_table table = table_of(*source);
+  const arch::weight_match match = arch::match(table, *source);
+  for (const char* part : {"tiny: 4 tensors do not fit", "model.norm.weight [32] is missing",
+                           "model.layers.1.mlp.up_proj.weight [48, 32] is missing",
+                           "model.layers.0.self_attn.q_proj.weight has shape [32, 16], expected [32, 32]",
+                           "lm_head.weight is int32, expected float32"})
+    CHECK_ERROR(FT_ERROR_CHECKPOINT, part, arch::require_complete(match, *source));
+}
+
+TEST(names_with_and_without_the_prefix_are_the_same_weight) {
+  checkpoint_builder model(tiny_bert);
+  model.add("embeddings.word_embeddings.weight", {64, 32});  // as sentence-transformers saves
+  model.add("bert.embeddings.LayerNorm.gamma", {32});        // as TensorFlow named it
+  model.add("cls.predictions.decoder.bias", {64});
+  const auto source = model.open();
+  const arch::weight_table table = table_of(*source);
+  const arch::weight_match match = arch::match(table, *source);
+  CHECK(match.unused.empty());
+  CHECK(match.find("embedding.weight")->stored);
+  CHECK(match.find("embedding_norm.weight")->stored);
+  CHECK(match.find("output.bias")->stored);
+  CHECK(!match.find("embedding_norm.bias")->stored);
+  CHECK(!match.find("no_such_weight"));
+}
+
+TEST(every_family_is_registered_with_all_its_parts) {
+  CHECK(arch::families().size() >= 2);
+  for (const arch::family& f : arch::families()) {
+    CHECK(!f.name.empty() && !f.hugging_face.empty());
+    CHECK(f.config && f.weights && f.build);
+  }
+}
