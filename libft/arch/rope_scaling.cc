@@ -135,6 +135,8 @@ rope_parameters read_rope(const io::gguf_metadata& metadata, const std::string& 
   p.factor = metadata.number(prefix + "scaling.factor", 1);
   p.original_max_positions =
       static_cast<double>(metadata.integer(prefix + "scaling.original_context_length", max_positions));
+  p.beta_fast = metadata.number(prefix + "scaling.yarn_beta_fast", p.beta_fast);
+  p.beta_slow = metadata.number(prefix + "scaling.yarn_beta_slow", p.beta_slow);
   // GGUF keeps a multiplier of YaRN's own factor.
   if (const double multiplier = metadata.number(prefix + "scaling.attn_factor", 1); multiplier != 1 && p.type == "yarn")
     p.attention_factor = multiplier * yarn_attention_factor(p);

@@ -51,6 +51,11 @@ FILES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "llama-llama3": ("llama", "LlamaForCausalLM", {"rope_parameters": _LLAMA3}),
     "llama-linear": ("llama", "LlamaForCausalLM", {"rope_parameters": _LINEAR}),
     "llama-yarn": ("llama", "LlamaForCausalLM", {"rope_parameters": _YARN}),
+    "llama-yarn-betas": (
+        "llama",
+        "LlamaForCausalLM",
+        {"rope_parameters": {**_YARN, "beta_fast": 8.0, "beta_slow": 2.0}},
+    ),
     "llama-wide-heads": ("llama", "LlamaForCausalLM", {"head_dim": 128}),
     "qwen2": ("qwen2", "Qwen2ForCausalLM", {}),
     "qwen2-tied": ("qwen2", "Qwen2ForCausalLM", {"tie_word_embeddings": True}),
@@ -229,6 +234,9 @@ def _add_rope(writer: gguf.GGUFWriter, arch: str, config: Any) -> None:
         writer.add_rope_scaling_factor(rope["factor"])
     if kind == "yarn":
         writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+        if "beta_fast" in rope:
+            writer.add_rope_scaling_yarn_beta_fast(rope["beta_fast"])
+            writer.add_rope_scaling_yarn_beta_slow(rope["beta_slow"])
     if kind == "llama3":  # as divisors of the plain frequencies
         scaled, _ = transformers.modeling_rope_utils.ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))
         plain = 1.0 / rope["rope_theta"] ** (torch.arange(0, head_dim, 2).float() / head_dim)

@@ -1,5 +1,6 @@
 """Decoders: logits and hidden states equal transformers' on every variant, in float32."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -24,8 +25,9 @@ def test_logits_and_hidden_states(tiny, rng, name):
 @pytest.mark.parametrize("shards", [False, True], ids=["one-file", "shards"])
 @pytest.mark.parametrize(
     ("dtype", "bound"),
-    # bfloat16: products may be taken with activations rounded to 8 bits of mantissa (2^-9 relative each).
-    [(torch.float32, 1e-4), (torch.float16, 2e-3), (torch.bfloat16, 2e-2)],
+    # bfloat16: products may be taken with activations rounded to 8 bits of mantissa (2^-9 relative each), which comes
+    # to about 1% of the logits after three layers, half of what transformers' own bfloat16 loses.
+    [(torch.float32, 1e-4), (torch.float16, 2e-3), (torch.bfloat16, 4e-2)],
     ids=["float32", "float16", "bfloat16"],
 )
 def test_stored_dtypes(tiny, rng, name, shards, dtype, bound):
@@ -40,13 +42,27 @@ def test_stored_dtypes(tiny, rng, name, shards, dtype, bound):
     assert_close(exact, pair.hf_forward(ids)["logits"], f"{name} stored in {dtype}, computed in float32")
 
 
-@pytest.mark.parametrize(("dtype", "bound"), [("bfloat16", 2e-2), ("float16", 2e-3), ("int8", 8e-2)])
+@pytest.mark.parametrize(("dtype", "bound"), [("bfloat16", 4e-2), ("float16", 2e-3), ("int8", 8e-2)])
 def test_computed_dtypes(tiny, rng, dtype, bound):
     """A float32 checkpoint loaded in fewer bits stays within that many bits of the float32 oracle."""
     pair = tiny("llama-gqa")
     ids = draw_prompt(rng, models.VOCAB, 40, 60)
     ours = pair.load(dtype=dtype).forward([ids]).logits.numpy()[0]
     assert_close(ours, pair.hf_forward(ids)["logits"], f"computed in {dtype}", bound)
+
+
+@pytest.mark.parametrize("name", ["llama-gqa", "gemma2", "bert", "distilbert-mlm"])
+def test_bfloat16_is_nearer_than_transformers(tiny, rng, name):
+    """Activations stay float32 between the products, so that less is lost than by computing all in bfloat16."""
+    pair = tiny(name, dtype=torch.bfloat16)
+    ids = draw_prompt(rng, models.VOCAB, 60, 60)
+    reference = pair.hf_forward(ids)
+    output = "logits" if "logits" in reference else "last_hidden_state"
+    theirs = type(pair.hf).from_pretrained(pair.folder, dtype=torch.bfloat16).eval()
+    with torch.no_grad():
+        their_error = getattr(theirs(torch.tensor([ids])), output)[0].float().numpy() - reference[output]
+    our_error = getattr(pair.ft.forward([ids]), output).numpy()[0] - reference[output]
+    assert np.square(our_error).mean() < np.square(their_error).mean()
 
 
 def test_long_prompt(tiny, rng):
