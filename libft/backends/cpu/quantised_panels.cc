@@ -97,26 +97,25 @@ scale_and_min unpack_scale(dtype type, const uint8_t* record, int row, int s) {
 
 }  // namespace
 
+int64_t quantised_weight::panel_bytes() const {
+  const panel_format format = format_of(type);
+  return blocks() / format.scale_blocks * format.record_bytes();
+}
+
 quantised_weight::quantised_weight(std::span<const tensor> parts) {
   check_parts(parts);
   type = parts[0].type;
   FT_CHECK(is_quantised(type));
   out_features = total_rows(parts);
   in_features = parts[0].dim(1);
-  const panel_format format = format_of(type);
-  integer_bytes_ = blocks() * format.block_bytes();
-  const int64_t scale_bytes = blocks() / format.scale_blocks * format.scale_bytes;
-  panel_bytes_ = (integer_bytes_ + scale_bytes + 63) / 64 * 64;
-  bytes = static_cast<size_t>(panels() * panel_bytes_);
+  bytes = static_cast<size_t>(panels() * panel_bytes());
   data_ = buffer(host_memory(), bytes);
-  if (panels()) {  // the rows that fill up the last panel
-    const int64_t last = panels() - 1;
-    std::memset(data_.as<uint8_t>() + last * panel_bytes_, 0, static_cast<size_t>(panel_bytes_));
-  }
+  if (panels())  // the rows that fill up the last panel
+    std::memset(data_.as<uint8_t>() + (panels() - 1) * panel_bytes(), 0, static_cast<size_t>(panel_bytes()));
   int64_t row = 0;
   for (const tensor& part : parts) {
     FT_CHECK(part.stride[1] == 1);
-    pack_rows(part.as<uint8_t>(), static_cast<int64_t>(bytes_of(type, part.stride[0])), row, part.dim(0));
+    pack_rows(part.as<const uint8_t>(), static_cast<int64_t>(bytes_of(type, part.stride[0])), row, part.dim(0));
     row += part.dim(0);
   }
 }
@@ -125,19 +124,19 @@ quantised_weight::quantised_weight(std::span<const tensor> parts) {
 void quantised_weight::pack_rows(const uint8_t* rows, int64_t row_bytes, int64_t first, int64_t count) {
   const dtype_traits& t = traits(type);
   const panel_format format = format_of(type);
-  const int file_blocks = t.block_elements / quant_block;  // blocks of a panel in one of the file
+  const int file_blocks = t.block_elements / quant_block;  // blocks of a panel in one of the file: a record's
   gguf_block block;
   for (int64_t i = 0; i < count; ++i) {
-    const int64_t panel = (first + i) / panel_rows;
     const int row = static_cast<int>((first + i) % panel_rows);
-    uint8_t* to = data_.as<uint8_t>() + panel * panel_bytes_ + row * row_step;
-    uint8_t* record = data_.as<uint8_t>() + panel * panel_bytes_ + integer_bytes_;
+    uint8_t* record = data_.as<uint8_t>() + (first + i) / panel_rows * panel_bytes();
     const uint8_t* from = rows + i * row_bytes;
-    for (int64_t k = 0; k < in_features; k += t.block_elements, from += t.block_bytes, record += format.scale_bytes) {
+    for (int64_t k = 0; k < in_features; k += t.block_elements, from += t.block_bytes) {
       take_apart(type, from, block);
       pack_scales(type, block, row, record);
+      uint8_t* to = record + format.scale_bytes + row * row_step;
       for (int b = 0; b < file_blocks; ++b, to += format.block_bytes())
         pack_integers(format.bits, block.quant + b * quant_block, to);
+      record += format.record_bytes();
     }
   }
 }
@@ -145,16 +144,14 @@ void quantised_weight::pack_rows(const uint8_t* rows, int64_t row_bytes, int64_t
 void quantised_weight::unpack_row(int64_t row, float* out) const {
   const panel_format format = format_of(type);
   const int sub = sub_block_elements(type), lane = static_cast<int>(row % panel_rows);
-  const uint8_t* from = integers(row / panel_rows) + lane * row_step;
-  const uint8_t* records = scales(row / panel_rows);
+  const uint8_t* record = panel(row / panel_rows);
   uint8_t quant[quant_block];
-  for (int64_t b = 0; b < blocks(); ++b) {
-    unpack_integers(format.bits, from + b * format.block_bytes(), quant);
-    const uint8_t* record = records + b / format.scale_blocks * format.scale_bytes;
-    for (int begin = 0; begin < quant_block; begin += sub) {
-      const int s = static_cast<int>(b % format.scale_blocks) * (quant_block / sub) + begin / sub;
-      const scale_and_min of = unpack_scale(type, record, lane, s);
-      for (int i = begin; i < begin + sub; ++i) {
+  for (int64_t r = 0; r < blocks() / format.scale_blocks; ++r, record += format.record_bytes()) {
+    const uint8_t* from = record + format.scale_bytes + lane * row_step;
+    for (int at = 0; at < format.scale_blocks * quant_block; at += sub) {
+      if (at % quant_block == 0) unpack_integers(format.bits, from + at / quant_block * format.block_bytes(), quant);
+      const scale_and_min of = unpack_scale(type, record, lane, at / sub);
+      for (int i = at % quant_block; i < at % quant_block + sub; ++i) {
         const float product = of.scale * static_cast<float>(quant[i] - format.zero);
         *out++ = format.has_min ? product + of.min : product;
       }

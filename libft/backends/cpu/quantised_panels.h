@@ -1,22 +1,23 @@
 // How GGUF-quantised matrices lie in memory for the kernels of gemm/quantised.cc: still in the file's integers and
 // scales, but interleaved so that a vector holds the same column of many rows and no sum goes across a vector.
 //
-// Rows (output features) go in panels of 16. A panel is two arrays:
+// Rows (output features) go in panels of 16; a panel is a sequence of records that is read from one end to the other. A
+// record is the scales of 1 or 8 blocks of 32 columns and then those blocks' integers:
 //
-//   integers  for each block of 32 columns: "vectors" of 64 bytes. Byte 4 r + j of group g (0 <= g < 8) belongs to
-//             row r, column 4 g + j: four columns of a row side by side are what the dot-product instructions take.
+//   scales    q4_0 q5_0 q8_0  1 block: f16 d[16]
+//             q4_1 q5_1       1 block: f16 d[16], m[16]
+//             q4_k q5_k       8 blocks: f16 d[16], m[16] (m = -dmin), and u8 scale[16], min[16] for each of them
+//             q6_k            8 blocks: f16 d[16], and i8 scale[16] for each half block
+//   integers  "vectors" of 64 bytes. Byte 4 r + j of group g (0 <= g < 8) belongs to row r, column 4 g + j: four
+//   columns
+//             of a row side by side are what the dot-product instructions take.
 //               8 bits  8 vectors, group g each
 //               4 bits  4 vectors: group v in the low nibbles, group v + 4 in the high ones
 //               5 bits  as 4 bits, and 1 vector whose bit g is the fifth bit of group g
 //               6 bits  as 4 bits, and 2 vectors: pair g % 4 of vector g / 4 is the top of group g
-//   scales    q4_0 q5_0 q8_0  a block: f16 d[16]
-//             q4_1 q5_1       a block: f16 d[16], m[16]
-//             q4_k q5_k       8 blocks: f16 d[16], m[16] (m = -dmin), and u8 scale[16], min[16] for each of them
-//             q6_k            8 blocks: f16 d[16], and i8 scale[16] for each half block
 //
 // Bits a weight (the file's in brackets): q4_0 4.5 (4.5), q4_1 5 (5), q5_0 5.5 (5.5), q5_1 6 (6), q8_0 8.5 (8.5),
-// q4_k 4.625 (4.5), q5_k 5.625 (5.5), q6_k 6.5625 (6.5625). All vectors are aligned to 64 bytes; the last panel is
-// filled up with rows of zeros.
+// q4_k 4.625 (4.5), q5_k 5.625 (5.5), q6_k 6.5625 (6.5625). The last panel is filled up with rows of zeros.
 #pragma once
 
 #include <span>
@@ -37,6 +38,7 @@ struct panel_format {
   int scale_blocks;  // blocks of 32 columns that one record of scales serves: 1, or 8 for the K types
   int scale_bytes;   // of such a record
   constexpr int block_bytes() const { return bits * panel_rows * quant_block / 8; }
+  constexpr int record_bytes() const { return scale_bytes + scale_blocks * block_bytes(); }
 };
 
 constexpr panel_format format_of(dtype type) {
@@ -70,14 +72,12 @@ class quantised_weight : public cpu_packed_weight {
 
   int64_t panels() const { return (out_features + panel_rows - 1) / panel_rows; }
   int64_t blocks() const { return in_features / quant_block; }
-  const uint8_t* integers(int64_t panel) const { return data_.as<uint8_t>() + panel * panel_bytes_; }
-  const uint8_t* scales(int64_t panel) const { return integers(panel) + integer_bytes_; }
+  int64_t panel_bytes() const;
+  const uint8_t* panel(int64_t index) const { return data_.as<const uint8_t>() + index * panel_bytes(); }
 
  private:
   void pack_rows(const uint8_t* rows, int64_t row_bytes, int64_t first, int64_t count);
 
-  int64_t integer_bytes_ = 0;  // of a panel
-  int64_t panel_bytes_ = 0;
   buffer data_;
 };
 

@@ -63,7 +63,7 @@ class panel_weight final : public quantised_weight {
  private:
   activation_block* quantise(exec& ex, const linear_args& args, const row_tiles& tiles) const;
   void multiply_tiles(const linear_args& args, const activation_block* x, const row_tiles& tiles, int64_t begin,
-                      int64_t end, int64_t panel) const;
+                      int64_t end, int64_t index) const;
 };
 
 // Threads share the rows only where that is worth waking them.
@@ -88,15 +88,14 @@ activation_block* panel_weight::quantise(exec& ex, const linear_args& args, cons
 }
 
 void panel_weight::multiply_tiles(const linear_args& args, const activation_block* x, const row_tiles& tiles,
-                                  int64_t begin, int64_t end, int64_t panel) const {
-  const panel_view view{integers(panel), scales(panel), blocks()};
+                                  int64_t begin, int64_t end, int64_t index) const {
   const panel_kernels& kernels = kernels_of(type);
-  const int64_t column = panel * panel_rows;
+  const int64_t column = index * panel_rows;
   const int count = static_cast<int>(std::min<int64_t>(panel_rows, out_features - column));
   alignas(64) float tile[tile_rows * panel_rows];
   for (int64_t t = begin; t < end; ++t) {
     const int64_t first = tiles.begin(t), rows = tiles.begin(t + 1) - first;
-    kernels.by_rows[rows - 1](view, x + first * blocks(), tile);
+    kernels.by_rows[rows - 1](panel(index), blocks(), x + first * blocks(), tile);
     with_activation(args.activation,
                     [&](auto kind) { finish<decltype(kind)::value>(tile, args, first, rows, column, count); });
   }
@@ -109,12 +108,16 @@ void panel_weight::multiply(exec& ex, const linear_args& args) const {
   const row_tiles tiles(rows, tile_rows);
   const activation_block* x = quantise(ex, args, tiles);
   // A task is a panel and as many tiles as stay in the second-level cache from one panel to the next.
-  constexpr int64_t cached_bytes = 384 * 1024;
+  constexpr int64_t cached_bytes = 384 << 10;
   const int64_t tile_bytes = blocks() * tile_rows * static_cast<int64_t>(sizeof(activation_block));
   const int64_t tiles_a_task = std::clamp<int64_t>(cached_bytes / std::max<int64_t>(tile_bytes, 1), 1, tiles.tiles);
   const int64_t ranges = (tiles.tiles + tiles_a_task - 1) / tiles_a_task;
+  // Threads take runs of tasks: short ones at the end even out, but a stream from memory is slow to start.
+  constexpr int64_t streamed_bytes = 256 << 10;
   const int threads = ex.pool ? ex.pool->size() : 1;
-  const int64_t grain = std::max<int64_t>(1, panels() * ranges / (threads * 8));
+  const int64_t share = (panels() * ranges + threads - 1) / threads;
+  const int64_t streamed = rows <= rows_that_wait ? streamed_bytes / panel_bytes() + 1 : 1;
+  const int64_t grain = std::min(share, std::max(share / 4, streamed));
   in_parallel(ex, panels() * ranges, grain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t range = i / panels();

@@ -43,8 +43,30 @@ FT_INLINE void load_integers(const uint8_t* block, block_integers<bits>& w) {
   }
 }
 
-typedef uint8_t small_bytes __attribute__((vector_size(lanes)));
-typedef int8_t small_signed __attribute__((vector_size(lanes)));
+// `lanes` bytes as floats. (GCC 12 takes the lanes out one by one if left to convert vectors of bytes itself.)
+FT_INLINE vec load_unsigned(const uint8_t* p) {
+#if defined(__AVX512F__)
+  return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+#elif defined(__AVX2__)
+  return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+#else
+  vec x;
+  for (int i = 0; i < lanes; ++i) x[i] = p[i];
+  return x;
+#endif
+}
+
+FT_INLINE vec load_signed(const uint8_t* p) {
+#if defined(__AVX512F__)
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+#elif defined(__AVX2__)
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+#else
+  vec x;
+  for (int i = 0; i < lanes; ++i) x[i] = static_cast<int8_t>(p[i]);
+  return x;
+#endif
+}
 
 FT_INLINE vec load_halves(const uint8_t* p) { return widen(load_bits<hvec>(p), f16{}); }
 
@@ -58,23 +80,22 @@ struct block_scales {
   vec min;
 };
 
-// The scales of block b; `records` is the first record of the panel, `row` the first of the rows.
+// The scales of block b of a record; `row` is the first of the rows.
 template <dtype type>
-FT_INLINE block_scales<type> load_scales(const uint8_t* records, int64_t b, int row) {
+FT_INLINE block_scales<type> load_scales(const uint8_t* record, int b, int row) {
   constexpr panel_format format = format_of(type);
   block_scales<type> s;
-  const uint8_t* record = records + b / format.scale_blocks * format.scale_bytes;
   const vec d = load_halves(record + 2 * row);
   s.min = format.has_min ? load_halves(record + 32 + 2 * row) : zero();
   if constexpr (format.scale_blocks == 1) {
     s.scale[0] = d;
   } else if constexpr (format.has_min) {
-    const uint8_t* pair = record + 64 + b % 8 * 32 + row;
-    s.scale[0] = d * __builtin_convertvector(load_bits<small_bytes>(pair), vec);
-    s.min *= __builtin_convertvector(load_bits<small_bytes>(pair + 16), vec);
+    const uint8_t* pair = record + 64 + b * 32 + row;
+    s.scale[0] = d * load_unsigned(pair);
+    s.min *= load_unsigned(pair + 16);
   } else {
-    const uint8_t* pair = record + 32 + b % 8 * 32 + row;
-    for (int i = 0; i < 2; ++i) s.scale[i] = d * __builtin_convertvector(load_bits<small_signed>(pair + 16 * i), vec);
+    const uint8_t* pair = record + 32 + b * 32 + row;
+    for (int i = 0; i < 2; ++i) s.scale[i] = d * load_signed(pair + 16 * i);
   }
   return s;
 }

@@ -14,41 +14,49 @@ namespace ft::cpu::FT_ISA::quantised {
 // operands where they do not.
 inline constexpr int tile_rows = lanes == 16 ? 8 : 4;
 
-struct panel_view {
-  const uint8_t* integers;
-  const uint8_t* scales;
-  int64_t blocks;
-};
+// Fetching a fixed distance ahead also reaches into the next panel. It matters where every byte of the weight is used
+// once or twice: the processor's own prefetching stops at the end of each page.
+inline constexpr int fetch_ahead = 6144;
+inline constexpr int rows_that_wait = 2;
+
+template <int bytes>
+FT_INLINE void fetch(const uint8_t* from) {
+  for (int at = 0; at < bytes; at += 64) __builtin_prefetch(from + fetch_ahead + at);
+}
 
 // out[r * panel_rows + n] = sum over k of x[r][k] * w[n][k], for `rows` rows of the tile.
 template <dtype type, int rows>
-void multiply_panel(const panel_view& panel, const activation_block* x, float* out) {
+void multiply_panel(const uint8_t* panel, int64_t blocks, const activation_block* x, float* out) {
   constexpr panel_format format = format_of(type);
+  constexpr int parts = block_scales<type>::parts, part = groups / parts;
   for (int row = 0; row < panel_rows; row += lanes) {
     vec acc[rows] = {};
     const activation_block* block = x;
-    const uint8_t* integers = panel.integers + row * 4;
-    for (int64_t b = 0; b < panel.blocks; ++b, block += rows, integers += format.block_bytes()) {
-      block_integers<format.bits> w;
-      load_integers<format.bits>(integers, w);
-      const block_scales<type> s = load_scales<type>(panel.scales, b, row);
-      constexpr int parts = block_scales<type>::parts, part = groups / parts;
-      for (int r = 0; r < rows; ++r) {
-        const vec x_scale = broadcast(block[r].scale);
-        for (int p = 0; p < parts; ++p) {
-          const ivec start = broadcast(block[r].start[p]);
-          const ivec sum = p ? dot<format.bits, groups - part, part>(w, block[r].q, start)
-                             : dot<format.bits, 0, part>(w, block[r].q, start);
-          acc[r] = fma(__builtin_convertvector(sum, vec) * s.scale[p], x_scale, acc[r]);
+    const uint8_t* record = panel;
+    for (int64_t i = 0; i < blocks / format.scale_blocks; ++i, record += format.record_bytes())
+      for (int b = 0; b < format.scale_blocks; ++b, block += rows) {
+        if constexpr (rows <= rows_that_wait)
+          fetch<format.record_bytes() / format.scale_blocks>(record +
+                                                             b * (format.record_bytes() / format.scale_blocks));
+        block_integers<format.bits> w;
+        load_integers<format.bits>(record + format.scale_bytes + b * format.block_bytes() + row * 4, w);
+        const block_scales<type> s = load_scales<type>(record, b, row);
+        for (int r = 0; r < rows; ++r) {
+          const vec x_scale = broadcast(block[r].scale);
+          for (int p = 0; p < parts; ++p) {
+            const ivec start = broadcast(block[r].start[p]);
+            const ivec sum = p ? dot<format.bits, groups - part, part>(w, block[r].q, start)
+                               : dot<format.bits, 0, part>(w, block[r].q, start);
+            acc[r] = fma(__builtin_convertvector(sum, vec) * s.scale[p], x_scale, acc[r]);
+          }
+          if constexpr (format.has_min) acc[r] = fma(s.min, broadcast(block[r].sum), acc[r]);
         }
-        if constexpr (format.has_min) acc[r] = fma(s.min, broadcast(block[r].sum), acc[r]);
       }
-    }
     for (int r = 0; r < rows; ++r) store(out + r * panel_rows + row, acc[r]);
   }
 }
 
-using panel_kernel = void (*)(const panel_view&, const activation_block*, float*);
+using panel_kernel = void (*)(const uint8_t* panel, int64_t blocks, const activation_block* x, float* out);
 
 // The kernels of a format by number of rows, from 1.
 struct panel_kernels {
