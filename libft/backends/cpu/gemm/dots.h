@@ -16,6 +16,10 @@
 #include "backends/cpu/isa/simd.h"
 #include "core/dtype.h"
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 namespace ft::cpu::FT_ISA {
 
 inline constexpr int panel_vectors = 2;
@@ -112,7 +116,7 @@ struct i8_dot : i8_sums {
   }
 };
 
-#elif defined(__AVX2__)
+#elif defined(__SSE2__)  // every x86-64
 
 // vpmaddubsw would saturate, so both sides are widened to int16 and summed in pairs by vpmaddwd, which is exact.
 struct i8_dot : i8_sums {
@@ -129,8 +133,10 @@ struct i8_dot : i8_sums {
   static FT_INLINE ivec multiply_add(ivec s, ivec x, ivec w) {
 #if defined(__AVX512F__)
     return s + (ivec)_mm512_madd_epi16((__m512i)x, (__m512i)w);
-#else
+#elif defined(__AVX2__)
     return s + (ivec)_mm256_madd_epi16((__m256i)x, (__m256i)w);
+#else
+    return s + (ivec)_mm_madd_epi16((__m128i)x, (__m128i)w);
 #endif
   }
 };
