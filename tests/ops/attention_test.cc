@@ -216,7 +216,7 @@ TEST(long_contexts_match_reference) {
 // Whole prompts, token by token, and drawn cuts in which rows join and sit out: all the same bits, and with f32 pages
 // also those of attention without pages. The first machine of a level, with one thread, is what the others must equal.
 TEST(results_do_not_depend_on_the_cut) {
-  for (uint64_t seed = 1; seed <= 12; ++seed) {
+  for (uint64_t seed = 1; seed <= 8; ++seed) {
     draw d(seed);
     const shape s = some_shape(d);
     const sequences all(d, s,
@@ -230,8 +230,8 @@ TEST(results_do_not_depend_on_the_cut) {
       if (m->threads == 1) want = whole;
       expect_same_bits(whole, want, cat("whole prompts, ", what));
       expect_same_bits(run_paged(m->ex, all, type, 16, options, [] { return 1; }), want, cat("one by one, ", what));
-      for (int cut = 0; cut < 3; ++cut) {
-        const auto drawn = run_paged(m->ex, all, type, cut == 2 ? 48 : 16, options,
+      for (int cut = 0; cut < 2; ++cut) {
+        const auto drawn = run_paged(m->ex, all, type, cut == 1 ? 48 : 16, options,
                                      [&] { return static_cast<int32_t>(d.coin() ? d.integer(1, 50) : 0); });
         expect_same_bits(drawn, want, cat("cut ", cut, ", ", what));
       }
@@ -244,20 +244,20 @@ TEST(results_do_not_depend_on_the_cut) {
 // A long context decoded in one step, whose work is split more finely among threads, gives the bits of the prompt.
 TEST(long_contexts_do_not_depend_on_threads) {
   draw d(21);
-  for (const shape& s : {shape{3, 1, 64}, shape{9, 3, 64}, shape{2, 2, 40}, shape{16, 1, 128}}) {
-    const sequences all(d, s, {1700, 40});
+  for (const shape& s : {shape{3, 1, 64}, shape{2, 2, 40}, shape{16, 1, 128}}) {
+    const sequences all(d, s, {1100, 40});
     for (const attention_options& options :
-         {attention_options{.scale = 0.125f}, attention_options{.scale = 0.125f, .softcap = 20, .window = 1500}}) {
+         {attention_options{.scale = 0.125f}, attention_options{.scale = 0.125f, .softcap = 20, .window = 1000}}) {
       std::vector<float> want;
       for (auto& m : machines()) {
         const auto whole = run_paged(m->ex, all, dtype::f32, 16, options, [] { return 2000; });
         if (m->threads == 1) want = whole;
         draw order(9);
-        cache c(s, dtype::f32, 16, 2 * 107, order);
+        cache c(s, dtype::f32, 16, 2 * 69, order);
         std::vector<float> out = whole;
-        run_step(m->ex, all, {{0, 0, 1690}}, c, options, out);
-        for (int32_t t = 1690; t < 1700; ++t) run_step(m->ex, all, {{0, t, t + 1}}, c, options, out);
-        expect_same_bits(out, want, cat("decoding at 1700 tokens, ", m->name()));
+        run_step(m->ex, all, {{0, 0, 1097}}, c, options, out);
+        for (int32_t t = 1097; t < 1100; ++t) run_step(m->ex, all, {{0, t, t + 1}}, c, options, out);
+        expect_same_bits(out, want, cat("decoding at 1100 tokens, ", m->name()));
       }
     }
   }

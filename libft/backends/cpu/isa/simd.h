@@ -86,7 +86,15 @@ FT_INLINE void store(float* p, vec x, int n) {
 
 // ---- 16-bit floats ----
 
-FT_INLINE vec widen(hvec bits, bf16) { return float_of(__builtin_convertvector(bits, ivec) << 16); }
+FT_INLINE vec widen(hvec bits, bf16) {
+#if defined(__AVX512F__)
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(std::bit_cast<__m256i>(bits)), 16));
+#elif defined(__AVX2__)
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(std::bit_cast<__m128i>(bits)), 16));
+#else
+  return float_of(__builtin_convertvector(bits, ivec) << 16);
+#endif
+}
 
 FT_INLINE vec widen(hvec bits, f16) {
 #if defined(__AVX512F__)

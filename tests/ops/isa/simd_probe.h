@@ -1,0 +1,37 @@
+// Lets the tests reach the vectors of every level: simd_probe.cc is compiled once per level, as the kernels are.
+#pragma once
+
+#include <cstdint>
+
+#include "backends/cpu/half.h"
+
+namespace ft::test {
+
+enum class function { exp, tanh, erf, sigmoid, gelu, gelu_tanh };
+
+struct simd_probe {
+  int lanes;
+  void (*apply)(function f, const float* x, float* y, int64_t n);
+  void (*widen_f16)(const cpu::f16* x, float* y, int64_t n);
+  void (*widen_bf16)(const cpu::bf16* x, float* y, int64_t n);
+  void (*narrow_f16)(const float* x, cpu::f16* y, int64_t n);
+  void (*narrow_bf16)(const float* x, cpu::bf16* y, int64_t n);
+  float (*sum)(const float* x);  // of `lanes` elements
+  float (*max)(const float* x);
+  void (*transpose)(const float* x, float* y);  // [lanes][lanes]
+};
+
+namespace portable {
+simd_probe probe();
+}
+namespace avx2 {
+simd_probe probe();
+}
+namespace avx512 {
+simd_probe probe();
+}
+namespace avx512_bf16 {
+simd_probe probe();
+}
+
+}  // namespace ft::test
