@@ -165,6 +165,7 @@ gguf_value read_pair(reader& in, uint64_t index) {
   pair.key = in.text();
   if (pair.key.empty()) in.fault("its key is empty");
   in.subject = cat("metadata key '", printable(pair.key), "'");
+  if (!is_name(pair.key)) in.fault("is no UTF-8 text");
   auto type = in.number<uint32_t>();
   uint64_t count = 1;
   if (type == static_cast<uint32_t>(value_type::array)) {
@@ -200,6 +201,7 @@ entry read_tensor(reader& in, uint64_t index, uint64_t alignment) {
   entry e{in.text(), dtype::f32};
   if (e.name.empty()) in.fault("its name is empty");
   in.subject = cat("tensor '", printable(e.name), "'");
+  if (!is_name(e.name)) in.fault("its name is no UTF-8 text");
   e.rank = in.number<uint32_t>();
   if (e.rank > e.dims.size()) in.fault("has ", e.rank, " axes; at most ", e.dims.size(), " are allowed");
   for (uint32_t axis = e.rank; axis-- > 0;) e.dims[axis] = in.number<uint64_t>();

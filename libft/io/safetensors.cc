@@ -48,6 +48,7 @@ class entry_reader {
 
   entry read() const {
     if (name_.empty()) fault("has no name");
+    if (!is_name(name_)) fault("its name holds a zero byte");
     if (!fields_.is_object()) fault("its entry in the header is no object");
     entry e{name_, read_dtype()};
     read_shape(e);

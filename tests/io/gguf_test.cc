@@ -216,6 +216,8 @@ TEST(gguf_broken_metadata) {
        "the metadata key 'llama.block_count' appears twice"},
       {"an empty key", [](gguf_spec& s) { s.pairs[1] = gguf_spec::pair("", u32_t, u32(1)); },
        "metadata entry 1: its key is empty"},
+      {"a key of other bytes", [](gguf_spec& s) { s.pairs[1] = gguf_spec::pair("k\xff", u32_t, u32(1)); },
+       "metadata key 'k\\xff': is no UTF-8 text"},
       {"a key without end", [](gguf_spec& s) { s.pairs[1] = u64(UINT64_MAX); },
        "metadata entry 1: takes 18446744073709551615 bytes"},
       {"a string without end", [](gguf_spec& s) { s.pairs[1] = gguf_spec::pair("k", string_t, u64(1ull << 40)); },
@@ -254,6 +256,8 @@ TEST(gguf_broken_tensors) {
   check_all({
       {"an empty name", [](gguf_spec& s) { s.tensors[1] = gguf_spec::tensor("", {4}, ggml_f32, 32); },
        "tensor entry 1: its name is empty"},
+      {"a name of other bytes", [](gguf_spec& s) { s.tensors[1] = gguf_spec::tensor("t\x80", {4}, ggml_f32, 32); },
+       "tensor 't\\x80': its name is no UTF-8 text"},
       {"a name without end", [](gguf_spec& s) { s.tensors[1] = u64(1ull << 63); },
        "tensor entry 1: takes 9223372036854775808 bytes"},
       {"five axes", [](gguf_spec& s) { s.tensors[1] = gguf_spec::tensor("t", {1, 1, 1, 1, 1}, ggml_f32, 32); },

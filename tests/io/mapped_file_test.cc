@@ -43,6 +43,16 @@ TEST(printable_escapes_and_cuts) {
   CHECK_EQ(printable(""), "");
 }
 
+TEST(names_are_utf8_without_zero_bytes) {
+  for (const char* good : {"", "a.b", "\x7f", "\xc2\x80", "\xdf\xbf", "\xe0\xa0\x80", "\xed\x9f\xbf", "\xee\x80\x80",
+                           "\xef\xbf\xbf", "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf", "x\xc3\xa9y"})
+    CHECK_MSG(is_name(good), printable(good));
+  for (const char* bad : {"\x80", "\xc1\xbf", "\xc2", "\xc2x", "\xe0\x9f\xbf", "\xed\xa0\x80", "\xe2\x82",
+                          "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff", "a\xf0\x90\x80"})
+    CHECK_MSG(!is_name(bad), printable(bad));
+  CHECK(!is_name(std::string_view("a\0b", 3)));
+}
+
 std::optional<uint64_t> bytes(dtype type, std::initializer_list<uint64_t> shape) {
   return stored_bytes(type, std::span<const uint64_t>(shape.begin(), shape.size()));
 }

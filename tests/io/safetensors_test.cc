@@ -159,6 +159,9 @@ TEST(safetensors_broken_entries) {
        "its shape takes 12 bytes, but its data offsets span 8"},
       {"too many bytes", one(dtype + R"(,"shape": [1],)" + offsets), "its shape takes 4 bytes"},
       {"nothing claimed of much", one(dtype + R"(,"shape": [0],)" + offsets), "its shape takes 0 bytes"},
+      {"a zero byte in a name",
+       safetensors("{\"t\\u0000\": {" + dtype + "," + shape + "," + offsets + "}}", counting(8)),
+       "tensor 't\\x00': its name holds a zero byte"},
       {"no name", safetensors("{\"\": {" + dtype + "," + shape + "," + offsets + "}}", counting(8)), "has no name"},
   });
 }
