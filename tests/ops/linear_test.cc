@@ -444,6 +444,8 @@ TEST(what_packs_together) {
     CHECK(!k.can_pack_together(std::vector<tensor>{a.view, q}));
     CHECK(!k.can_pack_together({}));
     CHECK_ERROR(FT_ERROR_UNSUPPORTED, "int32", k.pack(std::vector<tensor>{ids}, dtype::f32));
+    CHECK_ERROR(FT_ERROR_UNSUPPORTED, "without columns",
+                k.pack(std::vector<tensor>{tensor(a.view.data, dtype::f32, {4, 0})}, dtype::f32));
     CHECK_ERROR(FT_ERROR_INTERNAL, "together", k.pack(std::vector<tensor>{q, other}, dtype::f32));
   }
 }

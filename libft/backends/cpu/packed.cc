@@ -19,7 +19,10 @@ bool can_pack_together(std::span<const tensor> parts) {
 }
 
 void check_parts(std::span<const tensor> parts) {
-  if (can_pack_together(parts)) return;
+  if (can_pack_together(parts)) {
+    if (parts[0].dim(1) == 0) fail(FT_ERROR_UNSUPPORTED, "a weight without columns cannot be multiplied with");
+    return;
+  }
   for (const tensor& part : parts)
     if (!is_quantised(part.type) && !is_plain_weight(part.type))
       fail(FT_ERROR_UNSUPPORTED, "a weight of dtype ", name(part.type),
