@@ -1,6 +1,7 @@
 // Decoding of GGUF blocks and of the plain float types; see the header for the layouts.
 #include "ops/gguf_blocks.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "backends/cpu/half.h"
@@ -50,23 +51,14 @@ void take_apart_q8_0(const uint8_t* p, gguf_block& out) {
   set_plain_scales(out);
 }
 
-// Eight 6-bit scales and eight 6-bit minima in 12 bytes: the first four of each lie in the low six bits of bytes 0-3
-// and 4-7; the low nibbles of the last four in bytes 8-11 (scale low, min high), their top two bits in the top bits
-// of bytes 0-3 and 4-7.
-void take_k_scales(const uint8_t* p, gguf_block& out) {
-  for (int i = 0; i < 4; ++i) {
-    out.scale[i] = p[i] & 63;
-    out.min[i] = p[i + 4] & 63;
-    out.scale[i + 4] = static_cast<int16_t>((p[i + 8] & 15) | (p[i] >> 6) << 4);
-    out.min[i + 4] = static_cast<int16_t>((p[i + 8] >> 4) | (p[i + 4] >> 6) << 4);
-  }
-}
-
 // Each 32 bytes of nibbles hold 64 elements, low nibbles first; bit j of fifth-bit byte i belongs to element 32 j + i.
 void take_apart_k(const uint8_t* p, bool has_fifth_bits, gguf_block& out) {
   out.d = f16_at(p);
   out.m = -f16_at(p + 2);
-  take_k_scales(p + 4, out);
+  uint8_t scale[8], min[8];
+  take_k_scales(p + 4, scale, min);
+  std::copy(scale, scale + 8, out.scale);
+  std::copy(min, min + 8, out.min);
   const uint8_t* fifth = p + 16;
   const uint8_t* nibbles = fifth + (has_fifth_bits ? 32 : 0);
   for (int i = 0; i < 256; ++i) {
@@ -115,6 +107,17 @@ void dequantise_blocks(dtype type, const uint8_t* row, int64_t n, float* out) {
 }
 
 }  // namespace
+
+// The first four of each lie in the low six bits of bytes 0-3 and 4-7; the low nibbles of the last four in bytes 8-11
+// (scale low, min high), their top two bits in the top bits of bytes 0-3 and 4-7.
+void take_k_scales(const uint8_t* packed, uint8_t* scale, uint8_t* min) {
+  for (int i = 0; i < 4; ++i) {
+    scale[i] = packed[i] & 63;
+    min[i] = packed[i + 4] & 63;
+    scale[i + 4] = static_cast<uint8_t>((packed[i + 8] & 15) | packed[i] >> 6 << 4);
+    min[i + 4] = static_cast<uint8_t>(packed[i + 8] >> 4 | packed[i + 4] >> 6 << 4);
+  }
+}
 
 void take_apart(dtype type, const void* block, gguf_block& out) {
   const auto* p = static_cast<const uint8_t*>(block);

@@ -32,6 +32,9 @@ struct gguf_block {
   int16_t min[16];
 };
 
+// The eight 6-bit scales and minima that q4_k and q5_k hold in 12 bytes.
+void take_k_scales(const uint8_t* packed, uint8_t* scale, uint8_t* min);
+
 // Throws ft::error for a type that is not quantised.
 void take_apart(dtype type, const void* block, gguf_block& out);
 
