@@ -83,7 +83,7 @@ test: $(BUILD)/tests.stamp $(VENV)/models.stamp $(VENV)/test.stamp
 	$(BIN)/pytest -q tests/py tests/parity
 	levels=($(LEVELS)); for level in "$${levels[@]:1}"; do \
 	  echo "== FT_CPU_ISA=$$level"; \
-	  FT_CPU_ISA=$$level $(BIN)/pytest -q -m "not slow" tests/py/test_generate.py tests/parity/test_padding.py; \
+	  FT_CPU_ISA=$$level $(BIN)/pytest -q tests/py/test_generate.py tests/parity/test_padding.py; \
 	done
 
 test-full: test
