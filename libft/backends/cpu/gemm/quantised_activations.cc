@@ -44,7 +44,9 @@ FT_INLINE void quantise_block(const float* x, int zero_point, bool halves, activ
   const float inverse = most >= smallest ? 127 / most : 0;
   ivec sum[2] = {};
   for (int v = 0; v < vectors; ++v) {
-    const ivec q = bits_of(load(x + v * lanes) * inverse + to_integer) - std::bit_cast<int32_t>(to_integer);
+    // The bounds matter for infinities and NaNs alone, whose bytes may be any.
+    const vec bounded = max(min(load(x + v * lanes) * inverse, broadcast(127.0f)), broadcast(-127.0f));
+    const ivec q = bits_of(bounded + to_integer) - std::bit_cast<int32_t>(to_integer);
     const small_signed narrow = __builtin_convertvector(q, small_signed);
     std::memcpy(out.q + v * lanes, &narrow, sizeof narrow);
     sum[v * 2 / vectors] += q;
