@@ -50,7 +50,6 @@ $(VENV)/build.stamp: $(VENV)/venv.stamp pyproject.toml
 
 # pip drives the same build folder that the C++ tests use, so that nothing is compiled twice.
 $(VENV)/pyft.stamp: $(VENV)/build.stamp $(LIBRARY_SOURCES) $(PACKAGE_SOURCES)
-	$(PIP) --no-build-isolation --force-reinstall --no-deps -C build-dir=$(BUILD) .
 	$(PIP) --no-build-isolation -C build-dir=$(BUILD) .
 	touch $@
 
