@@ -20,37 +20,53 @@ struct names {
   const char *up, *down, *output_norm;
 };
 
-constexpr names bert_names = {"embeddings.word_embeddings",
-                              "embeddings.position_embeddings",
-                              "embeddings.token_type_embeddings",
-                              "embeddings.LayerNorm",
-                              "encoder.layer.",
-                              "attention.self.query",
-                              "attention.self.key",
-                              "attention.self.value",
-                              "attention.output.dense",
-                              "attention.output.LayerNorm",
-                              "intermediate.dense",
-                              "output.dense",
-                              "output.LayerNorm"};
+constexpr names bert_names = {
+    .words = "embeddings.word_embeddings",
+    .positions = "embeddings.position_embeddings",
+    .types = "embeddings.token_type_embeddings",
+    .embedding_norm = "embeddings.LayerNorm",
+    .layer = "encoder.layer.",
+    .query = "attention.self.query",
+    .key = "attention.self.key",
+    .value = "attention.self.value",
+    .output = "attention.output.dense",
+    .attention_norm = "attention.output.LayerNorm",
+    .up = "intermediate.dense",
+    .down = "output.dense",
+    .output_norm = "output.LayerNorm",
+};
 
-constexpr names distilbert_names = {"embeddings.word_embeddings",
-                                    "embeddings.position_embeddings",
-                                    nullptr,
-                                    "embeddings.LayerNorm",
-                                    "transformer.layer.",
-                                    "attention.q_lin",
-                                    "attention.k_lin",
-                                    "attention.v_lin",
-                                    "attention.out_lin",
-                                    "sa_layer_norm",
-                                    "ffn.lin1",
-                                    "ffn.lin2",
-                                    "output_layer_norm"};
+constexpr names distilbert_names = {
+    .words = "embeddings.word_embeddings",
+    .positions = "embeddings.position_embeddings",
+    .types = nullptr,
+    .embedding_norm = "embeddings.LayerNorm",
+    .layer = "transformer.layer.",
+    .query = "attention.q_lin",
+    .key = "attention.k_lin",
+    .value = "attention.v_lin",
+    .output = "attention.out_lin",
+    .attention_norm = "sa_layer_norm",
+    .up = "ffn.lin1",
+    .down = "ffn.lin2",
+    .output_norm = "output_layer_norm",
+};
 
-constexpr names gguf_names = {"token_embd", "position_embd", "token_types",      "token_embd_norm", "blk.",
-                              "attn_q",     "attn_k",        "attn_v",           "attn_output",     "attn_output_norm",
-                              "ffn_up",     "ffn_down",      "layer_output_norm"};
+constexpr names gguf_names = {
+    .words = "token_embd",
+    .positions = "position_embd",
+    .types = "token_types",
+    .embedding_norm = "token_embd_norm",
+    .layer = "blk.",
+    .query = "attn_q",
+    .key = "attn_k",
+    .value = "attn_v",
+    .output = "attn_output",
+    .attention_norm = "attn_output_norm",
+    .up = "ffn_up",
+    .down = "ffn_down",
+    .output_norm = "layer_output_norm",
+};
 
 void add_layer(table_builder& t, const names& n, const model_config& c) {
   using enum shard_axis;

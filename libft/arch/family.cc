@@ -4,6 +4,7 @@
 
 #include "arch/families.h"
 #include "core/status.h"
+#include "io/printable.h"
 
 namespace ft::arch {
 
@@ -29,7 +30,8 @@ const family& family_of(const io::checkpoint& source) {
   const char* key = gguf ? "general.architecture" : "model_type";
   if (type.empty())
     fail(FT_ERROR_CHECKPOINT, source.source(), ": ", key, " is not given, so the kind of model is not known");
-  fail(FT_ERROR_UNSUPPORTED, source.source(), ": ", key, " '", type, "' is not supported; supported are ", known);
+  fail(FT_ERROR_UNSUPPORTED, source.source(), ": ", key, " '", io::printable(type),
+       "' is not supported; supported are ", known);
 }
 
 }  // namespace ft::arch

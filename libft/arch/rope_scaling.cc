@@ -5,13 +5,14 @@
 #include <numbers>
 
 #include "core/status.h"
+#include "io/printable.h"
 
 namespace ft::arch {
 namespace {
 
 void require_supported(const rope_parameters& p, const std::string& where) {
   if (p.type != "default" && p.type != "linear" && p.type != "llama3" && p.type != "yarn")
-    fail(FT_ERROR_UNSUPPORTED, where, ": rope scaling '", p.type,
+    fail(FT_ERROR_UNSUPPORTED, where, ": rope scaling '", io::printable(p.type),
          "' is not supported; supported are default, linear, llama3 and yarn");
   const auto positive = [&](const char* key, double value) {
     if (!(value > 0) || !std::isfinite(value))

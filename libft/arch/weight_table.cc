@@ -75,14 +75,16 @@ weight_match match(const weight_table& table, const io::checkpoint& source) {
 }
 
 void require_complete(const weight_match& match, const io::checkpoint& source) {
+  constexpr size_t most_lines = 60;  // all of a real mistake; not the 10,000 layers of a lying configuration
   std::string faults;
   size_t count = 0;
   for (const weight_match::entry& entry : match.entries) {
     const std::string fault = fault_of(entry);
     if (fault.empty()) continue;
-    faults += fault;
+    if (count < most_lines) faults += fault;
     ++count;
   }
+  if (count > most_lines) faults += cat("\n  and ", count - most_lines, " more");
   if (count)
     fail(FT_ERROR_CHECKPOINT, source.source(), ": ", count, count == 1 ? " tensor does" : " tensors do",
          " not fit the configuration:", faults);

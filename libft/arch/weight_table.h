@@ -38,7 +38,7 @@ struct weight_match {
 // Matches without judging; for inspection.
 weight_match match(const weight_table& table, const io::checkpoint& source);
 
-// Throws ft::error (FT_ERROR_CHECKPOINT) listing every missing tensor and every wrong shape or dtype at once.
+// Throws ft::error (FT_ERROR_CHECKPOINT) listing the missing tensors and wrong shapes and dtypes together.
 void require_complete(const weight_match& match, const io::checkpoint& source);
 
 }  // namespace ft::arch

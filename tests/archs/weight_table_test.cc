@@ -79,6 +79,15 @@ TEST(all_faults_are_told_at_once) {
     CHECK_ERROR(FT_ERROR_CHECKPOINT, part, arch::require_complete(match, *source));
 }
 
+TEST(a_long_list_of_faults_is_cut) {
+  const auto source = checkpoint_builder(R"({"model_type": "qwen3", "vocab_size": 64, "hidden_size": 32,
+    "intermediate_size": 48, "num_hidden_layers": 9000, "num_attention_heads": 4})")
+                          .open();
+  const arch::weight_table table = table_of(*source);
+  CHECK_ERROR(FT_ERROR_CHECKPOINT, cat("and ", 2 + 9000 * 11 - 60, " more"),
+              arch::require_complete(arch::match(table, *source), *source));
+}
+
 TEST(names_with_and_without_the_prefix_are_the_same_weight) {
   checkpoint_builder model(tiny_bert);
   model.add("embeddings.word_embeddings.weight", {64, 32});  // as sentence-transformers saves
