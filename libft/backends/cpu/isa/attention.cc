@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <span>
+#include <utility>
 
 #include "backends/cpu/isa/attention_tile.h"
 #include "backends/cpu/isa/isa_ops.h"
@@ -48,26 +49,33 @@ struct workspace {
   explicit workspace(float* memory) : queries(memory), scores(memory + tile_rows * query_stride) {}
 };
 
+// Queries i, i + 1 .. of the piece's that share kv head `head`, as many as a tile takes; returns how many.
+int fill_tile(const problem& p, const query_piece& piece, int64_t head, int64_t i, float* queries,
+              attention_tile& tile) {
+  const int64_t left = (piece.end - piece.begin) * p.group - i;
+  const int rows = static_cast<int>(std::min<int64_t>(tile_rows, left));
+  tile.queries = queries;
+  for (int m = 0; m < rows; ++m) {
+    const int64_t t = (i + m) / p.group, h = head * p.group + (i + m) % p.group;
+    const float* query = p.query.as<float>() + (piece.begin + t) * p.query.stride[0] + h * p.query.stride[1];
+    float* scaled = queries + m * query_stride;
+    for_vectors(p.head_dim, [&](int64_t d, auto n) { store(scaled + d, load(query + d, n) * p.options.scale, n); });
+    const key_range keys = visible(p, piece.position + t, piece.length);
+    tile.first[m] = keys.first;
+    tile.last[m] = keys.last;
+    tile.out[m] = p.out.as<float>() + ((piece.begin + t) * p.heads + h) * p.head_dim;
+  }
+  return rows;
+}
+
 // All queries of the piece that share kv head `head`, tile by tile.
 template <class T>
 void attend_piece(const problem& p, const query_piece& piece, int64_t head, const kv_view<T>& kv, workspace work) {
   const int64_t count = (piece.end - piece.begin) * p.group;
   attention_tile tile;
-  tile.queries = work.queries;
-  for (int64_t i = 0; i < count; i += tile_rows) {
-    const int rows = static_cast<int>(std::min<int64_t>(tile_rows, count - i));
-    for (int m = 0; m < rows; ++m) {
-      const int64_t t = (i + m) / p.group, h = head * p.group + (i + m) % p.group;
-      const float* query = p.query.as<float>() + (piece.begin + t) * p.query.stride[0] + h * p.query.stride[1];
-      float* scaled = work.queries + m * query_stride;
-      for_vectors(p.head_dim, [&](int64_t d, auto n) { store(scaled + d, load(query + d, n) * p.options.scale, n); });
-      const key_range keys = visible(p, piece.position + t, piece.length);
-      tile.first[m] = keys.first;
-      tile.last[m] = keys.last;
-      tile.out[m] = p.out.as<float>() + ((piece.begin + t) * p.heads + h) * p.head_dim;
-    }
-    attend_rows(rows, kv, tile, p.options.softcap, work.scores);
-  }
+  for (int64_t i = 0; i < count; i += tile_rows)
+    with_rows(fill_tile(p, piece, head, i, work.queries, tile),
+              [&](auto rows) { attend_tile<rows()>(kv, tile, p.options.softcap, work.scores); });
 }
 
 // The keys that a piece's queries see between them, from a whole page granule on.
@@ -143,6 +151,78 @@ kv_view<float> pack(const attention_args& a, int64_t row_begin, key_range keys, 
   return {packed_keys, packed_values, nullptr, page_granule * head_dim, page_granule, head_dim};
 }
 
+// A tile whose work is shared among threads.
+template <class T>
+struct shared_tile {
+  kv_view<T> kv;
+  attention_tile tile;
+  int rows;
+  key_range keys;
+  float* scores;
+  float scale[tile_rows];
+};
+
+// The part [begin, end) of `size` things that falls to thread `i` of `threads`, in steps of `step`.
+std::pair<int64_t, int64_t> part_of(int64_t size, int64_t step, int64_t i, int64_t threads) {
+  const int64_t each = ((size + step - 1) / step + threads - 1) / threads * step;
+  return {std::min(size, i * each), std::min(size, (i + 1) * each)};
+}
+
+// A decode step over long contexts with fewer kv heads than keep the threads busy: scores are shared out by keys, then
+// softmax by tiles, then outputs by elements of head_dim, so that every sum is taken in the same order as ever.
+template <class T, class View>
+void attend_together(exec& ex, const problem& p, std::span<const query_piece> pieces, int64_t kv_heads, View view) {
+  const int64_t threads = threads_of(ex);
+  int64_t count = 0;
+  for (const query_piece& piece : pieces)
+    count += kv_heads * (((piece.end - piece.begin) * p.group + tile_rows - 1) / tile_rows);
+  auto* tiles = ex.scratch.make<shared_tile<T>>(count);
+  int64_t n = 0;
+  for (const query_piece& piece : pieces)
+    for (int64_t head = 0; head < kv_heads; ++head)
+      for (int64_t i = 0; i < (piece.end - piece.begin) * p.group; i += tile_rows) {
+        shared_tile<T>& t = tiles[n++];
+        const workspace work(ex.scratch.make<float>(workspace::floats(room_for(visible(p, piece).last))));
+        t.kv = view(piece, head);
+        t.rows = fill_tile(p, piece, head, i, work.queries, t.tile);
+        t.scores = work.scores;
+        with_rows(t.rows, [&](auto rows) { t.keys = range_of<rows()>(t.tile); });
+      }
+
+  const auto share_parts = [&](auto&& body) {
+    ex.pool->parallel_for(count * threads, 1, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i)
+        with_rows(tiles[i / threads].rows, [&](auto rows) { body(tiles[i / threads], rows, i % threads); });
+    });
+  };
+  share_parts([&](shared_tile<T>& t, auto rows, int64_t i) {
+    const auto [begin, end] = part_of(t.keys.end() - t.keys.begin(), 8, i, threads);
+    const int64_t first = (t.keys.begin() + begin) * lanes, last = (t.keys.begin() + end) * lanes;
+    score<rows()>(t.kv, t.tile.queries, {first, last}, t.scores + begin * rows() * lanes);
+  });
+  ex.pool->parallel_for(count, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i)
+      with_rows(tiles[i].rows, [&](auto rows) {
+        float scale[rows()];
+        softmax<rows()>(tiles[i].tile, tiles[i].keys, p.options.softcap, tiles[i].scores, scale);
+        std::copy_n(scale, rows(), tiles[i].scale);
+      });
+  });
+  share_parts([&](shared_tile<T>& t, auto rows, int64_t i) {
+    const auto [begin, end] = part_of(p.head_dim, lanes, i, threads);
+    float scale[rows()];
+    std::copy_n(t.scale, rows(), scale);
+    output<rows()>(t.kv, t.keys, t.scores, scale, begin, end, t.tile.out);
+  });
+}
+
+// Whether the threads that would stand idle at the end are worth three hand-overs.
+bool worth_sharing(const exec& ex, int64_t units, int64_t cost) {
+  const int64_t threads = threads_of(ex);
+  const int64_t idle = (units + threads - 1) / threads * threads - units;
+  return threads > 1 && units < 4 * threads && cost * idle / threads > 8 * worthwhile;
+}
+
 template <class T>
 void attend_pages(exec& ex, const paged_attention_args& a) {
   const kv_layout& layout = a.pages.layout;
@@ -153,16 +233,20 @@ void attend_pages(exec& ex, const paged_attention_args& a) {
   arena::scope scope(ex.scratch);
   const auto pieces = cut(ex.scratch, a.row_offsets, piece_tokens, [&](int64_t row) { return lengths[row]; });
   const work_size size = measure(p, pieces);
-  const int64_t head_elements = layout.page_tokens * layout.head_dim;
+  const auto view = [&](const query_piece& piece, int64_t head) {
+    const int64_t head_elements = layout.page_tokens * layout.head_dim;
+    return kv_view<T>{static_cast<const T*>(a.pages.keys) + head * head_elements,
+                      static_cast<const T*>(a.pages.values) + head * head_elements,
+                      a.page_table.as<int32_t>() + piece.row * a.page_table.stride[0],
+                      head_elements * layout.num_kv_heads,
+                      layout.page_tokens,
+                      layout.head_dim};
+  };
+  const int64_t units = static_cast<int64_t>(pieces.size()) * layout.num_kv_heads;
+  if (worth_sharing(ex, units, size.cost)) return attend_together<T>(ex, p, pieces, layout.num_kv_heads, view);
   share_pieces(ex, pieces, layout.num_kv_heads, size.cost, workspace::floats(room_for(size.most_keys)),
                [&](const query_piece& piece, int64_t head, float* memory) {
-                 const kv_view<T> kv{static_cast<const T*>(a.pages.keys) + head * head_elements,
-                                     static_cast<const T*>(a.pages.values) + head * head_elements,
-                                     a.page_table.as<int32_t>() + piece.row * a.page_table.stride[0],
-                                     head_elements * layout.num_kv_heads,
-                                     layout.page_tokens,
-                                     layout.head_dim};
-                 attend_piece(p, piece, head, kv, workspace(memory));
+                 attend_piece(p, piece, head, view(piece, head), workspace(memory));
                });
 }
 

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cmath>
+#include <type_traits>
 
 #include "backends/cpu/isa/kv_view.h"
 #include "ops/attention.h"
@@ -162,11 +163,11 @@ void attend_tile(const kv_view<T>& kv, const attention_tile& tile, float softcap
   output<rows>(kv, keys, scores, scale, 0, kv.head_dim, tile.out);
 }
 
-// As above with the number of rows known only now, 1 <= rows <= tile_rows.
-template <class T, int most = tile_rows>
-void attend_rows(int rows, const kv_view<T>& kv, const attention_tile& tile, float softcap, float* scores) {
-  if (rows == most) return attend_tile<most>(kv, tile, softcap, scores);
-  if constexpr (most > 1) attend_rows<T, most - 1>(rows, kv, tile, softcap, scores);
+// body(constant) with constant() the number of rows, 1 <= rows <= tile_rows, at compile time.
+template <int most = tile_rows, class Body>
+void with_rows(int rows, Body&& body) {
+  if (rows == most) return body(std::integral_constant<int, most>{});
+  if constexpr (most > 1) with_rows<most - 1>(rows, body);
 }
 
 }  // namespace ft::cpu::FT_ISA
