@@ -192,7 +192,7 @@ quantised_weight::quantised_weight(std::span<const tensor> parts) {
   in_features = parts[0].dim(1);
   bytes = static_cast<size_t>(panels() * panel_bytes());
   data_ = buffer(weight_memory(), bytes);
-  if (panels())  // the rows that fill up the last panel
+  if (bytes)  // the rows that fill up the last panel
     std::memset(data_.as<uint8_t>() + (panels() - 1) * panel_bytes(), 0, static_cast<size_t>(panel_bytes()));
   int64_t row = 0;
   for (const tensor& part : parts) {

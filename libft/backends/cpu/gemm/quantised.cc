@@ -107,16 +107,17 @@ void panel_weight::multiply(exec& ex, const linear_args& args) const {
   arena::scope scope(ex.scratch);
   const row_tiles tiles(rows, tile_rows);
   const activation_block* x = quantise(ex, args, tiles);
-  // A task is a panel and as many tiles as stay in the second-level cache from one panel to the next.
+  // A task is a panel and a range of tiles: as many as stay in the second-level cache from one panel to the next, and
+  // fewer where there would not be enough tasks.
   constexpr int64_t cached_bytes = 384 << 10;
+  const int threads = ex.pool ? ex.pool->size() : 1;
   const int64_t tile_bytes = blocks() * tile_rows * static_cast<int64_t>(sizeof(activation_block));
-  const int64_t tiles_a_task = std::clamp<int64_t>(cached_bytes / std::max<int64_t>(tile_bytes, 1), 1, tiles.tiles);
-  const int64_t ranges = (tiles.tiles + tiles_a_task - 1) / tiles_a_task;
+  const int64_t wanted = threads > 1 ? (4 * threads + panels() - 1) / panels() : 1;
+  const int64_t ranges = std::min(tiles.tiles, std::max(wanted, tiles.tiles * tile_bytes / cached_bytes + 1));
   // Threads take runs of tasks: short ones at the end even out, but a stream from memory is slow to start.
   constexpr int64_t streamed_bytes = 256 << 10;
-  const int threads = ex.pool ? ex.pool->size() : 1;
   const int64_t share = (panels() * ranges + threads - 1) / threads;
-  const int64_t streamed = rows <= rows_that_wait ? streamed_bytes / panel_bytes() + 1 : 1;
+  const int64_t streamed = tiles.tiles == 1 ? streamed_bytes / std::max<int64_t>(panel_bytes(), 1) + 1 : 1;
   const int64_t grain = std::min(share, std::max(share / 4, streamed));
   in_parallel(ex, panels() * ranges, grain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {

@@ -14,10 +14,9 @@ namespace ft::cpu::FT_ISA::quantised {
 // operands where they do not.
 inline constexpr int tile_rows = lanes == 16 ? 8 : 4;
 
-// Fetching a fixed distance ahead also reaches into the next panel. It matters where every byte of the weight is used
-// once or twice: the processor's own prefetching stops at the end of each page.
+// Fetching a fixed distance ahead also reaches into the next panel: the processor's own prefetching stops at the end of
+// each page. With many tiles a panel is in the cache already, and asking again costs nothing that can be measured.
 inline constexpr int fetch_ahead = 6144;
-inline constexpr int rows_that_wait = 2;
 
 template <int bytes>
 FT_INLINE void fetch(const uint8_t* from) {
@@ -28,6 +27,7 @@ FT_INLINE void fetch(const uint8_t* from) {
 template <dtype type, int rows>
 void multiply_panel(const uint8_t* panel, int64_t blocks, const activation_block* x, float* out) {
   constexpr panel_format format = format_of(type);
+  constexpr int block_share = format.record_bytes() / format.scale_blocks;  // of a record
   constexpr int parts = block_scales<type>::parts, part = groups / parts;
   for (int row = 0; row < panel_rows; row += lanes) {
     vec acc[rows] = {};
@@ -35,9 +35,7 @@ void multiply_panel(const uint8_t* panel, int64_t blocks, const activation_block
     const uint8_t* record = panel;
     for (int64_t i = 0; i < blocks / format.scale_blocks; ++i, record += format.record_bytes())
       for (int b = 0; b < format.scale_blocks; ++b, block += rows) {
-        if constexpr (rows <= rows_that_wait)
-          fetch<format.record_bytes() / format.scale_blocks>(record +
-                                                             b * (format.record_bytes() / format.scale_blocks));
+        fetch<block_share>(record + b * block_share);
         block_integers<format.bits> w;
         load_integers<format.bits>(record + format.scale_bytes + b * format.block_bytes() + row * 4, w);
         const block_scales<type> s = load_scales<type>(record, b, row);
