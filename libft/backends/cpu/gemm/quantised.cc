@@ -117,7 +117,7 @@ void panel_weight::multiply(exec& ex, const linear_args& args) const {
   // Threads take runs of tasks: short ones at the end even out, but a stream from memory is slow to start.
   constexpr int64_t streamed_bytes = 256 << 10;
   const int64_t share = (panels() * ranges + threads - 1) / threads;
-  const int64_t streamed = tiles.tiles == 1 ? streamed_bytes / std::max<int64_t>(panel_bytes(), 1) + 1 : 1;
+  const int64_t streamed = tiles.tiles == 1 ? streamed_bytes / panel_bytes() + 1 : 1;
   const int64_t grain = std::min(share, std::max(share / 4, streamed));
   in_parallel(ex, panels() * ranges, grain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
