@@ -64,9 +64,9 @@ backend& cpu_backend();
 struct exec {
   backend& device;
   const op_table& ops;
-  arena& scratch;              // for the operation's own temporaries
-  thread_pool* pool = nullptr; // the CPU's; null elsewhere
-  void* stream = nullptr;      // the GPU's; null on the CPU
+  arena& scratch;               // for the operation's own temporaries
+  thread_pool* pool = nullptr;  // the CPU's; null elsewhere
+  void* stream = nullptr;       // the GPU's; null on the CPU
 };
 
 }  // namespace ft
