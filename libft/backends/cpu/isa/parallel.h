@@ -8,7 +8,7 @@
 
 namespace ft::cpu::FT_ISA {
 
-// Elements of plain arithmetic that are worth a hand-over (about a microsecond): some ten times as much work.
+// Elements of plain arithmetic that are worth a hand-over, which takes about a microsecond: some three of work.
 inline constexpr int64_t worthwhile = 32768;
 
 inline int threads_of(const exec& ex) { return ex.pool ? ex.pool->size() : 1; }
