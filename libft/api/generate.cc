@@ -151,7 +151,10 @@ ft_status ft_request_poll(ft_finish_reason* out, const ft_request* request) {
 }
 
 ft_status ft_request_cancel(ft_request* request) {
-  return guard([&] { require(request, "request").impl->cancel(); });
+  return guard([&] {
+    require(request, "request").require_own_process();
+    request->impl->cancel();
+  });
 }
 
 ft_status ft_request_tokens(size_t* count, int32_t* tokens, float* logprobs, size_t capacity,

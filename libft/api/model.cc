@@ -1,4 +1,6 @@
 // ft/model.h.
+#include <nlohmann/json.hpp>
+
 #include "api/guard.h"
 #include "api/handles.h"
 

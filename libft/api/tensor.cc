@@ -14,11 +14,13 @@ struct type_pair {
 };
 
 constexpr type_pair type_pairs[] = {
-    {dtype::f32, {FT_DTYPE_FLOAT, 32, 1}}, {dtype::f64, {FT_DTYPE_FLOAT, 64, 1}},
-    {dtype::f16, {FT_DTYPE_FLOAT, 16, 1}}, {dtype::bf16, {FT_DTYPE_BFLOAT, 16, 1}},
-    {dtype::i8, {FT_DTYPE_INT, 8, 1}},     {dtype::i16, {FT_DTYPE_INT, 16, 1}},
-    {dtype::i32, {FT_DTYPE_INT, 32, 1}},   {dtype::i64, {FT_DTYPE_INT, 64, 1}},
-    {dtype::u8, {FT_DTYPE_UINT, 8, 1}},    {dtype::boolean, {FT_DTYPE_BOOL, 8, 1}},
+    {dtype::f32, {FT_DTYPE_FLOAT, 32, 1}},   {dtype::f64, {FT_DTYPE_FLOAT, 64, 1}},
+    {dtype::f16, {FT_DTYPE_FLOAT, 16, 1}},   {dtype::bf16, {FT_DTYPE_BFLOAT, 16, 1}},
+    {dtype::i8, {FT_DTYPE_INT, 8, 1}},       {dtype::i16, {FT_DTYPE_INT, 16, 1}},
+    {dtype::i32, {FT_DTYPE_INT, 32, 1}},     {dtype::i64, {FT_DTYPE_INT, 64, 1}},
+    {dtype::u8, {FT_DTYPE_UINT, 8, 1}},      {dtype::u16, {FT_DTYPE_UINT, 16, 1}},
+    {dtype::u32, {FT_DTYPE_UINT, 32, 1}},    {dtype::u64, {FT_DTYPE_UINT, 64, 1}},
+    {dtype::boolean, {FT_DTYPE_BOOL, 8, 1}},
 };
 
 bool same(const ft_dtype& a, const ft_dtype& b) { return a.code == b.code && a.bits == b.bits && a.lanes == b.lanes; }

@@ -2,6 +2,7 @@
 #include "arch/bert_config.h"
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "arch/config_reading.h"
 #include "core/status.h"

@@ -1,5 +1,7 @@
 // sentence-transformers keeps what follows the transformer, pooling and normalisation, as a list of modules beside it
 // (https://sbert.net/docs/sentence_transformer/usage/custom_models.html).
+#include <nlohmann/json.hpp>
+
 #include "arch/config_reading.h"
 #include "core/status.h"
 

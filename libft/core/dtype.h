@@ -18,6 +18,9 @@ enum class dtype : uint8_t {
   i16,
   i32,
   i64,
+  u16,
+  u32,
+  u64,
   boolean,
   // GGUF blocks; the layout of each is described where it is decoded (ops/gguf_blocks.h).
   q4_0,

@@ -71,7 +71,7 @@ void thread_pool::run_erased(erased_body body, void* argument) {
   body(argument, 0);
   for (int spins = 0; running_.load(std::memory_order_acquire) > 0; ++spins) {
     relax();
-    if (spins % 4096 == 4095) std::this_thread::yield();  // a worker may have lost its core to another program
+    if (spins % 256 == 255) std::this_thread::yield();  // a worker may have lost its core to another program
   }
 }
 

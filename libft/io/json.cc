@@ -3,6 +3,7 @@
 
 #include <iterator>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
 
@@ -128,10 +129,10 @@ void json_deleter::operator()(json* tree) const noexcept {
   delete tree;
 }
 
-json_ptr make_json(json::value_t type) { return json_ptr(new json(type)); }
+json_ptr make_json() { return json_ptr(new json(json::value_t::object)); }
 
 json_ptr parse_json(std::string_view text, const std::string& file) {
-  json_ptr root = make_json(json::value_t::null);
+  json_ptr root(new json);
   const char* reached = text.data();
   tree_builder builder(*root, file, text.data(), &reached);
   const char* end = text.data() + text.size();

@@ -4,11 +4,13 @@
 // that allocation ends the process when memory has run out. A tree that libft keeps is therefore owned by a
 // json_ptr, which frees it leaf by leaf and allocates nothing. Whoever builds a tree starts from make_json() and fills
 // it by tree["key"] = value; initialiser lists of containers make temporaries with the same fault.
+//
+// Only the files that look into a tree include <nlohmann/json.hpp> itself: it is slow to compile.
 #pragma once
 
 #include <cstdint>
 #include <memory>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -22,7 +24,7 @@ struct json_deleter {
 };
 using json_ptr = std::unique_ptr<json, json_deleter>;
 
-json_ptr make_json(json::value_t type = json::value_t::object);
+json_ptr make_json();  // an empty object
 
 // Parses `text`; `file` is named in errors, with the byte at which the fault was seen. Refused beside what is no
 // JSON (NaN, Infinity, comments, invalid UTF-8): nesting deeper than 64, and an object that has a key twice.

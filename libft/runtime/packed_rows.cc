@@ -12,28 +12,25 @@ namespace {
 class integers {
  public:
   integers(const tensor& t, const char* name) : t_(t), name_(name) {
-    switch (t.type) {
-      case dtype::i64:
-      case dtype::i32:
-      case dtype::i16:
-      case dtype::i8:
-      case dtype::u8:
-      case dtype::boolean:
-        break;
-      default:
-        fail(FT_ERROR_INVALID_ARGUMENT, name, " has dtype ", ft::name(t.type), "; it must hold integers");
-    }
+    if (is_float(t.type) || is_quantised(t.type))
+      fail(FT_ERROR_INVALID_ARGUMENT, name, " has dtype ", ft::name(t.type), "; it must hold integers");
   }
 
+  // A uint64 beyond int64 turns negative, which every use refuses.
   int64_t operator()(int64_t i, int64_t j = 0) const {
     const int64_t at = i * t_.stride[0] + j * t_.stride[1];
     switch (t_.type) {
       case dtype::i64:
+      case dtype::u64:
         return t_.as<const int64_t>()[at];
       case dtype::i32:
         return t_.as<const int32_t>()[at];
+      case dtype::u32:
+        return t_.as<const uint32_t>()[at];
       case dtype::i16:
         return t_.as<const int16_t>()[at];
+      case dtype::u16:
+        return t_.as<const uint16_t>()[at];
       case dtype::i8:
         return t_.as<const int8_t>()[at];
       default:

@@ -35,6 +35,20 @@ TEST(strided_ids_are_read_in_place) {
   CHECK(pack({.input_ids = transposed}).token_ids == (std::vector<int32_t>{1, 4, 2, 5, 3, 6}));
 }
 
+TEST(integers_of_every_width) {
+  int8_t i8[] = {7, 3};
+  uint8_t u8[] = {7, 3};
+  uint16_t u16[] = {7, 3};
+  uint32_t u32[] = {7, 3};
+  uint64_t u64[] = {7, 3};
+  for (const tensor& ids :
+       {tensor(i8, dtype::i8, {1, 2}), tensor(u8, dtype::u8, {1, 2}), tensor(u16, dtype::u16, {1, 2}),
+        tensor(u32, dtype::u32, {1, 2}), tensor(u64, dtype::u64, {1, 2})})
+    CHECK(pack({.input_ids = ids}).token_ids == (std::vector<int32_t>{7, 3}));
+  u64[1] = ~uint64_t{0};
+  CHECK_ERROR(FT_ERROR_INVALID_ARGUMENT, "input_ids holds", pack({.input_ids = tensor(u64, dtype::u64, {1, 2})}));
+}
+
 TEST(ragged_rows) {
   int32_t ids[] = {1, 2, 3};
   int64_t offsets[] = {0, 1, 3};
