@@ -95,7 +95,7 @@ FT_INLINE void softmax(const attention_tile& tile, key_range keys, float softcap
       if (from > 0 || to < lanes) {
         const ivec lane = iota();
         const auto limit = [](int64_t n) { return broadcast(static_cast<int32_t>(n < 0 ? 0 : n > lanes ? lanes : n)); };
-        x = (lane >= limit(from)) & (lane < limit(to)) ? x : broadcast(-INFINITY);
+        x = ((lane >= limit(from)) & (lane < limit(to))) ? x : broadcast(-INFINITY);
       }
       largest[m] = max(largest[m], x);
       store(s, x);
