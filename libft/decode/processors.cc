@@ -34,10 +34,12 @@ void ban_repeated_ngrams(std::span<float> logits, std::span<const int32_t> token
       logits[static_cast<size_t>(tokens[i + n - 1])] = banned;
 }
 
-void ban_words(std::span<float> logits, std::span<const int32_t> tokens,
-               const std::vector<std::vector<int32_t>>& words) {
-  for (const auto& word : words) {
+// A word that is one stop token is left alone, as in transformers: the text could not end.
+void ban_words(std::span<float> logits, std::span<const int32_t> tokens, const options& settings) {
+  const auto& stops = settings.stop_token_ids;
+  for (const auto& word : settings.bad_words) {
     const size_t before = word.size() - 1;
+    if (before == 0 && std::find(stops.begin(), stops.end(), word.back()) != stops.end()) continue;
     if (before <= tokens.size() &&
         std::equal(word.begin(), word.end() - 1, tokens.end() - static_cast<std::ptrdiff_t>(before)))
       logits[static_cast<size_t>(word.back())] = banned;
@@ -54,7 +56,7 @@ void process_logits(std::span<float> logits, std::span<const int32_t> tokens, in
                       settings.frequency_penalty, marks);
   if (settings.no_repeat_ngram_size > 0)
     ban_repeated_ngrams(logits, tokens, static_cast<size_t>(settings.no_repeat_ngram_size));
-  ban_words(logits, tokens, settings.bad_words);
+  ban_words(logits, tokens, settings);
   if (num_new < settings.min_new_tokens)
     for (int32_t token : settings.stop_token_ids) logits[static_cast<size_t>(token)] = banned;
 }

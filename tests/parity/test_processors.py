@@ -59,6 +59,17 @@ def test_bad_words(tiny, rng, name):
     _check(pair, prompt, {"bad_words": words}, {"bad_words_ids": words}, "bad words")
 
 
+def test_a_stop_token_is_no_bad_word(tiny, rng):
+    """As in transformers: an end token among the bad words still ends the text."""
+    pair = tiny("llama-gqa")
+    prompt = draw_prompt(rng, models.VOCAB)
+    said = pair.hf_greedy(prompt, NEW).tokens
+    words = [[said[0]], [said[4]]]
+    reference = pair.hf_greedy(prompt, NEW, eos_token_id=[said[4]], bad_words_ids=words)
+    ours = pair.ft.generate(prompt, max_new_tokens=NEW, stop_token_ids=[said[4]], bad_words=words)
+    assert_greedy(ours.token_ids, reference.tokens, reference.scores, "a stop token among the bad words")
+
+
 @pytest.mark.parametrize("minimum", [1, 7, 30])
 def test_min_new_tokens(tiny, rng, minimum):
     pair = tiny("llama-gqa")
