@@ -26,7 +26,7 @@ struct dtype_name {
 constexpr std::array<dtype_name, 21> dtype_names = {{
     {"F32", dtype::f32}, {"F16", dtype::f16}, {"BF16", dtype::bf16}, {"F64", dtype::f64}, {"I8", dtype::i8},
     {"U8", dtype::u8},   {"I16", dtype::i16}, {"I32", dtype::i32},   {"I64", dtype::i64}, {"BOOL", dtype::boolean},
-    {"U16", {}},         {"U32", {}},         {"U64", {}},           {"F8_E4M3", {}},     {"F8_E5M2", {}},
+    {"U16", dtype::u16}, {"U32", dtype::u32}, {"U64", dtype::u64},   {"F8_E4M3", {}},     {"F8_E5M2", {}},
     {"F8_E8M0", {}},     {"F6_E2M3", {}},     {"F6_E3M2", {}},       {"F4", {}},          {"C64", {}},
     {"F8_E4M3FNUZ", {}},
 }};

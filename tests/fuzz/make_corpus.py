@@ -29,6 +29,7 @@ def entry(dtype: str, shape: list[int], begin: int, end: int) -> dict:
 
 def safetensors_seeds() -> dict[str, bytes]:
     sizes = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+    sizes |= {"U16": 2, "U32": 4, "U64": 8}
     every, at = {}, 0
     for dtype, size in sizes.items():
         every[dtype.lower()] = entry(dtype, [2, 3], at, at + 6 * size)
@@ -36,7 +37,7 @@ def safetensors_seeds() -> dict[str, bytes]:
     two = {"a": entry("F32", [2, 2], 0, 16), "b": entry("BF16", [4], 16, 24)}
     good = safetensors(two, bytes(24))
     return {
-        "every-dtype": safetensors(every, bytes(range(at))),
+        "every-dtype": safetensors(every, bytes(i % 256 for i in range(at))),
         "two": good,
         "metadata": safetensors({"__metadata__": {"format": "pt"}, **two}, bytes(24)),
         "padded": safetensors(json.dumps(two) + "     ", bytes(24)),

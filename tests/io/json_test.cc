@@ -1,6 +1,7 @@
 // JSON: what is refused, where it says so, and how configurations are read.
 #include "io/json.h"
 
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "check.h"

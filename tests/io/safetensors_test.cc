@@ -47,8 +47,9 @@ TEST(safetensors_tensors_are_views_of_the_file) {
 
 TEST(safetensors_every_supported_dtype) {
   const std::pair<const char*, dtype> types[] = {
-      {"F32", dtype::f32}, {"F16", dtype::f16}, {"BF16", dtype::bf16}, {"F64", dtype::f64}, {"I8", dtype::i8},
-      {"U8", dtype::u8},   {"I16", dtype::i16}, {"I32", dtype::i32},   {"I64", dtype::i64}, {"BOOL", dtype::boolean}};
+      {"F32", dtype::f32}, {"F16", dtype::f16}, {"BF16", dtype::bf16},   {"F64", dtype::f64}, {"I8", dtype::i8},
+      {"U8", dtype::u8},   {"I16", dtype::i16}, {"I32", dtype::i32},     {"I64", dtype::i64}, {"U16", dtype::u16},
+      {"U32", dtype::u32}, {"U64", dtype::u64}, {"BOOL", dtype::boolean}};
   for (const auto& [name, type] : types) {
     const size_t bytes = bytes_of(type, 5);
     file_in_memory file(safetensors(
