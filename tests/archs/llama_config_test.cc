@@ -1,6 +1,7 @@
 // Config maps of the Llama line, from the config.json texts that the models are published with (shortened to the keys
 // that matter to inference) and from GGUF metadata.
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "archs/model_fixture.h"
 #include "check.h"

@@ -62,7 +62,7 @@ TEST(faults_are_named) {
   int32_t ids[] = {1, 2, 3, 10, 1, 1};
   float floats[4] = {};
   int32_t zeros[6] = {};
-  int32_t bad_offsets[] = {0, 5, 3, 6};
+  int32_t bad_offsets[] = {0, 4, 3, 6};
   const auto refused = [](const forward_inputs& in, const char* text) {
     CHECK_ERROR(FT_ERROR_INVALID_ARGUMENT, text, pack(in));
   };
@@ -75,6 +75,6 @@ TEST(faults_are_named) {
   refused({.input_ids = tensor(ids, dtype::i32, {1, 3}), .attention_mask = tensor(zeros, dtype::i32, {1, 3})},
           "row 0 has no tokens");
   refused({.input_ids = tensor(ids, dtype::i32, {1, 3}), .attention_mask = tensor(zeros, dtype::i32, {1, 2})}, "shape");
-  refused({.input_ids = tensor(ids, dtype::i32, {6}), .row_offsets = tensor(bad_offsets, dtype::i32, {4})},
+  refused({.input_ids = tensor(zeros, dtype::i32, {6}), .row_offsets = tensor(bad_offsets, dtype::i32, {4})},
           "row_offsets");
 }
