@@ -254,12 +254,22 @@ def run_chat(options: argparse.Namespace) -> None:
             return
         except KeyboardInterrupt:
             print()
+        except ValueError as failure:  # what was said is too long by itself, say: the talk goes on
+            print(f"pyft: {failure}", file=sys.stderr)
 
 
 def _answer(model: Model, history: list[dict[str, str]], said: str, settings: dict[str, Any]) -> None:
-    """Streams one answer; an interrupted one stays in the history as far as it came."""
+    """Streams one answer; an interrupted one stays in the history as far as it came.
+
+    A talk that has outgrown the model's positions forgets its oldest turns, but not what the system was told.
+    """
     asked = [*history, {"role": "user", "content": said}]
-    stream = model.stream(model.apply_chat_template(asked, tokenize=True), **settings)
+    prompt = model.apply_chat_template(asked, tokenize=True)
+    while len(prompt) >= model.config.max_positions and len(asked) > 2:
+        del asked[asked[0]["role"] == "system" : 2 + (asked[0]["role"] == "system")]
+        print("[the oldest turn is forgotten: the talk has outgrown the model's positions]", file=sys.stderr)
+        prompt = model.apply_chat_template(asked, tokenize=True)
+    stream = model.stream(prompt, **settings)
     pieces = []
     try:
         for piece in stream:

@@ -251,7 +251,10 @@ class Terminal:
         while time.monotonic() < end:
             ready, _, _ = select.select([self.master], [], [], 1.0)
             if ready:
-                self.seen += os.read(self.master, 4096)
+                try:
+                    self.seen += os.read(self.master, 4096)
+                except OSError as failure:
+                    raise AssertionError(f"the program ended: {self.seen!r}") from failure
             elif self.seen.endswith(ending):
                 self.seen = b""
                 return
@@ -277,6 +280,9 @@ def test_chat_on_a_terminal(llama_folder: Path, tmp_path: Path) -> None:
     terminal.settle(b"> ")
     terminal.type(b"Again\n")
     terminal.until(b"Again\r\n")
+    terminal.settle(b"> ")
+    terminal.type(b"long " * 500 + b"\n")  # more than the model has positions for: said so, and the talk goes on
+    terminal.until(b"positions")
     terminal.settle(b"> ")
     terminal.type(b"\x04")
     assert terminal.end() == 0
