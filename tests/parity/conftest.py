@@ -45,7 +45,7 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_threads() -> None:
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    torch.set_num_threads(1)  # the models are small, and idle threads that spin would slow what is measured against
 
 
 @pytest.fixture(scope="session")
