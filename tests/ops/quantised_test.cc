@@ -75,19 +75,30 @@ std::vector<float> draw(int64_t count, randomness& rng) {
   return x;
 }
 
-// What the kernels compute with instead of x, and half the step of each block.
+// What the kernels compute with instead of x, and half the finer step of each block.
 struct rounded {
   std::vector<float> x;
   std::vector<float> half_step;
 };
 
+// Each block is rounded to 127ths of its largest value, and what is left is rounded in the same way.
 rounded round_activations(const std::vector<float>& x) {
-  rounded r{x, {}};
+  rounded r{std::vector<float>(x.size()), {}};
   for (size_t b = 0; b < x.size(); b += 32) {
-    float most = 0;
-    for (size_t i = b; i < b + 32; ++i) most = std::max(most, std::fabs(x[i]));
-    const float scale = most / 127, inverse = most > 0 ? 127 / most : 0;
-    for (size_t i = b; i < b + 32; ++i) r.x[i] = scale * std::nearbyint(x[i] * inverse);
+    std::vector<float> left(x.begin() + static_cast<std::ptrdiff_t>(b),
+                            x.begin() + static_cast<std::ptrdiff_t>(b) + 32);
+    float scale = 0;
+    for (int term = 0; term < 2; ++term) {
+      float most = 0;
+      for (float v : left) most = std::max(most, std::fabs(v));
+      scale = most / 127;
+      const float inverse = most > 0 ? 127 / most : 0;
+      for (size_t i = 0; i < 32; ++i) {
+        const float q = std::nearbyint(left[i] * inverse);
+        left[i] = std::fma(-scale, q, left[i]);
+        r.x[b + i] += scale * q;
+      }
+    }
     r.half_step.push_back(scale / 2);
   }
   return r;

@@ -71,13 +71,13 @@ activation_block* panel_weight::quantise(exec& ex, const linear_args& args, cons
   constexpr int64_t worth_sharing = 16384;  // elements: a few microseconds' work
   const int zero = format_of(type).zero;
   const bool halves = type == dtype::q6_k;
-  auto* out = ex.scratch.make<activation_block>(tiles.rows * blocks());
+  auto* out = ex.scratch.make<activation_block>(tiles.rows * blocks() * terms);
   const auto quantise_tiles = [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const int64_t first = tiles.begin(t), rows = tiles.begin(t + 1) - first;
       for (int64_t r = 0; r < rows; ++r)
         quantise_row(args.x.as<float>() + (first + r) * args.x.stride[0], blocks(), zero, halves,
-                     out + first * blocks() + r, rows);
+                     out + (first * blocks() + r) * terms, rows * terms);
     }
   };
   if (tiles.rows * in_features >= worth_sharing)
@@ -95,7 +95,7 @@ void panel_weight::multiply_tiles(const linear_args& args, const activation_bloc
   alignas(64) float tile[tile_rows * panel_rows];
   for (int64_t t = begin; t < end; ++t) {
     const int64_t first = tiles.begin(t), rows = tiles.begin(t + 1) - first;
-    kernels.by_rows[rows - 1](panel(index), blocks(), x + first * blocks(), tile);
+    kernels.by_rows[rows - 1](panel(index), blocks(), x + first * blocks() * terms, tile);
     with_activation(args.activation,
                     [&](auto kind) { finish<decltype(kind)::value>(tile, args, first, rows, column, count); });
   }
@@ -111,7 +111,7 @@ void panel_weight::multiply(exec& ex, const linear_args& args) const {
   // fewer where there would not be enough tasks.
   constexpr int64_t cached_bytes = 384 << 10;
   const int threads = ex.pool ? ex.pool->size() : 1;
-  const int64_t tile_bytes = blocks() * tile_rows * static_cast<int64_t>(sizeof(activation_block));
+  const int64_t tile_bytes = blocks() * tile_rows * terms * static_cast<int64_t>(sizeof(activation_block));
   const int64_t wanted = threads > 1 ? (4 * threads + panels() - 1) / panels() : 1;
   const int64_t ranges = std::min(tiles.tiles, std::max(wanted, tiles.tiles * tile_bytes / cached_bytes + 1));
   // Threads take runs of tasks: short ones at the end even out, but a stream from memory is slow to start.

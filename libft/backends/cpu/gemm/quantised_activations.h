@@ -1,7 +1,11 @@
-// Activations for products with quantised weights: each row's blocks of 32 columns as bytes with a scale.
+// Activations for products with quantised weights: each row's blocks of 32 columns as bytes with a scale, twice.
 //
-// A block x becomes q = round(x / scale) with scale = max |x| / 127 (ties to even), so x is off by at most scale / 2. A
-// block whose largest value is so small that 127 / max overflows becomes zero. An infinity or NaN makes the scale so
+// A block x becomes q = round(x / scale) with scale = max |x| / 127 (ties to even), so x is off by at most scale / 2;
+// what is left, x - scale q, is quantised in the same way as a second term, and the product takes both. One term would
+// do for most activations, but language models have a few that are hundreds of times their neighbours: they make a
+// block's scale coarse, and cost SmolLM2-135M 0.6 % of perplexity; two terms cost it less than 0.01 %.
+//
+// A block whose largest value is so small that 127 / max overflows becomes zero. An infinity or NaN makes the scale so
 // too, and with it every output of the row.
 //
 // The weights' zero point z is taken out before the product, sum (w - z) q = -z sum q + sum w q: `start` is -z sum q
@@ -21,6 +25,9 @@ struct activation_block {
   float sum;
 };
 
+// Blocks that stand for one block of x, side by side: the value and its remainder.
+inline constexpr int terms = 2;
+
 // Rows are quantised in tiles that the kernel takes together: tile t holds rows [begin(t), begin(t + 1)), block by
 // block, each block's rows side by side.
 struct row_tiles {
@@ -29,7 +36,8 @@ struct row_tiles {
   int64_t begin(int64_t tile) const { return rows * tile / tiles; }
 };
 
-// Writes one row's blocks, `stride` blocks apart. `halves` tells whether the sums are taken for each half.
+// Writes one row's blocks, each as its terms; from one to the next are `stride` blocks. `halves` tells whether the sums
+// are taken for each half.
 void quantise_row(const float* x, int64_t blocks, int zero_point, bool halves, activation_block* out, int64_t stride);
 
 }  // namespace ft::cpu::FT_ISA::quantised

@@ -1,8 +1,9 @@
 // The kernel of products with quantised weights: a panel of 16 rows of the weight times a tile of activation rows.
 //
 // Every format and every number of rows goes through the same arithmetic in the same order: for each block of 32
-// columns an exact integer sum s, then acc = fma(float(s) * scale, x_scale, acc) for each scale of the block, then, for
-// formats with a minimum, acc = fma(min, x_sum, acc). So an output has the same bits whatever rows are beside it.
+// columns and each of the activations' two terms an exact integer sum s, then acc = fma(float(s) * scale, x_scale, acc)
+// for each scale of the block, then, for formats with a minimum, acc = fma(min, x_sum, acc). So an output has the same
+// bits whatever rows are beside it.
 #pragma once
 
 #include "backends/cpu/gemm/quantised_activations.h"
@@ -34,20 +35,21 @@ void multiply_panel(const uint8_t* panel, int64_t blocks, const activation_block
     const activation_block* block = x;
     const uint8_t* record = panel;
     for (int64_t i = 0; i < blocks / format.scale_blocks; ++i, record += format.record_bytes())
-      for (int b = 0; b < format.scale_blocks; ++b, block += rows) {
+      for (int b = 0; b < format.scale_blocks; ++b, block += rows * terms) {
         fetch<block_share>(record + b * block_share);
         block_integers<format.bits> w;
         load_integers<format.bits>(record + format.scale_bytes + b * format.block_bytes() + row * 4, w);
         const block_scales<type> s = load_scales<type>(record, b, row);
-        for (int r = 0; r < rows; ++r) {
-          const vec x_scale = broadcast(block[r].scale);
+        for (int j = 0; j < rows * terms; ++j) {
+          vec& sum = acc[j / terms];
+          const vec x_scale = broadcast(block[j].scale);
           for (int p = 0; p < parts; ++p) {
-            const ivec start = broadcast(block[r].start[p]);
-            const ivec sum = p ? dot<format.bits, groups - part, part>(w, block[r].q, start)
-                               : dot<format.bits, 0, part>(w, block[r].q, start);
-            acc[r] = fma(__builtin_convertvector(sum, vec) * s.scale[p], x_scale, acc[r]);
+            const ivec start = broadcast(block[j].start[p]);
+            const ivec s_p = p ? dot<format.bits, groups - part, part>(w, block[j].q, start)
+                               : dot<format.bits, 0, part>(w, block[j].q, start);
+            sum = fma(__builtin_convertvector(s_p, vec) * s.scale[p], x_scale, sum);
           }
-          if constexpr (format.has_min) acc[r] = fma(s.min, broadcast(block[r].sum), acc[r]);
+          if constexpr (format.has_min) sum = fma(s.min, broadcast(block[j].sum), sum);
         }
       }
     for (int r = 0; r < rows; ++r) store(out + r * panel_rows + row, acc[r]);
