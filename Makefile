@@ -75,7 +75,8 @@ $(BUILD)/tests.stamp: $(VENV)/pyft.stamp $(TEST_SOURCES)
 	cmake --build $(BUILD) --parallel $(JOBS)
 	touch $@
 
-LEVELS = $$($(BIN)/python -c "import pyft; print(*pyft.devices()[0].capabilities)")
+# -P: not the source folder pyft/ of the current directory, but the installed package.
+LEVELS = $$($(BIN)/python -P -c "import pyft; print(*pyft.devices()[0].capabilities)")
 
 test: $(BUILD)/tests.stamp $(VENV)/models.stamp $(VENV)/test.stamp
 	ctest --test-dir $(BUILD) --output-on-failure --parallel 1
