@@ -14,13 +14,10 @@ struct named_probe {
 std::vector<named_probe> probes() {
   std::vector<named_probe> list;
   for (cpu::isa_level level : cpu::available_levels()) {
-    const std::string name(cpu::name(level));
-    if (level == cpu::isa_level::portable) list.push_back({name, portable::probe()});
-#if defined(__x86_64__)
-    if (level == cpu::isa_level::avx2) list.push_back({name, avx2::probe()});
-    if (level == cpu::isa_level::avx512) list.push_back({name, avx512::probe()});
-    if (level == cpu::isa_level::avx512_bf16) list.push_back({name, avx512_bf16::probe()});
-#endif
+#define FT_PROBE(built) \
+  if (level == cpu::isa_level::built) list.push_back({std::string(cpu::name(level)), built::probe()});
+    FT_FOR_EACH_BUILT_LEVEL(FT_PROBE)
+#undef FT_PROBE
   }
   return list;
 }

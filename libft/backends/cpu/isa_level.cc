@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "built_levels.h"
 #include "core/status.h"
 
 #if defined(__x86_64__)
@@ -16,6 +17,10 @@ namespace {
 
 constexpr isa_level all_levels[] = {isa_level::reference, isa_level::portable, isa_level::avx2, isa_level::avx512,
                                     isa_level::avx512_bf16};
+
+#define FT_LEVEL(level) , isa_level::level
+constexpr isa_level built_levels[] = {isa_level::reference FT_FOR_EACH_BUILT_LEVEL(FT_LEVEL)};
+#undef FT_LEVEL
 
 #if defined(__x86_64__)
 
@@ -68,8 +73,8 @@ isa_level chosen_level() {
   const bool known =
       std::any_of(std::begin(all_levels), std::end(all_levels), [&](isa_level l) { return name(l) == wanted; });
   if (known)
-    fail(FT_ERROR_UNSUPPORTED, "FT_CPU_ISA asks for '", wanted, "', which this processor lacks; it has ",
-         list_of_levels());
+    fail(FT_ERROR_UNSUPPORTED, "FT_CPU_ISA asks for '", wanted,
+         "', which this processor or this build lacks; there is ", list_of_levels());
   fail(FT_ERROR_INVALID_ARGUMENT, "FT_CPU_ISA is '", wanted, "', which is no instruction set; choose one of ",
        list_of_levels(), " or unset it");
 }
@@ -95,8 +100,10 @@ std::string_view name(isa_level level) {
 const std::vector<isa_level>& available_levels() {
   static const std::vector<isa_level> levels = [] {
     const isa_level best = best_level();
-    return std::vector<isa_level>(std::begin(all_levels),
-                                  std::find(std::begin(all_levels), std::end(all_levels), best) + 1);
+    std::vector<isa_level> list;
+    for (isa_level level : built_levels)
+      if (level <= best) list.push_back(level);
+    return list;
   }();
   return levels;
 }

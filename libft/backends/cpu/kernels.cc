@@ -10,24 +10,13 @@ const kernels& kernels_of(isa_level level) {
   if (std::find(levels.begin(), levels.end(), level) == levels.end())
     fail(FT_ERROR_UNSUPPORTED, "this processor lacks the instruction set ", name(level));
   switch (level) {
-#if defined(__x86_64__)
-    case isa_level::avx2: {
-      static const kernels k = avx2::make_kernels();
-      return k;
-    }
-    case isa_level::avx512: {
-      static const kernels k = avx512::make_kernels();
-      return k;
-    }
-    case isa_level::avx512_bf16: {
-      static const kernels k = avx512_bf16::make_kernels();
-      return k;
-    }
-#endif
-    case isa_level::portable: {
-      static const kernels k = portable::make_kernels();
-      return k;
-    }
+#define FT_CASE(level)                              \
+  case isa_level::level: {                          \
+    static const kernels k = level::make_kernels(); \
+    return k;                                       \
+  }
+    FT_FOR_EACH_BUILT_LEVEL(FT_CASE)
+#undef FT_CASE
     default: {
       static const kernels k = reference_kernels();
       return k;

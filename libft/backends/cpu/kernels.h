@@ -5,6 +5,7 @@
 #include <span>
 
 #include "backends/cpu/isa_level.h"
+#include "built_levels.h"
 #include "ops/op_table.h"
 
 namespace ft::cpu {
@@ -19,18 +20,12 @@ struct kernels {
 kernels reference_kernels();
 
 // The level's kernels. Each is defined by isa/table.cc, compiled once per level.
-namespace portable {
-kernels make_kernels();
-}
-namespace avx2 {
-kernels make_kernels();
-}
-namespace avx512 {
-kernels make_kernels();
-}
-namespace avx512_bf16 {
-kernels make_kernels();
-}
+#define FT_DECLARE(level) \
+  namespace level {       \
+  kernels make_kernels(); \
+  }
+FT_FOR_EACH_BUILT_LEVEL(FT_DECLARE)
+#undef FT_DECLARE
 
 const kernels& kernels_of(isa_level level);  // throws for a level that is not available
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "backends/cpu/half.h"
+#include "built_levels.h"
 
 namespace ft::test {
 
@@ -21,17 +22,11 @@ struct simd_probe {
   void (*transpose)(const float* x, float* y);  // [lanes][lanes]
 };
 
-namespace portable {
-simd_probe probe();
-}
-namespace avx2 {
-simd_probe probe();
-}
-namespace avx512 {
-simd_probe probe();
-}
-namespace avx512_bf16 {
-simd_probe probe();
-}
+#define FT_DECLARE(level) \
+  namespace level {       \
+  simd_probe probe();     \
+  }
+FT_FOR_EACH_BUILT_LEVEL(FT_DECLARE)
+#undef FT_DECLARE
 
 }  // namespace ft::test
