@@ -36,6 +36,7 @@ inline constexpr int lanes = 4;
 
 typedef float vec __attribute__((vector_size(lanes * 4)));
 typedef int32_t ivec __attribute__((vector_size(lanes * 4)));
+typedef uint32_t uvec __attribute__((vector_size(lanes * 4)));
 typedef uint16_t hvec __attribute__((vector_size(lanes * 2)));  // as many 16-bit values
 
 FT_INLINE vec broadcast(float x) { return x - vec{}; }
@@ -110,9 +111,9 @@ FT_INLINE vec widen(hvec bits, f16) {
 
 // To the nearest, ties to even, as the scalar conversions do; NaNs stay NaNs.
 FT_INLINE hvec narrow(vec x, bf16) {
-  const ivec bits = bits_of(x);
-  const ivec rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  const ivec kept = (bits >> 16) | 0x40;
+  const uvec bits = std::bit_cast<uvec>(x);  // unsigned: a NaN's bits may overflow, and are not taken
+  const uvec rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  const uvec kept = (bits >> 16) | 0x40;
   return __builtin_convertvector(x == x ? rounded : kept, hvec);
 }
 
