@@ -1,4 +1,4 @@
-// Contract checks of kv_write.
+// Contract checks of kv_write and kv_copy.
 #include "ops/kv_cache.h"
 
 #include "ops/contract.h"
@@ -18,6 +18,15 @@ void kv_write(exec& ex, const kv_write_args& a) {
   c.require(layout.type == dtype::f32 || layout.type == dtype::f16 || layout.type == dtype::bf16,
             "pages are not float32, float16 or bfloat16");
   ex.ops.kv_write(ex, a);
+}
+
+void kv_copy(exec& ex, const kv_copy_args& a) {
+  const contract c("kv_copy");
+  const int64_t n = c.dim("from", a.from, 1, 0);
+  c.packed("from", a.from, dtype::i32, {n});
+  c.packed("to", a.to, dtype::i32, {n});
+  c.require(a.pages.keys && a.pages.values, "a page pool is null");
+  ex.ops.kv_copy(ex, a);
 }
 
 }  // namespace ft::ops

@@ -3,6 +3,10 @@
 //   key, value  [tokens, num_kv_heads, head_dim] f32, the last axis dense
 //   slots       [tokens] i32: page * page_tokens + position within the page
 //   key_pages, value_pages  one layer's pools, num_pages * kv_page_bytes each
+//
+// kv_copy: copies one layer's pages, keys and values, page from[i] onto page to[i]
+//
+//   from, to  [n] i32, page numbers; no page is among both
 #pragma once
 
 #include "ops/exec.h"
@@ -22,8 +26,15 @@ struct kv_write_args {
   kv_pages pages;
 };
 
+struct kv_copy_args {
+  kv_pages pages;
+  tensor from;
+  tensor to;
+};
+
 namespace ops {
 void kv_write(exec&, const kv_write_args&);
-}
+void kv_copy(exec&, const kv_copy_args&);
+}  // namespace ops
 
 }  // namespace ft

@@ -7,6 +7,7 @@
 #include "ops/embedding.h"
 #include "ops/kv_cache.h"
 #include "ops/linear.h"
+#include "ops/log_softmax.h"
 #include "ops/norm.h"
 #include "ops/pool.h"
 #include "ops/rotary.h"
@@ -23,7 +24,9 @@ struct op_table {
   void (*scale)(exec&, const scale_args&) = nullptr;
   void (*embedding)(exec&, const embedding_args&) = nullptr;
   void (*kv_write)(exec&, const kv_write_args&) = nullptr;
+  void (*kv_copy)(exec&, const kv_copy_args&) = nullptr;
   void (*linear)(exec&, const linear_args&) = nullptr;
+  void (*log_softmax)(exec&, const log_softmax_args&) = nullptr;
   void (*norm)(exec&, const norm_args&) = nullptr;
   void (*pool)(exec&, const pool_args&) = nullptr;
   void (*rotary_table)(exec&, const rotary_table_args&) = nullptr;

@@ -36,6 +36,8 @@ TEST(elementwise_contracts) {
   CHECK_BROKEN("scale: softcap", ops::scale(ex(), {.out = f32({2, 4}), .x = f32({2, 4}), .softcap = -1}));
   CHECK_BROKEN("gather_rows: index is float32",
                ops::gather_rows(ex(), {.out = f32({2, 4}), .x = f32({2, 4}), .index = f32({2})}));
+  CHECK_BROKEN("log_softmax: out has shape", ops::log_softmax(ex(), {.out = f32({2, 5}), .x = f32({2, 4})}));
+  CHECK_BROKEN("log_softmax: rows are empty", ops::log_softmax(ex(), {.out = f32({2, 0}), .x = f32({2, 0})}));
 }
 
 TEST(row_contracts) {
@@ -103,6 +105,8 @@ TEST(paged_contracts) {
   CHECK_BROKEN(
       "kv_write: slots",
       ops::kv_write(ex(), {.key = f32({2, 2, 8}), .value = f32({2, 2, 8}), .slots = i32({3}), .pages = pages}));
+  CHECK_BROKEN("kv_copy: to has shape", ops::kv_copy(ex(), {.pages = pages, .from = i32({2}), .to = i32({3})}));
+  CHECK_BROKEN("kv_copy: a page pool is null", ops::kv_copy(ex(), {.pages = {}, .from = i32({2}), .to = i32({2})}));
 }
 
 }  // namespace ft::test

@@ -95,6 +95,32 @@ TEST(gather_rows_matches_reference) {
   });
 }
 
+// Where exp underflows the sum differs by nothing; banned elements stay -infinity, and the row's other ones finite.
+TEST(log_softmax_matches_reference) {
+  compare_with_reference("log_softmax", 40, {2e-6, 4e-7}, [](draw& d) -> problem {
+    const int64_t rows = some_rows(d), width = some_width(d), gap = some_gap(d);
+    const guarded x = guarded({rows, width}, some_gap(d)).fill(d, d.one_of({1.0f, 30.0f}));
+    const bool in_place = d.coin();
+    return [=](exec& ex) {
+      guarded in = x, out({rows, width}, gap);
+      guarded& target = in_place ? in : out;
+      ops::log_softmax(ex, {.out = target.view(), .x = in.view()});
+      return checked(target);
+    };
+  });
+}
+
+TEST(log_softmax_keeps_banned_elements_banned) {
+  for (auto& m : machines()) {
+    std::vector<float> x(100, -INFINITY);
+    x[3] = 2, x[99] = 2;
+    const tensor view(x.data(), dtype::f32, {1, 100});
+    ops::log_softmax(m->ex, {.out = view, .x = view});
+    for (size_t i = 0; i < x.size(); ++i)
+      CHECK_MSG(i == 3 || i == 99 ? std::fabs(x[i] + std::log(2.0f)) < 1e-6f : x[i] == -INFINITY, m->name());
+  }
+}
+
 // The bound follows from the sums over `width` terms in f32 by the kernels: about 64 partial sums keep it flat.
 TEST(norm_matches_reference) {
   compare_with_reference("norm", 120, {3e-6, 3e-6}, [](draw& d) -> problem {

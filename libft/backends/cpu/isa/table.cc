@@ -2,6 +2,7 @@
 #include "backends/cpu/isa/isa_ops.h"
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/packed.h"
+#include "backends/cpu/ref/ref_ops.h"
 
 namespace ft::cpu::FT_ISA {
 
@@ -15,7 +16,9 @@ kernels make_kernels() {
            .scale = scale,
            .embedding = embedding,
            .kv_write = kv_write,
+           .kv_copy = ref::kv_copy,
            .linear = linear,
+           .log_softmax = log_softmax,
            .norm = norm,
            .pool = pool,
            .rotary_table = rotary_table,

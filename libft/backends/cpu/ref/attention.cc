@@ -1,7 +1,8 @@
-// The oracle for kv_write, attention and paged_attention. Keys lie in their pages as [kv_head][head_dim][page_tokens]
-// and values as [kv_head][page_tokens][head_dim] (backends/cpu/kernels.h).
+// The oracle for kv_write, kv_copy, attention and paged_attention. Keys lie in their pages as
+// [kv_head][head_dim][page_tokens] and values as [kv_head][page_tokens][head_dim] (backends/cpu/kernels.h).
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "backends/cpu/half.h"
 #include "backends/cpu/ref/ref_ops.h"
@@ -102,6 +103,14 @@ void with_page_type(dtype type, F f) {
 }
 
 }  // namespace
+
+void kv_copy(exec& ex, const kv_copy_args& a) {
+  const size_t bytes = ex.device.kv_page_bytes(a.pages.layout);
+  for (int64_t i = 0; i < a.from.shape[0]; ++i)
+    for (void* pool : {a.pages.keys, a.pages.values})
+      std::memcpy(static_cast<char*>(pool) + static_cast<size_t>(a.to.as<int32_t>()[i]) * bytes,
+                  static_cast<char*>(pool) + static_cast<size_t>(a.from.as<int32_t>()[i]) * bytes, bytes);
+}
 
 void kv_write(exec&, const kv_write_args& a) {
   with_page_type(a.pages.layout.type, [&](auto element) { write<decltype(element)>(a); });
