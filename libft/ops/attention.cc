@@ -7,9 +7,17 @@
 namespace ft::ops {
 namespace {
 
-void check_options(const contract& c, const attention_options& o) {
+void check_options(const contract& c, const attention_options& o, int64_t heads, bool another_sequence) {
   c.require(o.softcap >= 0, "softcap is negative");
   c.require(o.window >= 0, "window is negative");
+  c.require(!o.alibi_slopes || !o.relative_bias, "alibi_slopes and relative_bias are both given");
+  if (o.relative_bias) {
+    const int64_t distances = c.dim("relative_bias", o.relative_bias, 2, 1);
+    c.packed("relative_bias", o.relative_bias, dtype::f32, {heads, distances});
+    c.require(distances % 2 == 1, "relative_bias has an even number of distances");
+  }
+  c.require(!another_sequence || (!o.window && !o.alibi_slopes && !o.relative_bias),
+            "attention to another sequence has no window and no bias");
 }
 
 void check_queries(const contract& c, const tensor& query, const tensor& out, int64_t kv_heads, int64_t head_dim) {
@@ -24,15 +32,20 @@ void check_queries(const contract& c, const tensor& query, const tensor& out, in
 
 void attention(exec& ex, const attention_args& a) {
   const contract c("attention");
-  const int64_t tokens = c.dim("key", a.key, 3, 0), kv_heads = a.key.shape[1], head_dim = a.key.shape[2];
-  c.dense_rows("key", a.key, dtype::f32, {tokens, kv_heads, head_dim});
-  c.dense_rows("value", a.value, dtype::f32, {tokens, kv_heads, head_dim});
+  const int64_t keys = c.dim("key", a.key, 3, 0), kv_heads = a.key.shape[1], head_dim = a.key.shape[2];
+  c.dense_rows("key", a.key, dtype::f32, {keys, kv_heads, head_dim});
+  c.dense_rows("value", a.value, dtype::f32, {keys, kv_heads, head_dim});
   check_queries(c, a.query, a.out, kv_heads, head_dim);
-  c.require(a.query.shape[0] == tokens, "query and key have different numbers of tokens");
   const int64_t offsets = c.dim("row_offsets", a.row_offsets, 1, 0);
   c.packed("row_offsets", a.row_offsets, dtype::i32, {offsets});
   c.require(offsets > 0, "row_offsets is empty");
-  check_options(c, a.options);
+  if (a.key_row_offsets) {
+    c.packed("key_row_offsets", a.key_row_offsets, dtype::i32, {offsets});
+    c.require(!a.causal, "attention to another sequence is not causal");
+  } else {
+    c.require(a.query.shape[0] == keys, "query and key have different numbers of tokens");
+  }
+  check_options(c, a.options, a.query.shape[1], bool(a.key_row_offsets));
   ex.ops.attention(ex, a);
 }
 
@@ -48,7 +61,7 @@ void paged_attention(exec& ex, const paged_attention_args& a) {
   c.packed("context_lengths", a.context_lengths, dtype::i32, {rows});
   c.packed("row_offsets", a.row_offsets, dtype::i32, {rows + 1});
   c.dense_rows("page_table", a.page_table, dtype::i32, {rows, c.dim("page_table", a.page_table, 2, 1)});
-  check_options(c, a.options);
+  check_options(c, a.options, a.query.shape[1], !a.causal);
   ex.ops.paged_attention(ex, a);
 }
 

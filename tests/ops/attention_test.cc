@@ -14,10 +14,40 @@ shape some_shape(draw& d) {
   return {kv_heads * group, kv_heads, d.one_of<int64_t>({8, 16, 32, 40, 64, 80, 128, 256, 20, 7})};
 }
 
-attention_options some_options(draw& d, const shape& s) {
-  return {.scale = 1 / std::sqrt(static_cast<float>(s.head_dim)),
-          .softcap = d.one_of({0.0f, 0.0f, 30.0f, 2.0f}),
-          .window = d.one_of<int64_t>({0, 0, 1, 5, 40})};
+// Options that keep the memory of their bias alive, whatever copies are made of them.
+struct drawn_options : attention_options {
+  std::shared_ptr<std::vector<float>> bias;
+
+  void set_alibi(std::vector<float> slopes) {
+    bias = std::make_shared<std::vector<float>>(std::move(slopes));
+    alibi_slopes = bias->data();
+  }
+  // bias_of(head, distance) for distances of -reach to reach.
+  template <class F>
+  void set_relative(int64_t heads, int64_t reach, F&& bias_of) {
+    bias = std::make_shared<std::vector<float>>();
+    for (int64_t h = 0; h < heads; ++h)
+      for (int64_t i = -reach; i <= reach; ++i) bias->push_back(bias_of(h, i));
+    relative_bias = tensor(bias->data(), dtype::f32, {heads, 2 * reach + 1});
+  }
+};
+
+drawn_options some_options(draw& d, const shape& s) {
+  drawn_options o;
+  o.scale = 1 / std::sqrt(static_cast<float>(s.head_dim));
+  o.softcap = d.one_of({0.0f, 0.0f, 30.0f, 2.0f});
+  o.window = d.one_of<int64_t>({0, 0, 1, 5, 40});
+  switch (d.integer(0, 3)) {
+    case 0:
+      o.set_alibi(d.normals(s.heads, 0.1f));
+      break;
+    case 1:
+      o.set_relative(s.heads, d.one_of<int64_t>({0, 1, 7, 16, 30, 200}), [&](int64_t, int64_t) { return d.normal(); });
+      break;
+    default:
+      break;
+  }
+  return o;
 }
 
 std::vector<int32_t> offsets_of(const std::vector<int32_t>& lengths) {
@@ -159,10 +189,85 @@ std::vector<float> run_whole(exec& ex, const sequences& all, bool causal, const 
   return out.values();
 }
 
-std::vector<int32_t> some_lengths(draw& d) {
-  std::vector<int32_t> lengths(static_cast<size_t>(d.integer(1, 5)));
+std::vector<int32_t> some_lengths(draw& d, int64_t rows) {
+  std::vector<int32_t> lengths(static_cast<size_t>(rows));
   for (int32_t& n : lengths) n = static_cast<int32_t>(d.one_of<int64_t>({1, 1, 2, 15, 16, 17, 33, d.integer(1, 150)}));
   return lengths;
+}
+
+// What a decoder and its encoder bring to cross-attention: queries of some rows, keys and values of others.
+struct two_sequences {
+  two_sequences(draw& d, const shape& s)
+      : queries(d, s, some_lengths(d, 3)),
+        keys(d, s, some_lengths(d, 3)),
+        options{.scale = 1 / std::sqrt(static_cast<float>(s.head_dim)), .softcap = d.one_of({0.0f, 5.0f})} {}
+
+  sequences queries, keys;
+  attention_options options;
+};
+
+std::vector<float> run_cross(exec& ex, const two_sequences& both) {
+  guarded out({both.queries.offsets.back(), both.queries.s.heads, both.queries.s.head_dim});
+  ops::attention(ex, {.out = out.view(),
+                      .query = both.queries.query.view(),
+                      .key = both.keys.key.view(),
+                      .value = both.keys.value.view(),
+                      .row_offsets = vector_of(both.queries.offsets),
+                      .key_row_offsets = vector_of(both.keys.offsets),
+                      .options = both.options});
+  CHECK(out.intact());
+  return out.values();
+}
+
+// All keys are in their pages before the first of the queries, `step` of each row at a time.
+std::vector<float> run_paged_cross(exec& ex, const two_sequences& both, dtype type, int64_t page_tokens, int32_t step) {
+  const sequences &queries = both.queries, &keys = both.keys;
+  draw d(5);
+  const int64_t pages_a_row = (keys.longest() + page_tokens - 1) / page_tokens;
+  const auto rows = static_cast<int64_t>(keys.lengths.size());
+  cache c(keys.s, type, page_tokens, pages_a_row * rows, d);
+  std::vector<int32_t> slots;
+  for (size_t r = 0; r < keys.lengths.size(); ++r)
+    for (int64_t i = 0; i < keys.lengths[r]; ++i)
+      slots.push_back(static_cast<int32_t>(
+          c.order[r * static_cast<size_t>(pages_a_row) + static_cast<size_t>(i / page_tokens)] * page_tokens +
+          i % page_tokens));
+  ops::kv_write(ex,
+                {.key = keys.key.view(), .value = keys.value.view(), .slots = vector_of(slots), .pages = c.pages()});
+
+  const int64_t width = queries.s.heads * queries.s.head_dim;
+  std::vector<float> out(static_cast<size_t>(queries.offsets.back() * width));
+  for (int32_t done = 0; done < queries.longest(); done += step) {
+    std::vector<part> parts;
+    std::vector<int32_t> lengths, context, table;
+    for (int32_t r = 0; r < rows; ++r) {
+      const int32_t end = std::min(done + step, queries.lengths[static_cast<size_t>(r)]);
+      if (end <= done) continue;
+      parts.push_back({r, done, end});
+      lengths.push_back(end - done);
+      context.push_back(keys.lengths[static_cast<size_t>(r)]);
+      const auto pages = c.order.begin() + r * pages_a_row;
+      table.insert(table.end(), pages, pages + pages_a_row);
+    }
+    const std::vector<int32_t> offsets = offsets_of(lengths);
+    const guarded query = rows_of(queries.query, queries, parts);
+    guarded result({offsets.back(), queries.s.heads, queries.s.head_dim});
+    ops::paged_attention(
+        ex, {.out = result.view(),
+             .query = query.view(),
+             .pages = c.pages(),
+             .page_table = tensor(table.data(), dtype::i32, {static_cast<int64_t>(parts.size()), pages_a_row}),
+             .row_offsets = vector_of(offsets),
+             .context_lengths = vector_of(context),
+             .causal = false,
+             .options = both.options});
+    CHECK(result.intact() && c.intact());
+    const std::vector<float> values = result.values();
+    for (size_t i = 0; i < parts.size(); ++i)
+      std::copy(values.begin() + offsets[i] * width, values.begin() + offsets[i + 1] * width,
+                out.begin() + (queries.offsets[static_cast<size_t>(parts[i].row)] + parts[i].begin) * width);
+  }
+  return out;
 }
 
 }  // namespace
@@ -170,8 +275,8 @@ std::vector<int32_t> some_lengths(draw& d) {
 TEST(attention_matches_reference) {
   compare_with_reference("attention", 60, {3e-6, 3e-6}, [](draw& d) -> problem {
     const shape s = some_shape(d);
-    const sequences all(d, s, some_lengths(d));
-    const attention_options options = some_options(d, s);
+    const sequences all(d, s, some_lengths(d, d.integer(1, 5)));
+    const drawn_options options = some_options(d, s);
     const bool causal = d.coin();
     return [=](exec& ex) { return run_whole(ex, all, causal, options); };
   });
@@ -180,8 +285,8 @@ TEST(attention_matches_reference) {
 TEST(paged_attention_matches_reference) {
   compare_with_reference("paged_attention", 60, {3e-6, 3e-6}, [](draw& d) -> problem {
     const shape s = some_shape(d);
-    const sequences all(d, s, some_lengths(d));
-    const attention_options options = some_options(d, s);
+    const sequences all(d, s, some_lengths(d, d.integer(1, 5)));
+    const drawn_options options = some_options(d, s);
     const dtype type = d.one_of({dtype::f32, dtype::f16, dtype::bf16});
     const int64_t page_tokens = d.one_of<int64_t>({16, 16, 32, 64, 10});
     const uint64_t seed = static_cast<uint64_t>(d.integer(0, 1000));
@@ -190,6 +295,63 @@ TEST(paged_attention_matches_reference) {
       return run_paged(ex, all, type, page_tokens, options, [&] { return static_cast<int32_t>(cut.integer(0, 40)); });
     };
   });
+}
+
+TEST(cross_attention_matches_reference) {
+  compare_with_reference("cross-attention", 40, {3e-6, 3e-6}, [](draw& d) -> problem {
+    const two_sequences both(d, some_shape(d));
+    const dtype type = d.one_of({dtype::f32, dtype::f16, dtype::bf16});
+    const int64_t page_tokens = d.one_of<int64_t>({16, 32, 10});
+    return [=](exec& ex) {
+      std::vector<float> out = run_cross(ex, both);
+      const std::vector<float> paged = run_paged_cross(ex, both, type, page_tokens, 20);
+      out.insert(out.end(), paged.begin(), paged.end());
+      return out;
+    };
+  });
+}
+
+TEST(cross_attention_does_not_depend_on_the_cut) {
+  for (uint64_t seed = 1; seed <= 8; ++seed) {
+    draw d(seed);
+    const two_sequences both(d, some_shape(d));
+    std::vector<float> want;
+    for (auto& m : machines()) {
+      if (m->threads == 1) want = run_cross(m->ex, both);
+      expect_same_bits(run_cross(m->ex, both), want, cat("seed ", seed, ", ", m->name()));
+      for (int32_t step : {1, 7, 1000})
+        expect_same_bits(run_paged_cross(m->ex, both, dtype::f32, 16, step), want,
+                         cat("seed ", seed, ", ", step, " at a time, ", m->name()));
+    }
+  }
+}
+
+// What the biases mean, by what else means the same: slopes are a table of their multiples, and a table that forbids
+// distances is a window.
+TEST(biases_agree_with_one_another) {
+  for (uint64_t seed = 1; seed <= 6; ++seed) {
+    draw d(seed);
+    const shape s = some_shape(d);
+    const sequences all(d, s, {150, 33, 1});
+    const bool causal = d.coin();
+    drawn_options sloped, tabled, windowed, forbidden;
+    sloped.set_alibi(d.normals(s.heads, 0.3f));
+    tabled.set_relative(s.heads, 150, [&](int64_t h, int64_t distance) {
+      return sloped.alibi_slopes[h] * static_cast<float>(distance);
+    });
+    windowed.window = 21;
+    forbidden.set_relative(s.heads, 21, [](int64_t, int64_t distance) { return distance <= -21 ? -1e30f : 0.0f; });
+    const auto expect_same = [&](exec& ex, const drawn_options& a, const drawn_options& b, const std::string& what) {
+      expect_close(run_whole(ex, all, causal, a), run_whole(ex, all, causal, b), {1e-5, 1e-5},
+                   cat("seed ", seed, what));
+    };
+    for (auto& m : machines()) {
+      expect_same(m->ex, sloped, tabled, cat(": slopes, ", m->name()));
+      expect_same(m->ex, windowed, forbidden, cat(": a window, ", m->name()));
+    }
+    expect_same(reference().ex, sloped, tabled, ": slopes, reference");
+    expect_same(reference().ex, windowed, forbidden, ": a window, reference");
+  }
 }
 
 TEST(long_contexts_match_reference) {
@@ -221,7 +383,7 @@ TEST(results_do_not_depend_on_the_cut) {
     const shape s = some_shape(d);
     const sequences all(d, s,
                         {static_cast<int32_t>(d.integer(20, 150)), 1, static_cast<int32_t>(d.integer(1, 40)), 33});
-    const attention_options options = some_options(d, s);
+    const drawn_options options = some_options(d, s);
     const dtype type = d.one_of({dtype::f32, dtype::f16, dtype::bf16});
     std::vector<float> want;
     for (auto& m : machines()) {
@@ -246,8 +408,11 @@ TEST(long_contexts_do_not_depend_on_threads) {
   draw d(21);
   for (const shape& s : {shape{3, 1, 64}, shape{2, 2, 40}, shape{16, 1, 128}}) {
     const sequences all(d, s, {1100, 40});
+    drawn_options sloped;
+    sloped.set_alibi(d.normals(s.heads, 0.01f));
     for (const attention_options& options :
-         {attention_options{.scale = 0.125f}, attention_options{.scale = 0.125f, .softcap = 20, .window = 1000}}) {
+         {attention_options{.scale = 0.125f}, attention_options{.scale = 0.125f, .softcap = 20, .window = 1000},
+          attention_options(sloped)}) {
       std::vector<float> want;
       for (auto& m : machines()) {
         const auto whole = run_paged(m->ex, all, dtype::f32, 16, options, [] { return 2000; });

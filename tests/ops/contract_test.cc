@@ -79,6 +79,21 @@ TEST(attention_contracts) {
   broken("attention: out is not contiguous", [](attention_args& b) { b.out.stride[0] = 20; });
   broken("attention: window", [](attention_args& b) { b.options.window = -1; });
   broken("attention: row_offsets is empty", [](attention_args& b) { b.row_offsets = i32({0}); });
+  broken("attention: key_row_offsets", [](attention_args& b) { b.key_row_offsets = i32({3}); });
+  broken("attention: attention to another sequence is not causal", [](attention_args& b) {
+    b.key_row_offsets = i32({2});
+    b.causal = true;
+  });
+  broken("attention: attention to another sequence has no window", [](attention_args& b) {
+    b.key_row_offsets = i32({2});
+    b.options.window = 3;
+  });
+  broken("attention: relative_bias has shape", [](attention_args& b) { b.options.relative_bias = f32({3, 5}); });
+  broken("attention: relative_bias has an even", [](attention_args& b) { b.options.relative_bias = f32({2, 4}); });
+  broken("attention: alibi_slopes and relative_bias", [](attention_args& b) {
+    b.options.relative_bias = f32({2, 5});
+    b.options.alibi_slopes = static_cast<float*>(b.options.relative_bias.data);
+  });
 }
 
 TEST(paged_contracts) {
@@ -99,6 +114,10 @@ TEST(paged_contracts) {
   broken("paged_attention: a page pool is null", [](paged_attention_args& b) { b.pages.values = nullptr; });
   broken("paged_attention: pages are not", [](paged_attention_args& b) { b.pages.layout.type = dtype::i8; });
   broken("paged_attention: query has shape", [](paged_attention_args& b) { b.pages.layout.head_dim = 4; });
+  broken("paged_attention: attention to another sequence has no window and no bias", [](paged_attention_args& b) {
+    b.causal = false;
+    b.options.relative_bias = f32({2, 5});
+  });
   CHECK_BROKEN(
       "kv_write: key has shape",
       ops::kv_write(ex(), {.key = f32({2, 1, 8}), .value = f32({2, 2, 8}), .slots = i32({2}), .pages = pages}));

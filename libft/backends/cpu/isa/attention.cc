@@ -26,7 +26,8 @@ struct problem {
   int64_t head_dim = query.shape[2];
 };
 
-// Tokens [begin, end) of the batch, which lie in row `row`; the first is at `position` of the row's `length` tokens.
+// Tokens [begin, end) of the batch, which lie in row `row`; the first is at `position` of the row's `length` keys
+// (of no meaning where these are another sequence's).
 struct query_piece {
   int64_t row;
   int64_t begin, end;
@@ -63,6 +64,8 @@ int fill_tile(const problem& p, const query_piece& piece, int64_t head, int64_t 
     const key_range keys = visible(p, piece.position + t, piece.length);
     tile.first[m] = keys.first;
     tile.last[m] = keys.last;
+    tile.position[m] = piece.position + t;
+    tile.head[m] = h;
     tile.out[m] = p.out.as<float>() + ((piece.begin + t) * p.heads + h) * p.head_dim;
   }
   return rows;
@@ -75,7 +78,7 @@ void attend_piece(const problem& p, const query_piece& piece, int64_t head, cons
   attention_tile tile;
   for (int64_t i = 0; i < count; i += tile_rows)
     with_rows(fill_tile(p, piece, head, i, work.queries, tile),
-              [&](auto rows) { attend_tile<rows()>(kv, tile, p.options.softcap, work.scores); });
+              [&](auto rows) { attend_tile<rows()>(kv, tile, p.options, work.scores); });
 }
 
 // The keys that a piece's queries see between them, from a whole page granule on.
@@ -85,7 +88,7 @@ key_range visible(const problem& p, const query_piece& piece) {
           visible(p, piece.position + (piece.end - piece.begin) - 1, piece.length).last};
 }
 
-// Cuts every row's queries into pieces of at most `tokens`. length_of(row) is the row's length so far.
+// Cuts every row's queries into pieces of at most `tokens`. length_of(row) is how many keys the row has.
 template <class Length>
 std::span<query_piece> cut(arena& scratch, const tensor& row_offsets, int64_t tokens, Length length_of) {
   const int32_t* offsets = row_offsets.as<int32_t>();
@@ -204,7 +207,7 @@ void attend_together(exec& ex, const problem& p, std::span<const query_piece> pi
     for (int64_t i = begin; i < end; ++i)
       with_rows(tiles[i].rows, [&](auto rows) {
         float scale[rows()];
-        softmax<rows()>(tiles[i].tile, tiles[i].keys, p.options.softcap, tiles[i].scores, scale);
+        softmax<rows()>(tiles[i].tile, tiles[i].keys, p.options, tiles[i].scores, scale);
         std::copy_n(scale, rows(), tiles[i].scale);
       });
   });
@@ -226,7 +229,7 @@ bool worth_sharing(const exec& ex, int64_t units, int64_t cost) {
 template <class T>
 void attend_pages(exec& ex, const paged_attention_args& a) {
   const kv_layout& layout = a.pages.layout;
-  const problem p{a.query, a.out, a.options, true, a.query.shape[1] / layout.num_kv_heads};
+  const problem p{a.query, a.out, a.options, a.causal, a.query.shape[1] / layout.num_kv_heads};
   // A few tiles a piece: enough pieces to go round, and the keys stay in the cache between the tiles.
   const int64_t piece_tokens = std::max<int64_t>(1, 8 * tile_rows / p.group);
   const int32_t* lengths = a.context_lengths.as<int32_t>();
@@ -257,15 +260,15 @@ void attention(exec& ex, const attention_args& a) {
   if (head_dim > max_head_dim) return ref::attention(ex, a);
   const problem p{a.query, a.out, a.options, a.causal, a.query.shape[1] / kv_heads};
   constexpr int64_t piece_tokens = 256;  // packing keys costs as much as attending to them with some ten queries
-  const int32_t* offsets = a.row_offsets.as<int32_t>();
+  const int32_t* key_offsets = (a.key_row_offsets ? a.key_row_offsets : a.row_offsets).as<int32_t>();
   arena::scope scope(ex.scratch);
-  const auto pieces =
-      cut(ex.scratch, a.row_offsets, piece_tokens, [&](int64_t row) { return offsets[row + 1] - offsets[row]; });
+  const auto pieces = cut(ex.scratch, a.row_offsets, piece_tokens,
+                          [&](int64_t row) { return key_offsets[row + 1] - key_offsets[row]; });
   const work_size size = measure(p, pieces);
   const int64_t room = room_for(size.most_keys), work = workspace::floats(room);
   share_pieces(ex, pieces, kv_heads, size.cost, work + 2 * room * head_dim,
                [&](const query_piece& piece, int64_t head, float* memory) {
-                 const auto kv = pack(a, offsets[piece.row], visible(p, piece), head, memory + work, room);
+                 const auto kv = pack(a, key_offsets[piece.row], visible(p, piece), head, memory + work, room);
                  attend_piece(p, piece, head, kv, workspace(memory));
                });
 }

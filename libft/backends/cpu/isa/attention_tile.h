@@ -1,8 +1,9 @@
 // The heart of attention: a tile of queries over the keys of one head.
 //
 //   1. scores: for each vector of consecutive keys, Kᵀ rows times broadcast query elements, in registers
-//   2. softmax: mask, maximum, exponentials and their sum
-//   3. output: value rows times broadcast probabilities, in registers
+//   2. bias: by the keys' distances, in models that have one
+//   3. softmax: mask, maximum, exponentials and their sum
+//   4. output: value rows times broadcast probabilities, in registers
 //
 // Scores of all the keys a tile sees are kept, so that the maximum is exact and nothing is ever rescaled. That makes
 // a query's result the same to the bit whatever tile it is in: a score is summed over head_dim in order; the sum of
@@ -32,6 +33,8 @@ struct attention_tile {
   float* out[tile_rows];
   int64_t first[tile_rows];
   int64_t last[tile_rows];
+  int64_t position[tile_rows];
+  int64_t head[tile_rows];
 };
 
 // Keys that some query of the tile sees, and the vectors of keys they lie in.
@@ -81,9 +84,49 @@ FT_INLINE void score(const kv_view<T>& kv, const float* queries, key_range keys,
   for (; c < keys.end(); ++c, scores += rows * lanes) score_columns<rows, 1>(kv, queries, c, scores);
 }
 
+// Scores of a vector of keys, the first of them `distance` after the query, with the bias added.
+FT_INLINE vec with_alibi(vec x, float slope, int64_t distance) {
+  return fma(__builtin_convertvector(iota() + broadcast(static_cast<int32_t>(distance)), vec), broadcast(slope), x);
+}
+
+// The same; `centre` points to the bias of distance 0.
+FT_INLINE vec with_relative_bias(vec x, const float* centre, int64_t reach, int64_t distance) {
+  if (distance >= reach) return x + centre[reach];
+  if (distance + lanes - 1 <= -reach) return x + centre[-reach];
+  if (distance >= -reach && distance + lanes - 1 <= reach) return x + load(centre + distance);
+  vec bias;
+  for (int i = 0; i < lanes; ++i) {
+    const int64_t at = distance + i;
+    bias[i] = centre[at < -reach ? -reach : at > reach ? reach : at];
+  }
+  return x + bias;
+}
+
+// Adds the bias, after the cap, to scores that softmax() is then to cap no more. A pass of its own: what it costs is
+// little, and the others need not know of it.
+template <int rows>
+void add_bias(const attention_tile& tile, key_range keys, const attention_options& options, float* scores) {
+  const int64_t reach = options.relative_bias.shape[1] / 2;
+  for (int64_t c = keys.begin(); c < keys.end(); ++c)
+    for (int m = 0; m < rows; ++m, scores += lanes) {
+      const int64_t distance = c * lanes - tile.position[m], head = tile.head[m];
+      vec x = load(scores);
+      if (options.softcap > 0) x = options.softcap * tanh(x * (1 / options.softcap));
+      if (options.alibi_slopes)
+        x = with_alibi(x, options.alibi_slopes[head], distance);
+      else
+        x = with_relative_bias(x, options.relative_bias.as<float>() + head * (2 * reach + 1) + reach, reach, distance);
+      store(scores, x);
+    }
+}
+
 // Turns scores into exponentials of their distance to the maximum; out: one over their sum, for each row.
 template <int rows>
-FT_INLINE void softmax(const attention_tile& tile, key_range keys, float softcap, float* scores, float (&scale)[rows]) {
+FT_INLINE void softmax(const attention_tile& tile, key_range keys, const attention_options& options, float* scores,
+                       float (&scale)[rows]) {
+  const bool biased = options.alibi_slopes || options.relative_bias;
+  if (biased) add_bias<rows>(tile, keys, options, scores);
+  const float softcap = biased ? 0 : options.softcap;
   vec largest[rows], sum[rows];
   for (int m = 0; m < rows; ++m) largest[m] = broadcast(-INFINITY), sum[m] = zero();
   float* s = scores;
@@ -155,11 +198,11 @@ FT_INLINE void output(const kv_view<T>& kv, key_range keys, const float* scores,
 inline int64_t score_floats(int64_t keys) { return (keys + 2 * lanes) * tile_rows; }
 
 template <int rows, class T>
-void attend_tile(const kv_view<T>& kv, const attention_tile& tile, float softcap, float* scores) {
+void attend_tile(const kv_view<T>& kv, const attention_tile& tile, const attention_options& options, float* scores) {
   const key_range keys = range_of<rows>(tile);
   float scale[rows];
   score<rows>(kv, tile.queries, keys, scores);
-  softmax<rows>(tile, keys, softcap, scores, scale);
+  softmax<rows>(tile, keys, options, scores, scale);
   output<rows>(kv, keys, scores, scale, 0, kv.head_dim, tile.out);
 }
 

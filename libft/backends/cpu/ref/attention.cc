@@ -41,17 +41,26 @@ void write(const kv_write_args& a) {
       }
 }
 
-// One query head over the keys [first, last) of its row: key(j, i) and value(j, i) give their elements, `scores` has
-// room for all of them.
+// What is added to query head `head`'s score of the key `distance` tokens after it.
+double bias_of(const attention_options& options, int64_t head, int64_t distance) {
+  if (options.alibi_slopes) return double{options.alibi_slopes[head]} * static_cast<double>(distance);
+  if (!options.relative_bias) return 0;
+  const int64_t distances = options.relative_bias.shape[1], reach = distances / 2;
+  return options.relative_bias.as<float>()[head * distances + std::clamp(distance, -reach, reach) + reach];
+}
+
+// One head of the query at `position` over the keys [first, last) of its row: key(j, i) and value(j, i) give their
+// elements, `scores` has room for all of them.
 template <class Key, class Value>
-void attend(const float* query, float* out, int64_t head_dim, int64_t first, int64_t last,
-            const attention_options& options, double* scores, Key key, Value value) {
+void attend(const float* query, float* out, int64_t head, int64_t head_dim, int64_t position, int64_t first,
+            int64_t last, const attention_options& options, double* scores, Key key, Value value) {
   double largest = -INFINITY, sum = 0;
   for (int64_t j = first; j < last; ++j) {
     double s = 0;
     for (int64_t i = 0; i < head_dim; ++i) s += double{query[i]} * key(j, i);
     s *= options.scale;
     if (options.softcap > 0) s = options.softcap * std::tanh(s / options.softcap);
+    s += bias_of(options, head, j - position);
     scores[j - first] = s;
     largest = std::max(largest, s);
   }
@@ -86,8 +95,8 @@ void attend_pages(exec& ex, const paged_attention_args& a) {
         const int64_t position = context - (offsets[r + 1] - t), g = h / group;
         attend(
             a.query.as<float>() + t * a.query.stride[0] + h * a.query.stride[1],
-            a.out.as<float>() + (t * heads + h) * head_dim, head_dim, first_key(position, a.options.window),
-            position + 1, a.options, scores,
+            a.out.as<float>() + (t * heads + h) * head_dim, h, head_dim, position,
+            first_key(position, a.options.window), a.causal ? position + 1 : context, a.options, scores,
             [&](int64_t j, int64_t i) { return to_float(keys[at.key(slot(j), g, i)]); },
             [&](int64_t j, int64_t i) { return to_float(values[at.value(slot(j), g, i)]); });
       }
@@ -123,20 +132,23 @@ void paged_attention(exec& ex, const paged_attention_args& a) {
 void attention(exec& ex, const attention_args& a) {
   const int64_t heads = a.query.shape[1], head_dim = a.query.shape[2], group = heads / a.key.shape[1];
   const int32_t* offsets = a.row_offsets.as<int32_t>();
+  const int32_t* key_offsets = (a.key_row_offsets ? a.key_row_offsets : a.row_offsets).as<int32_t>();
   const auto element = [](const tensor& x, int64_t t, int64_t h) {
     return x.as<float>() + t * x.stride[0] + h * x.stride[1];
   };
   for (int64_t r = 0; r + 1 < a.row_offsets.shape[0]; ++r) {
     const int64_t begin = offsets[r], length = offsets[r + 1] - begin;
+    const int64_t keys_begin = key_offsets[r], keys = key_offsets[r + 1] - keys_begin;
     arena::scope scope(ex.scratch);
-    double* scores = ex.scratch.make<double>(length);
+    double* scores = ex.scratch.make<double>(keys);
     for (int64_t p = 0; p < length; ++p) {
-      const int64_t first = first_key(p, a.options.window), last = a.causal ? p + 1 : length;
+      const int64_t first = first_key(p, a.options.window), last = a.causal ? p + 1 : keys;
       for (int64_t h = 0; h < heads; ++h)
         attend(
-            element(a.query, begin + p, h), a.out.as<float>() + ((begin + p) * heads + h) * head_dim, head_dim, first,
-            last, a.options, scores, [&](int64_t j, int64_t i) { return element(a.key, begin + j, h / group)[i]; },
-            [&](int64_t j, int64_t i) { return element(a.value, begin + j, h / group)[i]; });
+            element(a.query, begin + p, h), a.out.as<float>() + ((begin + p) * heads + h) * head_dim, h, head_dim, p,
+            first, last, a.options, scores,
+            [&](int64_t j, int64_t i) { return element(a.key, keys_begin + j, h / group)[i]; },
+            [&](int64_t j, int64_t i) { return element(a.value, keys_begin + j, h / group)[i]; });
     }
   }
 }
