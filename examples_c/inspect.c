@@ -24,7 +24,7 @@ int main(int argc, char **argv) {
     check(ft_checkpoint_tensor_count(&count, checkpoint), "tensors");
     printf("libft %s\n%s\n%s\n", ft_version(), format, config);
 
-    static const char *const usages[] = {"", " (unused)", " (MISSING)"};
+    static const char *const usages[] = {"", " (unused)", " (MISSING)", " (UNSUPPORTED)"};
     uint64_t total = 0;
     int missing = 0;
     for (size_t i = 0; i < count; ++i) {

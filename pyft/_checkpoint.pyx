@@ -14,6 +14,7 @@ cdef dict USAGE = {
     ft.FT_TENSOR_USED: "used",
     ft.FT_TENSOR_UNUSED: "unused",
     ft.FT_TENSOR_MISSING: "missing",
+    ft.FT_TENSOR_UNSUPPORTED: "unsupported",
 }
 
 
@@ -60,7 +61,8 @@ cdef class Checkpoint:
         return json.loads(text(out))
 
     def tensors(self):
-        """Dicts of name, dtype, shape, file, size_bytes, usage ("used", "unused" or "missing"), in file order."""
+        """Dicts of name, dtype, shape, file, size_bytes and usage: "used", "unused", "missing", or "unsupported" for a
+        weight in a dtype that libft lacks. In file order."""
         cdef size_t count = 0
         cdef ft.ft_tensor_info info
         check(ft.ft_checkpoint_tensor_count(&count, self.need()))

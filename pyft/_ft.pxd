@@ -107,6 +107,7 @@ cdef extern from "ft/checkpoint.h" nogil:
         FT_TENSOR_USED
         FT_TENSOR_UNUSED
         FT_TENSOR_MISSING
+        FT_TENSOR_UNSUPPORTED
 
     ctypedef struct ft_tensor_info:
         size_t struct_size

@@ -7,7 +7,7 @@ from pyft._checkpoint import Checkpoint
 
 
 def inspect(source: str) -> dict[str, Any]:
-    """format, config, tensors, and totals by dtype; the tensors that are missing or unused."""
+    """format, config, tensors, and totals by dtype; the tensors that are missing, unused or unsupported."""
     checkpoint = Checkpoint(source)
     tensors = checkpoint.tensors()
     present = [tensor for tensor in tensors if tensor["usage"] != "missing"]
@@ -23,6 +23,7 @@ def inspect(source: str) -> dict[str, Any]:
         "dtypes": {dtype: {"tensors": counts[dtype], "size_bytes": sizes[dtype]} for dtype in counts},
         "missing": [tensor["name"] for tensor in tensors if tensor["usage"] == "missing"],
         "unused": [tensor["name"] for tensor in tensors if tensor["usage"] == "unused"],
+        "unsupported": [tensor["name"] for tensor in tensors if tensor["usage"] == "unsupported"],
         "tensors": tensors,
     }
 
@@ -54,8 +55,10 @@ def report(found: dict[str, Any]) -> str:
     lines += ["", "dtypes"]
     for dtype, total in found["dtypes"].items():
         lines.append(f"  {dtype:<9} {total['tensors']:>5} tensors  {size_text(total['size_bytes']):>10}")
-    for kind in ("missing", "unused"):
+    for kind in ("missing", "unused", "unsupported"):
         names = found[kind]
+        if kind == "unsupported" and not names:
+            continue
         lines.append(
             f"{kind}: {len(names)}" + (f" ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})" if names else "")
         )

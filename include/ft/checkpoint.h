@@ -34,15 +34,16 @@ FT_API ft_status ft_checkpoint_format(const char **out, const ft_checkpoint *che
 FT_API ft_status ft_checkpoint_config(const char **out, const ft_checkpoint *checkpoint);
 
 typedef enum ft_tensor_usage {
-    FT_TENSOR_USED = 0,   /* a weight of the architecture */
-    FT_TENSOR_UNUSED = 1, /* in the files, but no weight of the architecture */
-    FT_TENSOR_MISSING = 2 /* a weight of the architecture that the files lack; file is NULL, size 0 */
+    FT_TENSOR_USED = 0,       /* a weight of the architecture */
+    FT_TENSOR_UNUSED = 1,     /* in the files, but no weight of the architecture */
+    FT_TENSOR_MISSING = 2,    /* a weight of the architecture that the files lack; file is NULL, size 0 */
+    FT_TENSOR_UNSUPPORTED = 3 /* a weight of the architecture in a dtype or rank that the library lacks */
 } ft_tensor_usage;
 
 typedef struct ft_tensor_info {
     size_t struct_size;
     const char *name;     /* as the checkpoint spells it; for a missing one, the first name looked for */
-    const char *dtype;    /* "float32", "bfloat16", "float16", "q4_0", "q4_k", ... */
+    const char *dtype;    /* "float32", "bfloat16", "float16", "q4_0", "q4_k", ...; else the file's word: "F8_E4M3" */
     const char *file;     /* the file that holds it */
     const int64_t *shape; /* [ndim], outermost first */
     int32_t ndim;
@@ -52,7 +53,8 @@ typedef struct ft_tensor_info {
 
 #define FT_TENSOR_INFO_INIT {sizeof(ft_tensor_info), 0, 0, 0, 0, 0, FT_TENSOR_USED, 0}
 
-/* Tensors in the files, in file order, followed by the missing ones. */
+/* Tensors in the files, in file order, followed by those of dtypes and ranks that the library lacks (which may have any
+ * number of axes; unused or unsupported), followed by the missing ones. */
 FT_API ft_status ft_checkpoint_tensor_count(size_t *out, const ft_checkpoint *checkpoint);
 FT_API ft_status ft_checkpoint_tensor(ft_tensor_info *out, const ft_checkpoint *checkpoint, size_t index);
 

@@ -25,8 +25,15 @@ ft_checkpoint::ft_checkpoint(std::shared_ptr<const io::checkpoint> source) : imp
                        used ? FT_TENSOR_USED : FT_TENSOR_UNUSED,
                        bytes_of(stored.data.type, stored.data.size())});
   }
+  std::vector<const io::foreign_tensor*> unused_foreign = match.unused_foreign;
+  std::sort(unused_foreign.begin(), unused_foreign.end());
+  for (const io::foreign_tensor& t : impl->foreign_tensors()) {
+    const bool used = !std::binary_search(unused_foreign.begin(), unused_foreign.end(), &t);
+    tensors.push_back(
+        {t.name, t.dtype, t.file->path(), t.shape, used ? FT_TENSOR_UNSUPPORTED : FT_TENSOR_UNUSED, t.bytes});
+  }
   for (const auto& entry : match.entries)
-    if (!entry.stored && entry.spec->required)
+    if (!entry.stored && !entry.foreign && entry.spec->required)
       tensors.push_back({entry.spec->sources.front(), "", "", entry.spec->shape, FT_TENSOR_MISSING, 0});
 }
 

@@ -41,7 +41,7 @@ void refuse_unsupported(const io::json_reader& config) {
 }
 
 bool has_pooler(const io::checkpoint& source, const std::string& prefix) {
-  return source.find(prefix + "pooler.dense.weight") || source.find("pooler.dense.weight");
+  return source.holds(prefix + "pooler.dense.weight") || source.holds("pooler.dense.weight");
 }
 
 void read_distilbert_sizes(model_config& c, const io::json_reader& config) {

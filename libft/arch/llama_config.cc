@@ -69,7 +69,8 @@ head_kind head_of(const std::string& architecture, const io::json_reader& config
 bool really_tied(bool tied, const io::checkpoint& source) {
   const io::stored_tensor* output = source.find("lm_head.weight");
   const io::stored_tensor* input = source.find("model.embed_tokens.weight");
-  if (!tied || !output || !input) return tied;
+  if (!tied || !input || !source.holds("lm_head.weight")) return tied;
+  if (!output) return false;  // of a dtype that cannot be compared, or used: the weight table tells of it
   const tensor &a = output->data, &b = input->data;
   return a.type == b.type && a.size() == b.size() && std::memcmp(a.data, b.data, bytes_of(a.type, a.size())) == 0;
 }
@@ -160,7 +161,7 @@ model_config from_hugging_face(const io::checkpoint& source) {
   model_config c = start(v, type, source);
   const bool tied = outer.boolean("tie_word_embeddings", config.boolean("tie_word_embeddings", v.tied));
   c.tied_embeddings = really_tied(tied, source);
-  const bool has_output = c.tied_embeddings || source.find("lm_head.weight");
+  const bool has_output = c.tied_embeddings || source.holds("lm_head.weight");
   c.architecture = read_architecture(outer, has_output ? "ForCausalLM" : "");
   c.head = head_of(c.architecture, outer);
   if (!outer.has("architectures")) c.architecture = type;

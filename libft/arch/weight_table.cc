@@ -1,5 +1,6 @@
 #include "arch/weight_table.h"
 
+#include <span>
 #include <unordered_set>
 
 #include "core/status.h"
@@ -7,13 +8,7 @@
 namespace ft::arch {
 namespace {
 
-std::string shape_text(const tensor& t) {
-  std::string text = "[";
-  for (int i = 0; i < t.rank; ++i) text += cat(i ? ", " : "", t.shape[i]);
-  return text + "]";
-}
-
-std::string shape_text(const std::vector<int64_t>& shape) {
+std::string shape_text(std::span<const int64_t> shape) {
   std::string text = "[";
   for (size_t i = 0; i < shape.size(); ++i) text += cat(i ? ", " : "", shape[i]);
   return text + "]";
@@ -34,6 +29,7 @@ bool usable(dtype type, const weight_spec& spec) {
 // What is wrong with one entry, as a line of the message; empty when nothing is.
 std::string fault_of(const weight_match::entry& entry) {
   const weight_spec& spec = *entry.spec;
+  if (entry.foreign) return cat("\n  ", entry.foreign->name, ": ", entry.foreign->fault);
   if (!entry.stored) {
     if (!spec.required) return "";
     std::string line = cat("\n  ", spec.sources.front(), " ", shape_text(spec.shape), " is missing");
@@ -44,7 +40,9 @@ std::string fault_of(const weight_match::entry& entry) {
   const io::stored_tensor& stored = *entry.stored;
   std::string line;
   if (!same_shape(stored.data, spec.shape))
-    line += cat("\n  ", stored.name, " has shape ", shape_text(stored.data), ", expected ", shape_text(spec.shape));
+    line += cat("\n  ", stored.name, " has shape ",
+                shape_text(std::span(stored.data.shape).first(static_cast<size_t>(stored.data.rank))), ", expected ",
+                shape_text(spec.shape));
   if (!usable(stored.data.type, spec))
     line += cat("\n  ", stored.name, " is ", name(stored.data.type), ", expected float32, float16",
                 spec.may_quantise ? ", bfloat16 or a quantised type" : " or bfloat16");
@@ -61,16 +59,22 @@ const weight_match::entry* weight_match::find(std::string_view name) const {
 
 weight_match match(const weight_table& table, const io::checkpoint& source) {
   weight_match result;
-  std::unordered_set<const io::stored_tensor*> used;
+  std::unordered_set<const void*> used;
   result.entries.reserve(table.size());
   for (const weight_spec& spec : table) {
-    const io::stored_tensor* stored = nullptr;
-    for (size_t i = 0; i < spec.sources.size() && !stored; ++i) stored = source.find(spec.sources[i]);
-    if (stored) used.insert(stored);
-    result.entries.push_back({&spec, stored});
+    weight_match::entry entry{&spec, nullptr};
+    for (size_t i = 0; i < spec.sources.size() && !entry.stored && !entry.foreign; ++i) {
+      entry.stored = source.find(spec.sources[i]);
+      entry.foreign = source.find_foreign(spec.sources[i]);
+    }
+    used.insert(entry.stored);
+    used.insert(entry.foreign);
+    result.entries.push_back(entry);
   }
   for (const io::stored_tensor& stored : source.tensors())
     if (!used.contains(&stored)) result.unused.push_back(&stored);
+  for (const io::foreign_tensor& foreign : source.foreign_tensors())
+    if (!used.contains(&foreign)) result.unused_foreign.push_back(&foreign);
   return result;
 }
 
@@ -78,16 +82,18 @@ void require_complete(const weight_match& match, const io::checkpoint& source) {
   constexpr size_t most_lines = 60;  // all of a real mistake; not the 10,000 layers of a lying configuration
   std::string faults;
   size_t count = 0;
+  ft_status status = FT_ERROR_UNSUPPORTED;
   for (const weight_match::entry& entry : match.entries) {
     const std::string fault = fault_of(entry);
     if (fault.empty()) continue;
+    if (!entry.foreign) status = FT_ERROR_CHECKPOINT;
     if (count < most_lines) faults += fault;
     ++count;
   }
   if (count > most_lines) faults += cat("\n  and ", count - most_lines, " more");
   if (count)
-    fail(FT_ERROR_CHECKPOINT, source.source(), ": ", count, count == 1 ? " tensor does" : " tensors do",
-         " not fit the configuration:", faults);
+    fail(status, source.source(), ": ", count, count == 1 ? " tensor does" : " tensors do", " not fit ",
+         status == FT_ERROR_UNSUPPORTED ? "what libft supports:" : "the configuration:", faults);
 }
 
 }  // namespace ft::arch

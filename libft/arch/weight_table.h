@@ -28,17 +28,20 @@ using weight_table = std::vector<weight_spec>;
 struct weight_match {
   struct entry {
     const weight_spec* spec;
-    const io::stored_tensor* stored;  // null when absent
+    const io::stored_tensor* stored;              // null when absent
+    const io::foreign_tensor* foreign = nullptr;  // what is there instead, and cannot be used
   };
-  std::vector<entry> entries;                      // one a spec
-  std::vector<const io::stored_tensor*> unused;    // stored, but no weight of the table
-  const entry* find(std::string_view name) const;  // by libft's name; null when the table has no such weight
+  std::vector<entry> entries;                             // one a spec
+  std::vector<const io::stored_tensor*> unused;           // stored, but no weight of the table
+  std::vector<const io::foreign_tensor*> unused_foreign;  // the same
+  const entry* find(std::string_view name) const;         // by libft's name; null when the table has no such weight
 };
 
 // Matches without judging; for inspection.
 weight_match match(const weight_table& table, const io::checkpoint& source);
 
-// Throws ft::error (FT_ERROR_CHECKPOINT) listing the missing tensors and wrong shapes and dtypes together.
+// Throws ft::error listing the missing tensors, the wrong shapes and the dtypes that cannot be used together:
+// FT_ERROR_CHECKPOINT, or FT_ERROR_UNSUPPORTED when the only fault is that libft lacks what the checkpoint uses.
 void require_complete(const weight_match& match, const io::checkpoint& source);
 
 }  // namespace ft::arch

@@ -66,10 +66,11 @@ shard_map read_index(const std::string& path) {
   return shards;
 }
 
-void check_promised(const std::vector<stored_tensor>& tensors, const std::vector<std::string>& promised,
-                    const std::string& shard, std::string_view index) {
+void check_promised(const safetensors_file& found, const std::vector<std::string>& promised, const std::string& shard,
+                    std::string_view index) {
   std::set<std::string_view> names;
-  for (const stored_tensor& t : tensors) names.insert(t.name);
+  for (const stored_tensor& t : found.tensors) names.insert(t.name);
+  for (const foreign_tensor& t : found.foreign) names.insert(t.name);
   for (const std::string& name : promised)
     if (!names.count(name))
       fail(FT_ERROR_CHECKPOINT, shard, ": tensor '", printable(name), "': is missing, though ", index,
@@ -133,12 +134,14 @@ std::shared_ptr<const checkpoint> checkpoint::open(const std::string& source) {
 }
 
 std::shared_ptr<const checkpoint> checkpoint::from_parts(std::string source, json_ptr config,
-                                                         std::vector<stored_tensor> tensors) {
+                                                         std::vector<stored_tensor> tensors,
+                                                         std::vector<foreign_tensor> foreign) {
   std::shared_ptr<checkpoint> c(new checkpoint);
   c->source_ = std::move(source);
   c->on_disk_ = false;
   c->config_ = std::move(config);
   c->tensors_ = std::move(tensors);
+  c->foreign_ = std::move(foreign);
   c->index_tensors();
   return c;
 }
@@ -182,21 +185,24 @@ void checkpoint::read_shards() {
   if (shards.empty()) fail_no_weights(source_);
   for (const auto& [name, promised] : shards) {
     const auto file = mapped_file::open(path_of(name));
-    std::vector<stored_tensor> tensors = parse_safetensors(file);
-    check_promised(tensors, promised, file->path(), index_file);
-    std::move(tensors.begin(), tensors.end(), std::back_inserter(tensors_));
+    safetensors_file found = parse_safetensors(file);
+    check_promised(found, promised, file->path(), index_file);
+    std::move(found.tensors.begin(), found.tensors.end(), std::back_inserter(tensors_));
+    std::move(found.foreign.begin(), found.foreign.end(), std::back_inserter(foreign_));
   }
 }
 
 void checkpoint::index_tensors() {
-  index_.reserve(tensors_.size());
-  for (size_t i = 0; i < tensors_.size(); ++i) {
-    const stored_tensor& t = tensors_[i];
-    const auto [at, fresh] = index_.emplace(t.name, i);
+  const size_t known = tensors_.size();
+  index_.reserve(known + foreign_.size());
+  const auto file_of = [&](size_t i) { return i < known ? tensors_[i].file.get() : foreign_[i - known].file.get(); };
+  for (size_t i = 0; i < known + foreign_.size(); ++i) {
+    const std::string& name = i < known ? tensors_[i].name : foreign_[i - known].name;
+    const auto [at, fresh] = index_.emplace(name, i);
     if (fresh) continue;
-    const mapped_file& other = *tensors_[at->second].file;
-    fail(FT_ERROR_CHECKPOINT, t.file->path(), ": tensor '", printable(t.name),
-         "': ", t.file.get() == &other ? std::string("is there twice") : cat("is in ", other.path(), " too"));
+    const mapped_file *file = file_of(i), *other = file_of(at->second);
+    fail(FT_ERROR_CHECKPOINT, file->path(), ": tensor '", printable(name),
+         "': ", file == other ? std::string("is there twice") : cat("is in ", other->path(), " too"));
   }
 }
 
@@ -216,7 +222,12 @@ json_ptr checkpoint::read_json(const std::string& relative_path) const {
 
 const stored_tensor* checkpoint::find(std::string_view name) const {
   const auto at = index_.find(name);
-  return at == index_.end() ? nullptr : &tensors_[at->second];
+  return at == index_.end() || at->second >= tensors_.size() ? nullptr : &tensors_[at->second];
+}
+
+const foreign_tensor* checkpoint::find_foreign(std::string_view name) const {
+  const auto at = index_.find(name);
+  return at == index_.end() || at->second < tensors_.size() ? nullptr : &foreign_[at->second - tensors_.size()];
 }
 
 }  // namespace ft::io

@@ -23,7 +23,8 @@ class checkpoint {
   static std::shared_ptr<const checkpoint> open(const std::string& source);
   // A checkpoint already in memory, for tests and fuzzing. It has no other JSON files.
   static std::shared_ptr<const checkpoint> from_parts(std::string source, json_ptr config,
-                                                      std::vector<stored_tensor> tensors);
+                                                      std::vector<stored_tensor> tensors,
+                                                      std::vector<foreign_tensor> foreign = {});
   static std::shared_ptr<const checkpoint> from_parts(std::string source, gguf_file parts);
 
   checkpoint(const checkpoint&) = delete;
@@ -42,6 +43,10 @@ class checkpoint {
 
   std::span<const stored_tensor> tensors() const { return tensors_; }
   const stored_tensor* find(std::string_view name) const;  // null when absent
+  // What the files hold besides, but libft has no tensor for.
+  std::span<const foreign_tensor> foreign_tensors() const { return foreign_; }
+  const foreign_tensor* find_foreign(std::string_view name) const;           // null when absent
+  bool holds(std::string_view name) const { return index_.contains(name); }  // of either kind
 
  private:
   checkpoint() = default;
@@ -56,7 +61,8 @@ class checkpoint {
   json_ptr config_;
   gguf_metadata metadata_;
   std::vector<stored_tensor> tensors_;
-  std::unordered_map<std::string_view, size_t> index_;  // by the tensors' own names
+  std::vector<foreign_tensor> foreign_;
+  std::unordered_map<std::string_view, size_t> index_;  // by the tensors' own names; the foreign ones count on
 };
 
 }  // namespace ft::io

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <string_view>
 #include <tuple>
@@ -18,28 +19,40 @@ namespace {
 constexpr uint64_t length_bytes = 8;
 constexpr uint64_t max_header_bytes = 100'000'000;
 
-struct dtype_name {
+struct stored_dtype {
   std::string_view name;
+  uint64_t bits;              // an element's
   std::optional<dtype> type;  // nothing: a dtype of the format that libft has no tensor for
 };
 
-constexpr std::array<dtype_name, 21> dtype_names = {{
-    {"F32", dtype::f32}, {"F16", dtype::f16}, {"BF16", dtype::bf16}, {"F64", dtype::f64}, {"I8", dtype::i8},
-    {"U8", dtype::u8},   {"I16", dtype::i16}, {"I32", dtype::i32},   {"I64", dtype::i64}, {"BOOL", dtype::boolean},
-    {"U16", dtype::u16}, {"U32", dtype::u32}, {"U64", dtype::u64},   {"F8_E4M3", {}},     {"F8_E5M2", {}},
-    {"F8_E8M0", {}},     {"F6_E2M3", {}},     {"F6_E3M2", {}},       {"F4", {}},          {"C64", {}},
-    {"F8_E4M3FNUZ", {}},
+constexpr std::array<stored_dtype, 22> stored_dtypes = {{
+    {"F32", 32, dtype::f32}, {"F16", 16, dtype::f16}, {"BF16", 16, dtype::bf16},
+    {"F64", 64, dtype::f64}, {"I8", 8, dtype::i8},    {"U8", 8, dtype::u8},
+    {"I16", 16, dtype::i16}, {"I32", 32, dtype::i32}, {"I64", 64, dtype::i64},
+    {"U16", 16, dtype::u16}, {"U32", 32, dtype::u32}, {"U64", 64, dtype::u64},
+    {"F8_E4M3", 8, {}},      {"F8_E5M2", 8, {}},      {"BOOL", 8, dtype::boolean},
+    {"F8_E8M0", 8, {}},      {"F6_E2M3", 6, {}},      {"F6_E3M2", 6, {}},
+    {"F4", 4, {}},           {"C64", 64, {}},         {"F8_E4M3FNUZ", 8, {}},
+    {"F8_E5M2FNUZ", 8, {}},
 }};
 
 struct entry {
   std::string_view name;
-  dtype type;
-  int rank = 0;
-  std::array<uint64_t, tensor::max_rank> dims{};
+  const stored_dtype* type = nullptr;
+  std::vector<uint64_t> shape;
   uint64_t begin = 0, end = 0;  // from the start of the data
-
-  std::span<const uint64_t> shape() const { return {dims.data(), static_cast<size_t>(rank)}; }
 };
+
+// Bits of a tensor of this shape; nothing when its elements, bits or strides are beyond 64 bits.
+std::optional<uint64_t> stored_bits(uint64_t element_bits, const std::vector<uint64_t>& shape) {
+  uint64_t bits = element_bits;  // axes of length 0 count as 1 here: strides are products of the others
+  bool empty = false;
+  for (uint64_t length : shape) {
+    empty = empty || length == 0;
+    if (length && __builtin_mul_overflow(bits, length, &bits)) return std::nullopt;
+  }
+  return empty ? 0 : bits;
+}
 
 // One tensor's entry in the header, and how its faults are told.
 class entry_reader {
@@ -51,8 +64,8 @@ class entry_reader {
     if (name_.empty()) fault("has no name");
     if (!is_name(name_)) fault("its name holds a zero byte");
     if (!fields_.is_object()) fault("its entry in the header is no object");
-    entry e{name_, read_dtype()};
-    read_shape(e);
+    entry e{.name = name_, .type = &read_dtype()};
+    for (const json& length : list("shape")) e.shape.push_back(count(length, "shape"));
     read_offsets(e);
     return e;
   }
@@ -61,10 +74,6 @@ class entry_reader {
   template <class... Args>
   [[noreturn]] void fault(const Args&... args) const {
     fail(FT_ERROR_CHECKPOINT, file_.path(), ": tensor '", printable(name_), "': ", args...);
-  }
-  template <class... Args>
-  [[noreturn]] void unsupported(const Args&... args) const {
-    fail(FT_ERROR_UNSUPPORTED, file_.path(), ": tensor '", printable(name_), "': ", args...);
   }
 
   const json& field(const char* key) const {
@@ -84,21 +93,12 @@ class entry_reader {
     return value.get<uint64_t>();
   }
 
-  dtype read_dtype() const {
+  const stored_dtype& read_dtype() const {
     const auto* text = field("dtype").get_ptr<const std::string*>();
     if (!text) fault("'dtype' is no string");
-    for (const dtype_name& known : dtype_names) {
-      if (known.name != *text) continue;
-      if (!known.type) unsupported("dtype ", known.name, " is not supported");
-      return *known.type;
-    }
+    for (const stored_dtype& known : stored_dtypes)
+      if (known.name == *text) return known;
     fault("unknown dtype '", printable(*text), "'");
-  }
-
-  void read_shape(entry& e) const {
-    const json::array_t& lengths = list("shape");
-    if (lengths.size() > e.dims.size()) unsupported("has ", lengths.size(), " axes; at most 4 are supported");
-    for (const json& length : lengths) e.dims[e.rank++] = count(length, "shape");
   }
 
   void read_offsets(entry& e) const {
@@ -109,10 +109,11 @@ class entry_reader {
     if (e.begin > e.end) fault("its data end (", e.end, ") before they begin (", e.begin, ")");
     if (e.end > data_bytes_)
       fault("its data end at byte ", e.end, ", but the file holds ", data_bytes_, " bytes of data; is it truncated?");
-    std::optional<uint64_t> bytes = stored_bytes(e.type, e.shape());
-    if (!bytes) fault("its shape is too large");
-    if (*bytes != e.end - e.begin)
-      fault("its shape takes ", *bytes, " bytes, but its data offsets span ", e.end - e.begin);
+    const std::optional<uint64_t> bits = stored_bits(e.type->bits, e.shape);
+    if (!bits) fault("its shape is too large");
+    if (*bits % 8) fault("its shape takes ", *bits, " bits, no whole number of bytes");
+    if (*bits / 8 != e.end - e.begin)
+      fault("its shape takes ", *bits / 8, " bytes, but its data offsets span ", e.end - e.begin);
   }
 
   const mapped_file& file_;
@@ -163,9 +164,17 @@ void check_cover(const mapped_file& file, std::vector<entry>& entries, uint64_t 
     fail(FT_ERROR_CHECKPOINT, file.path(), ": ", data_bytes - covered, " bytes at its end belong to no tensor");
 }
 
+// Why libft has no tensor for an entry; empty when it has one.
+std::string foreign_fault(const entry& e) {
+  if (!e.type->type) return cat("its dtype ", e.type->name, " is not supported");
+  if (e.shape.size() > static_cast<size_t>(tensor::max_rank))
+    return cat("it has ", e.shape.size(), " axes; at most ", tensor::max_rank, " are supported");
+  return "";
+}
+
 }  // namespace
 
-std::vector<stored_tensor> parse_safetensors(const std::shared_ptr<const mapped_file>& file) {
+safetensors_file parse_safetensors(const std::shared_ptr<const mapped_file>& file) {
   const uint64_t header_bytes = read_header_length(*file);
   const uint64_t data_begin = length_bytes + header_bytes;
   const uint64_t data_bytes = file->size() - data_begin;
@@ -183,11 +192,20 @@ std::vector<stored_tensor> parse_safetensors(const std::shared_ptr<const mapped_
   }
   check_cover(*file, entries, data_bytes);
 
-  std::vector<stored_tensor> tensors;
-  tensors.reserve(entries.size());
-  for (const entry& e : entries)
-    tensors.push_back(view_stored(std::string(e.name), e.type, e.shape(), file, data_begin + e.begin));
-  return tensors;
+  safetensors_file out;
+  out.tensors.reserve(entries.size());
+  for (const entry& e : entries) {
+    if (std::string fault = foreign_fault(e); fault.empty())
+      out.tensors.push_back(view_stored(std::string(e.name), *e.type->type, e.shape, file, data_begin + e.begin));
+    else
+      out.foreign.push_back({.name = std::string(e.name),
+                             .dtype = std::string(e.type->type ? name(*e.type->type) : e.type->name),
+                             .shape = {e.shape.begin(), e.shape.end()},
+                             .bytes = e.end - e.begin,
+                             .fault = std::move(fault),
+                             .file = file});
+  }
+  return out;
 }
 
 }  // namespace ft::io

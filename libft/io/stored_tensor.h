@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "core/tensor.h"
 #include "io/mapped_file.h"
@@ -15,6 +16,16 @@ namespace ft::io {
 struct stored_tensor {
   std::string name;
   tensor data;  // read-only host memory in the mapped file, C-contiguous, outermost axis first; may be unaligned
+  std::shared_ptr<const mapped_file> file;
+};
+
+// A tensor that libft has no type for, or too many axes. Files may hold such: only a model that needs one is refused.
+struct foreign_tensor {
+  std::string name;
+  std::string dtype;  // as libft calls it or, where it has no name for it, as the file does: "F8_E4M3"
+  std::vector<int64_t> shape;
+  uint64_t bytes = 0;
+  std::string fault;  // why it cannot be used: "its dtype F8_E4M3 is not supported"
   std::shared_ptr<const mapped_file> file;
 };
 

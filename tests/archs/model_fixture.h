@@ -37,6 +37,11 @@ class checkpoint_builder {
     held_.push_back(std::move(data));
   }
 
+  // A tensor of a dtype that libft lacks.
+  void add_foreign(const std::string& name, const std::vector<int64_t>& shape) {
+    foreign_.push_back({name, "F8_E4M3", shape, 0, "its dtype F8_E4M3 is not supported", nullptr});
+  }
+
   // What the configuration's own weight table asks for, under the first name of each.
   void add_all() {
     const auto bare = open();
@@ -50,7 +55,7 @@ class checkpoint_builder {
   }
 
   std::shared_ptr<const io::checkpoint> open() const {
-    return io::checkpoint::from_parts("tiny", io::parse_json(config_, "tiny/config.json"), tensors_);
+    return io::checkpoint::from_parts("tiny", io::parse_json(config_, "tiny/config.json"), tensors_, foreign_);
   }
 
  private:
@@ -62,6 +67,7 @@ class checkpoint_builder {
 
   std::string config_;
   std::vector<io::stored_tensor> tensors_;
+  std::vector<io::foreign_tensor> foreign_;
   std::vector<std::shared_ptr<std::vector<float>>> held_;
   uint64_t state_ = 42;
 };

@@ -79,6 +79,50 @@ TEST(all_faults_are_told_at_once) {
     CHECK_ERROR(FT_ERROR_CHECKPOINT, part, arch::require_complete(match, *source));
 }
 
+// A tensor that libft has no type for counts only where the table wants it: then as unsupported, also where the model
+// could do without it (a bias) or another file would (a tied output).
+TEST(foreign_tensors_are_refused_only_where_needed) {
+  checkpoint_builder model(tiny_llama);
+  model.add_all();
+  model.add_foreign("quantiser.scales", {2, 3, 4, 5, 6});
+  const auto require = [&](const checkpoint_builder& m) {
+    const auto source = m.open();
+    const arch::weight_table table = table_of(*source);
+    const arch::weight_match match = arch::match(table, *source);
+    arch::require_complete(match, *source);
+    CHECK_EQ(match.unused_foreign.size(), 1u);
+    CHECK(match.unused.empty());
+  };
+  require(model);
+
+  for (const char* name : {"model.layers.1.mlp.up_proj.weight", "model.layers.0.self_attn.k_proj.bias"}) {
+    checkpoint_builder wrong = model;
+    wrong.remove(name);
+    wrong.add_foreign(name, {48, 32});
+    CHECK_ERROR(
+        FT_ERROR_UNSUPPORTED,
+        cat("tiny: 1 tensor does not fit what libft supports:\n  ", name, ": its dtype F8_E4M3 is not supported"),
+        require(wrong));
+    wrong.remove("model.norm.weight");
+    CHECK_ERROR(FT_ERROR_CHECKPOINT, "tiny: 2 tensors do not fit the configuration:", require(wrong));
+  }
+}
+
+TEST(a_foreign_output_does_not_pass_for_a_tied_one) {
+  checkpoint_builder model(R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 64,
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4,
+    "tie_word_embeddings": true})");
+  model.add_all();
+  const auto require = [&] {
+    const auto source = model.open();
+    const arch::weight_table table = table_of(*source);
+    arch::require_complete(arch::match(table, *source), *source);
+  };
+  require();
+  model.add_foreign("lm_head.weight", {64, 32});
+  CHECK_ERROR(FT_ERROR_UNSUPPORTED, "lm_head.weight: its dtype F8_E4M3 is not supported", require());
+}
+
 TEST(a_long_list_of_faults_is_cut) {
   const auto source = checkpoint_builder(R"({"model_type": "qwen3", "vocab_size": 64, "hidden_size": 32,
     "intermediate_size": 48, "num_hidden_layers": 9000, "num_attention_heads": 4})")

@@ -22,7 +22,7 @@ void guarded(Body&& body) {
   }
 }
 
-// Reads the first and the last byte of every tensor: they must lie in the file.
+// Reads the first and the last byte of every tensor: they must lie in the file. (Foreign tensors have no view.)
 inline void touch(std::span<const io::stored_tensor> tensors) {
   for (const io::stored_tensor& t : tensors) {
     const size_t bytes = bytes_of(t.data.type, t.data.size());

@@ -220,6 +220,24 @@ TEST(checkpoint_reads_other_json_files) {
     CHECK_ERROR(FT_ERROR_CHECKPOINT, "leaves the folder", c->read_json(path));
 }
 
+TEST(checkpoint_keeps_foreign_tensors_apart) {
+  const std::string fp8 = R"({"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]})";
+  folder f;
+  f.write("config.json", "{}")
+      .write("m.safetensors", test::safetensors("{\"odd\": " + fp8 + "}", counting(4)))
+      .write("n.safetensors", shard({"a"}))
+      .write("model.safetensors.index.json", index(R"({"odd": "m.safetensors", "a": "n.safetensors"})"));
+  const auto c = checkpoint::open(f.path());
+  CHECK_EQ(c->tensors().size(), 1u);
+  CHECK_EQ(c->foreign_tensors().size(), 1u);
+  CHECK(c->find("a") && !c->find("odd") && c->find_foreign("odd") && !c->find_foreign("a"));
+  CHECK(c->holds("a") && c->holds("odd") && !c->holds("b"));
+  f.write("m.safetensors", test::safetensors("{\"odd\": " + fp8 + ", \"a\": " +
+                                                 R"({"dtype": "F8_E4M3", "shape": [4], "data_offsets": [4, 8]}})",
+                                             counting(8)));
+  check_refused(f, "tensor 'a': is in ");
+}
+
 TEST(checkpoint_from_parts) {
   test::file_in_memory file(shard({"x"}));
   auto tensors = std::vector<stored_tensor>{{"x", tensor(nullptr, dtype::f32, {}), *file}};

@@ -14,6 +14,7 @@ import pytest
 from tiny import TINY_LLAMA, write_llama
 
 import pyft
+from pyft.inspection import inspect
 
 
 def test_config_is_a_mapping_and_has_attributes(llama: pyft.Model) -> None:
@@ -257,6 +258,39 @@ def test_inspection_of_a_checkpoint(llama: pyft.Model) -> None:
     assert checkpoint.metadata_keys() == []
     with pytest.raises(KeyError):
         checkpoint.metadata("nothing")
+
+
+def rename_dtype(weights: Path, tensor: str, dtype: str, shape: list[int]) -> None:
+    """Lets the header claim another dtype and shape for a tensor's bytes."""
+    raw = weights.read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + size])
+    header[tensor] |= {"dtype": dtype, "shape": shape}
+    text = json.dumps(header).encode()
+    weights.write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + size :])
+
+
+def test_dtypes_and_ranks_that_libft_lacks_matter_only_where_needed(tmp_path: Path) -> None:
+    folder = write_llama(tmp_path / "m")
+    weights = folder / "model.safetensors"
+    # Read as a model of one layer, the file holds tensors that nobody asks for.
+    config = json.loads((folder / "config.json").read_text())
+    config["num_hidden_layers"] = 1
+    (folder / "config.json").write_text(json.dumps(config))
+    gate = "model.layers.1.mlp.gate_proj.weight"
+    rename_dtype(weights, gate, "F8_E4M3", [128, 64 * 4])
+    rename_dtype(weights, "model.layers.1.mlp.up_proj.weight", "F32", [2, 2, 2, 16, 64])
+    model = pyft.load(folder, threads=1)
+    assert len(model.generate([1, 2, 3], max_new_tokens=2).token_ids) == 2
+    listed = {tensor["name"]: tensor for tensor in model.checkpoint.tensors()}
+    assert (listed[gate]["dtype"], listed[gate]["usage"]) == ("F8_E4M3", "unused")
+    assert listed["model.layers.1.mlp.up_proj.weight"]["shape"] == (2, 2, 2, 16, 64)
+
+    config["num_hidden_layers"] = 2
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(pyft.UnsupportedError, match=r"(?s)gate_proj.weight: its dtype F8_E4M3 .*5 axes; at most 4"):
+        pyft.load(folder)
+    assert inspect(str(folder))["unsupported"] == [gate, "model.layers.1.mlp.up_proj.weight"]
 
 
 def test_a_checkpoint_outlives_its_model(llama_folder: Path) -> None:
