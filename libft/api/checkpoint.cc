@@ -32,9 +32,8 @@ ft_checkpoint::ft_checkpoint(std::shared_ptr<const io::checkpoint> source) : imp
     tensors.push_back(
         {t.name, t.dtype, t.file->path(), t.shape, used ? FT_TENSOR_UNSUPPORTED : FT_TENSOR_UNUSED, t.bytes});
   }
-  for (const auto& entry : match.entries)
-    if (!entry.stored && !entry.foreign && entry.spec->required)
-      tensors.push_back({entry.spec->sources.front(), "", "", entry.spec->shape, FT_TENSOR_MISSING, 0});
+  for (arch::missing_tensor& lacking : arch::missing(match))
+    tensors.push_back({std::move(lacking.name), "", "", std::move(lacking.shape), FT_TENSOR_MISSING, 0});
 }
 
 namespace {

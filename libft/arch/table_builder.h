@@ -20,12 +20,14 @@ class table_builder {
     theirs_ = std::move(theirs);
   }
 
-  // [out_features, in_features], and a bias if it has one. Returns the matrix's row; good until the next call.
+  // [out_features, in_features], and a bias if it has one; both lie as `layout` says. Returns the matrix's row; good
+  // until the next call.
   weight_spec& matrix(std::string_view ours, std::string_view theirs, int64_t out_features, int64_t in_features,
-                      shard_axis shard, bool bias) {
+                      shard_axis shard, bool bias, weight_layout layout = {}) {
     // The bias of a row-split matrix is added once, after the ranks' sum.
-    if (bias) add(ours, ".bias", theirs, ".bias", {out_features}, shard == shard_axis::row ? shard_axis::none : shard);
-    weight_spec& spec = add(ours, ".weight", theirs, ".weight", {out_features, in_features}, shard);
+    if (bias)
+      add(ours, ".bias", theirs, ".bias", {out_features}, shard == shard_axis::row ? shard_axis::none : shard, layout);
+    weight_spec& spec = add(ours, ".weight", theirs, ".weight", {out_features, in_features}, shard, layout);
     spec.may_quantise = true;
     return spec;
   }
@@ -49,9 +51,11 @@ class table_builder {
   }
 
   weight_spec& add(std::string_view ours, std::string_view suffix, std::string_view theirs,
-                   std::string_view their_suffix, std::vector<int64_t> shape, shard_axis shard) {
+                   std::string_view their_suffix, std::vector<int64_t> shape, shard_axis shard,
+                   weight_layout layout = {}) {
     weight_spec spec{.name = cat(ours_, ours, suffix), .shape = std::move(shape), .shard = shard};
-    for (const std::string& prefix : prefixes_) spec.sources.push_back(cat(prefix, theirs_, theirs, their_suffix));
+    for (const std::string& prefix : prefixes_)
+      spec.sources.push_back({cat(prefix, theirs_, theirs, their_suffix), layout});
     table_.push_back(std::move(spec));
     return table_.back();
   }

@@ -1,51 +1,63 @@
 #include "arch/weight_loader.h"
 
-#include <unordered_set>
-#include <vector>
-
 #include "core/status.h"
 #include "ops/gguf_blocks.h"
 
 namespace ft::arch {
 namespace {
 
-size_t stored_bytes(const tensor& t) { return bytes_of(t.type, t.size()); }
+size_t view_bytes(const weight_view& view) { return bytes_of(view.type, view.rows * view.columns); }
 
 }  // namespace
 
 weight_loader::weight_loader(const weight_match& match, const build_options& options)
     : match_(match), options_(options) {
-  std::unordered_set<const io::stored_tensor*> counted;
   for (const weight_match::entry& e : match.entries)
-    if (e.stored && counted.insert(e.stored).second) total_bytes_ += stored_bytes(e.stored->data);
+    if (e) total_bytes_ += view_bytes(view_of(e));
 }
 
 bool weight_loader::has(const std::string& name) const {
   const weight_match::entry* entry = match_.find(name);
-  return entry && entry->stored;
+  return entry && *entry;
 }
 
 const weight_match::entry& weight_loader::entry_of(const std::string& name) const {
   const weight_match::entry* entry = match_.find(name);
-  if (!entry || !entry->stored) fail(FT_ERROR_INTERNAL, "the weight ", name, " is not in the table or the checkpoint");
+  if (!entry || !*entry) fail(FT_ERROR_INTERNAL, "the weight ", name, " is not in the table or the checkpoint");
   return *entry;
 }
 
 // Every weight passes through here, and through here only, on its way to the device: this is where a rank's slice along
 // spec.shard is cut when a model is split over several.
-weight_loader::host_weight weight_loader::rank_slice(const std::string& name) {
-  const weight_match::entry& entry = entry_of(name);
-  report(stored_bytes(entry.stored->data));
-  const tensor& stored = entry.stored->data;
-  if (is_quantised(stored.type) && !options_.keep_quantised) return dequantised(stored);
-  return {stored, {}};
+weight_view weight_loader::rank_slice(const std::string& name) {
+  weight_view view = view_of(entry_of(name));
+  report(view_bytes(view));
+  return view;
 }
 
-weight_loader::host_weight weight_loader::dequantised(const tensor& stored) const {
-  host_weight w{stored, buffer(host_memory(), static_cast<size_t>(stored.size()) * sizeof(float))};
-  dequantise_row(stored.type, stored.data, stored.size(), w.converted.as<float>());
-  FT_CHECK(stored.rank == 2);
-  w.view = tensor(w.converted.data(), dtype::f32, {stored.dim(0), stored.dim(1)});
+// Strided parts where the weight lies, if that is how it lies; else as a whole.
+weight_loader::host_weight weight_loader::stacked(const weight_view& view) const {
+  if (!view.stacked() || (is_quantised(view.type) && !options_.keep_quantised)) return whole(view);
+  host_weight w;
+  for (const weight_view::block& b : view.blocks) w.parts.push_back(b.elements);
+  return w;
+}
+
+weight_loader::host_weight weight_loader::whole(const weight_view& view) const {
+  host_weight w;
+  tensor t = view.blocks.front().elements;
+  if (view.blocks.size() > 1 || !t.contiguous()) {
+    w.made = buffer(host_memory(), view_bytes(view));
+    gather(view, w.made.data());
+    t = tensor(w.made.data(), view.type, {view.rows, view.columns});
+  }
+  if (is_quantised(t.type) && !options_.keep_quantised) {
+    buffer floats(host_memory(), static_cast<size_t>(t.size()) * sizeof(float));
+    dequantise_row(t.type, t.data, t.size(), floats.as<float>());
+    w.made = std::move(floats);
+    t = tensor(w.made.data(), dtype::f32, {view.rows, view.columns});
+  }
+  w.parts = {t};
   return w;
 }
 
@@ -62,8 +74,8 @@ nn::linear weight_loader::linear(std::initializer_list<std::string> names) {
   std::vector<tensor> parts;
   bool may_quantise = true;
   for (const std::string& name : names) {
-    hosts.push_back(rank_slice(name + ".weight"));
-    parts.push_back(hosts.back().view);
+    hosts.push_back(stacked(rank_slice(name + ".weight")));
+    parts.insert(parts.end(), hosts.back().parts.begin(), hosts.back().parts.end());
     may_quantise = may_quantise && entry_of(name + ".weight").spec->may_quantise;
   }
   std::vector<std::shared_ptr<const packed_weight>> weights;
@@ -89,14 +101,14 @@ nn::norm weight_loader::norm(const std::string& name, const model_config& config
 }
 
 nn::embedding weight_loader::embedding(const std::string& name) {
-  const host_weight host = rank_slice(name + ".weight");
-  if (!is_quantised(host.view.type)) return {.table = upload(host.view)};
-  return {.packed = pack({&host.view, 1}, true)};
+  const host_weight host = whole(rank_slice(name + ".weight"));
+  if (!is_quantised(host.parts[0].type)) return {.table = upload(host.parts[0])};
+  return {.packed = pack(host.parts, true)};
 }
 
 nn::embedding weight_loader::shared_embedding(const std::string& name) {
-  const host_weight host = rank_slice(name + ".weight");
-  return {.packed = pack({&host.view, 1}, true)};
+  const host_weight host = stacked(rank_slice(name + ".weight"));
+  return {.packed = pack(host.parts, true)};
 }
 
 nn::rotary weight_loader::rotary(const rotary_config& config) {
@@ -106,7 +118,7 @@ nn::rotary weight_loader::rotary(const rotary_config& config) {
 }
 
 nn::parameter weight_loader::upload(const tensor& host) {
-  nn::parameter p{buffer(options_.device.device_memory(), stored_bytes(host)), host};
+  nn::parameter p{buffer(options_.device.device_memory(), bytes_of(host.type, host.size())), host};
   options_.device.upload(p.memory.data(), host.data, p.memory.bytes());
   p.view.data = p.memory.data();
   bytes_ += p.memory.bytes();
@@ -120,10 +132,11 @@ nn::parameter weight_loader::floats(std::initializer_list<std::string> names, co
   for (const std::string& name : names) {
     if (!has(name + suffix)) continue;
     ++present;
-    const tensor host = rank_slice(name + suffix).view;
+    const host_weight host = whole(rank_slice(name + suffix));
+    const tensor& vector = host.parts[0];
     const size_t begin = values.size();
-    values.resize(begin + static_cast<size_t>(host.size()));
-    dequantise_row(host.type, host.data, host.size(), values.data() + begin);
+    values.resize(begin + static_cast<size_t>(vector.size()));
+    dequantise_row(vector.type, vector.data, vector.size(), values.data() + begin);
   }
   if (!present) return {};
   FT_CHECK(present == names.size());

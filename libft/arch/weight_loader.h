@@ -9,8 +9,10 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "arch/family.h"
+#include "arch/weight_view.h"
 #include "nn/embedding.h"
 #include "nn/linear.h"
 #include "nn/norm.h"
@@ -40,15 +42,17 @@ class weight_loader {
   uint64_t bytes() const { return bytes_; }  // on the device so far
 
  private:
-  // A weight's elements in host memory: in the mapped file or, when they had to be converted, in `converted`.
+  // A weight's elements in host memory, as matrices stacked along the rows: in the mapped file or, when they had to be
+  // converted or brought together, in `made`.
   struct host_weight {
-    tensor view;
-    buffer converted;
+    std::vector<tensor> parts;
+    buffer made;
   };
   bool has(const std::string& name) const;
   const weight_match::entry& entry_of(const std::string& name) const;
-  host_weight rank_slice(const std::string& name);
-  host_weight dequantised(const tensor& stored) const;
+  weight_view rank_slice(const std::string& name);
+  host_weight stacked(const weight_view& view) const;
+  host_weight whole(const weight_view& view) const;  // one contiguous part
   std::shared_ptr<const packed_weight> pack(std::span<const tensor> parts, bool may_quantise);
   nn::parameter upload(const tensor& host);
   nn::parameter floats(std::initializer_list<std::string> names, const char* suffix);

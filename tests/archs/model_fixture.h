@@ -42,12 +42,12 @@ class checkpoint_builder {
     foreign_.push_back({name, "F8_E4M3", shape, 0, "its dtype F8_E4M3 is not supported", nullptr});
   }
 
-  // What the configuration's own weight table asks for, under the first name of each.
+  // What the configuration's own weight table asks for, under the first source of each.
   void add_all() {
     const auto bare = open();
     const arch::family& family = arch::family_of(*bare);
-    for (const arch::weight_spec& spec : family.weights(family.config(*bare), bare->format()))
-      if (spec.required) add(spec.sources.front(), spec.shape);
+    const arch::weight_table table = family.weights(family.config(*bare), bare->format());
+    for (const arch::missing_tensor& t : arch::missing(arch::match(table, *bare))) add(t.name, t.shape);
   }
 
   void remove(const std::string& name) {

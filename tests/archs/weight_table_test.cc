@@ -141,10 +141,10 @@ TEST(names_with_and_without_the_prefix_are_the_same_weight) {
   const arch::weight_table table = table_of(*source);
   const arch::weight_match match = arch::match(table, *source);
   CHECK(match.unused.empty());
-  CHECK(match.find("embedding.weight")->stored);
-  CHECK(match.find("embedding_norm.weight")->stored);
-  CHECK(match.find("output.bias")->stored);
-  CHECK(!match.find("embedding_norm.bias")->stored);
+  CHECK(*match.find("embedding.weight"));
+  CHECK(*match.find("embedding_norm.weight"));
+  CHECK(*match.find("output.bias"));
+  CHECK(!*match.find("embedding_norm.bias"));
   CHECK(!match.find("no_such_weight"));
 }
 
