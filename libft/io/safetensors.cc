@@ -174,7 +174,7 @@ std::string foreign_fault(const entry& e) {
 
 }  // namespace
 
-safetensors_file parse_safetensors(const std::shared_ptr<const mapped_file>& file) {
+tensor_file parse_safetensors(const std::shared_ptr<const mapped_file>& file) {
   const uint64_t header_bytes = read_header_length(*file);
   const uint64_t data_begin = length_bytes + header_bytes;
   const uint64_t data_bytes = file->size() - data_begin;
@@ -192,7 +192,7 @@ safetensors_file parse_safetensors(const std::shared_ptr<const mapped_file>& fil
   }
   check_cover(*file, entries, data_bytes);
 
-  safetensors_file out;
+  tensor_file out;
   out.tensors.reserve(entries.size());
   for (const entry& e : entries) {
     if (std::string fault = foreign_fault(e); fault.empty())

@@ -14,14 +14,9 @@
 
 namespace ft::io {
 
-// Both lists are in the order of the data.
-struct safetensors_file {
-  std::vector<stored_tensor> tensors;
-  std::vector<foreign_tensor> foreign;  // of a dtype or rank that the format has and libft has not
-};
-
 // Parses the header and checks that each tensor's shape, dtype and offsets agree, lie in the file and do not
-// overlap. Throws ft::error (FT_ERROR_CHECKPOINT) naming file, tensor and fault.
-safetensors_file parse_safetensors(const std::shared_ptr<const mapped_file>& file);
+// overlap. Both lists are in the order of the data. Throws ft::error (FT_ERROR_CHECKPOINT) naming file, tensor and
+// fault.
+tensor_file parse_safetensors(const std::shared_ptr<const mapped_file>& file);
 
 }  // namespace ft::io

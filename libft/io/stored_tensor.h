@@ -15,7 +15,9 @@ namespace ft::io {
 
 struct stored_tensor {
   std::string name;
-  tensor data;  // read-only host memory in the mapped file, C-contiguous, outermost axis first; may be unaligned
+  // Read-only host memory in the mapped file, outermost axis first; may be unaligned. C-contiguous, but in files of
+  // torch.save, which keep a tensor's strides.
+  tensor data;
   std::shared_ptr<const mapped_file> file;
 };
 
@@ -27,6 +29,12 @@ struct foreign_tensor {
   uint64_t bytes = 0;
   std::string fault;  // why it cannot be used: "its dtype F8_E4M3 is not supported"
   std::shared_ptr<const mapped_file> file;
+};
+
+// What a file of tensors holds.
+struct tensor_file {
+  std::vector<stored_tensor> tensors;
+  std::vector<foreign_tensor> foreign;
 };
 
 // Bytes of a tensor of this shape (outermost first; at most tensor::max_rank axes). Nothing when the elements, the

@@ -125,9 +125,12 @@ TEST(checkpoint_sources_that_are_none) {
   f.write("tiny.gguf", "GGUF");
   check_refused(f, "It holds tiny.gguf: give that file's path");
   f.write("config.json", "{}");
-  check_refused(f, "no weights: looked for model.safetensors, model.safetensors.index.json and *.safetensors");
+  check_refused(
+      f, "no weights: looked for model.safetensors, model.safetensors.index.json, *.safetensors, pytorch_model.bin");
+  f.write("tf_model.h5", "x");
+  check_refused(f, "It holds tf_model.h5, which libft does not read: save it again as safetensors");
   f.write("pytorch_model.bin", "x");
-  check_refused(f, "It holds pytorch_model.bin, which libft does not read: save it again as safetensors");
+  CHECK_ERROR(FT_ERROR_CHECKPOINT, "pytorch_model.bin: is no file of torch.save", checkpoint::open(f.path()));
   f.write("model.safetensors", shard({"a"})).write("notes.txt", "hello").write("empty", "");
   CHECK_ERROR(FT_ERROR_CHECKPOINT, "give the path of the folder that holds this file",
               checkpoint::open(f.path("model.safetensors")));
@@ -187,7 +190,7 @@ TEST(checkpoint_broken_indices) {
       {"an empty name", index(R"({"a": ""})"), "tensor 'a': '' is no name of a file"},
       {"an absent shard", index(R"({"a": "absent.safetensors"})"), "absent.safetensors: cannot be opened"},
       {"a tensor that is not there", index(R"({"a": "m.safetensors", "z": "m.safetensors"})"),
-       "m.safetensors: tensor 'z': is missing, though model.safetensors.index.json says that it is here"},
+       "m.safetensors: tensor 'z': is missing, though the index says that it is here"},
       {"a tensor in another shard", index(R"({"a": "m.safetensors", "b": "m.safetensors", "c": "n.safetensors"})"),
        "m.safetensors: tensor 'b': is missing"},
       {"a tensor in two shards", index(R"({"a": "m.safetensors", "c": "o.safetensors"})"),

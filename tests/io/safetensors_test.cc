@@ -82,7 +82,7 @@ TEST(safetensors_foreign_tensors_stand_apart) {
         cat(R"({"odd": {"dtype": ")", type, R"(", "shape": [4, 3], "data_offsets": [0, )", bytes,
             R"(]}, "plain": {"dtype": "U8", "shape": [2], "data_offsets": [)", bytes, ", ", bytes + 2, "]}}"),
         counting(bytes + 2)));
-    const safetensors_file found = parse_safetensors(*file);
+    const tensor_file found = parse_safetensors(*file);
     CHECK_EQ(found.tensors.size(), 1u);
     CHECK_EQ(found.tensors[0].name, "plain");
     CHECK(found.tensors[0].data.data == (*file)->data() + (*file)->size() - 2);
@@ -97,7 +97,7 @@ TEST(safetensors_foreign_tensors_stand_apart) {
   }
   file_in_memory file(
       safetensors(R"({"deep": {"dtype": "BF16", "shape": [1, 2, 1, 3, 1], "data_offsets": [0, 12]}})", counting(12)));
-  const safetensors_file found = parse_safetensors(*file);
+  const tensor_file found = parse_safetensors(*file);
   CHECK(found.tensors.empty());
   CHECK_EQ(found.foreign.at(0).dtype, "bfloat16");
   CHECK(found.foreign.at(0).shape == std::vector<int64_t>({1, 2, 1, 3, 1}));
