@@ -219,6 +219,22 @@ cdef extern from "ft/generate.h" nogil:
     ft_status ft_session_create(ft_session **out, ft_model *model, const ft_session_options *options)
     void ft_session_destroy(ft_session *session)
 
+    int FT_CONTINUE
+    int FT_STOP
+
+    ctypedef int (*ft_stop_callback)(ft_request *request, const int32_t *tokens, size_t num_tokens,
+                                     size_t prompt_length, void *user_data) noexcept nogil
+
+    ctypedef enum ft_early_stopping:
+        FT_EARLY_STOPPING_NO
+        FT_EARLY_STOPPING_YES
+        FT_EARLY_STOPPING_NEVER
+
+    ctypedef enum ft_logprobs:
+        FT_LOGPROBS_NONE
+        FT_LOGPROBS_RAW
+        FT_LOGPROBS_PROCESSED
+
     ctypedef struct ft_generate_options:
         size_t struct_size
         int32_t max_new_tokens
@@ -239,9 +255,13 @@ cdef extern from "ft/generate.h" nogil:
         const int32_t *bad_word_lengths
         int32_t num_bad_words
         int32_t logprobs
-
-    int FT_CONTINUE
-    int FT_STOP
+        int32_t num_return_sequences
+        int32_t num_beams
+        int32_t num_beam_groups
+        float diversity_penalty
+        float length_penalty
+        int32_t early_stopping
+        ft_stop_callback should_stop
 
     ctypedef int (*ft_token_callback)(ft_request *request, int32_t token, void *user_data) noexcept nogil
     ctypedef int (*ft_logits_callback)(ft_request *request, const int32_t *tokens, size_t num_tokens, float *logits,
@@ -262,6 +282,7 @@ cdef extern from "ft/generate.h" nogil:
         int64_t page_tokens
         uint64_t page_bytes
         uint64_t allocations
+        uint64_t pages_copied
 
     ft_status ft_session_get_stats(ft_session_stats *out, const ft_session *session)
 
@@ -275,6 +296,15 @@ cdef extern from "ft/generate.h" nogil:
     ft_status ft_request_wait(ft_request *request)
     ft_status ft_request_poll(ft_finish_reason *out, const ft_request *request)
     ft_status ft_request_cancel(ft_request *request)
+    ctypedef struct ft_sequence:
+        size_t struct_size
+        size_t num_tokens
+        float score
+        ft_finish_reason finish_reason
+
+    ft_status ft_request_num_sequences(size_t *out, const ft_request *request)
+    ft_status ft_request_get_sequence(ft_sequence *out, int32_t *tokens, float *logprobs, size_t capacity, size_t index,
+                                      const ft_request *request)
     ft_status ft_request_tokens(size_t *count, int32_t *tokens, float *logprobs, size_t capacity,
                                 const ft_request *request)
     const char *ft_request_error(const ft_request *request)
@@ -296,6 +326,7 @@ cdef extern from *:
     PYFT_INIT(ft_session_options, FT_SESSION_OPTIONS_INIT)
     PYFT_INIT(ft_generate_options, FT_GENERATE_OPTIONS_INIT)
     PYFT_INIT(ft_session_stats, FT_SESSION_STATS_INIT)
+    PYFT_INIT(ft_sequence, FT_SEQUENCE_INIT)
     #undef PYFT_INIT
     """
     ft_device_info pyft_init_ft_device_info() nogil
@@ -307,3 +338,4 @@ cdef extern from *:
     ft_session_options pyft_init_ft_session_options() nogil
     ft_generate_options pyft_init_ft_generate_options() nogil
     ft_session_stats pyft_init_ft_session_stats() nogil
+    ft_sequence pyft_init_ft_sequence() nogil

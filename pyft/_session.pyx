@@ -8,6 +8,7 @@ two steps, whatever thread is computing, and no thread of our own exists.
 Callbacks carry a number, not a pointer: a request that is gone is simply not found, so nothing can dangle.
 """
 import itertools
+import math
 import os
 import threading
 
@@ -34,7 +35,7 @@ cdef dict FINISH = {
 
 cdef class Listener:
     """The Python functions of a request's callbacks, and what one of them raised."""
-    cdef object token_function
+    cdef object stop_function
     cdef object logits_function
     cdef object logits
     cdef object error
@@ -65,12 +66,14 @@ cdef dict live = {}
 cdef object numbers = itertools.count(1)
 
 
-cdef int on_token(ft.ft_request *request, int32_t token, void *user_data) noexcept with gil:
+cdef int should_stop(ft.ft_request *request, const int32_t *tokens, size_t num_tokens, size_t prompt_length,
+                     void *user_data) noexcept with gil:
     cdef Listener listener = live.get(<size_t>user_data)
     if listener is None:
         return -1
     try:
-        return ft.FT_STOP if listener.token_function(token) else ft.FT_CONTINUE
+        new = [tokens[i] for i in range(prompt_length, num_tokens)]
+        return ft.FT_STOP if listener.stop_function(new) else ft.FT_CONTINUE
     except BaseException as error:
         listener.error = error
         return -1
@@ -119,31 +122,34 @@ cdef class Session:
             with nogil:
                 ft.ft_session_destroy(self.handle)
 
-    def submit(self, prompt, dict options, token_function=None, logits_function=None):
-        """Queues int32 token ids; options are ft_generate_options' fields. Returns a Request."""
+    def submit(self, prompt, dict options, stop_function=None, logits_function=None):
+        """Queues int32 token ids; options are ft_generate_options' fields. Returns a Request.
+
+        stop_function(new_tokens) says whether a sequence ends there; logits_function(tokens, logits) changes logits.
+        """
         cdef Request request = Request.__new__(Request)
         request.session = self
         request.listener = Listener()
-        request.listener.token_function = token_function
+        request.listener.stop_function = stop_function
         request.listener.logits_function = logits_function
         request.number = next(numbers)
+        request.keeps_logprobs = options["logprobs"] != 0
         cdef const int32_t[::1] ids = np.ascontiguousarray(prompt, dtype=np.int32)
         cdef ft.ft_generate_options settings = ft.pyft_init_ft_generate_options()
         cdef list keep = []
         fill_options(&settings, options, keep)
         cdef const int32_t *first = &ids[0] if ids.shape[0] else NULL
         cdef size_t length = ids.shape[0]
-        cdef ft.ft_token_callback token_callback = NULL
         cdef ft.ft_logits_callback logits_callback = NULL
-        if token_function is not None:
-            token_callback = on_token
+        if stop_function is not None:
+            settings.should_stop = should_stop
         if logits_function is not None:
             logits_callback = on_logits
         live[request.number] = request.listener
         cdef ft.ft_status status
         with nogil:
-            status = ft.ft_session_submit(&request.handle, self.handle, first, length, &settings, token_callback,
-                                          logits_callback, <void *>request.number)
+            status = ft.ft_session_submit(&request.handle, self.handle, first, length, &settings, NULL, logits_callback,
+                                          <void *>request.number)
         check(status)
         return request
 
@@ -207,6 +213,7 @@ cdef class Request:
     cdef Session session
     cdef Listener listener
     cdef size_t number
+    cdef bint keeps_logprobs
 
     def __init__(self):
         raise TypeError("a Request comes from Session.submit")
@@ -223,14 +230,32 @@ cdef class Request:
         check(ft.ft_request_poll(&reason, self.handle))
         return FINISH[reason]
 
-    def result(self):
-        """(tokens, finish reason) of a finished request; raises what a callback raised, or what made it fail."""
-        reason = self.finish_reason()
+    def results(self):
+        """[(tokens, log-probabilities, score, finish reason)] of a finished request's sequences, best first for beams.
+
+        tokens are numpy int32; log-probabilities numpy float32, or None where they were not asked for; the score is
+        None where it is not known. Raises what a callback raised, or what made the request fail.
+        """
         if self.listener.error is not None:
             raise self.listener.error
-        if reason == "error":
+        if self.finish_reason() == "error":
             raise self.failure()
-        return self.tokens(), reason
+        cdef size_t count = 0
+        check(ft.ft_request_num_sequences(&count, self.handle))
+        return [self.sequence(index) for index in range(count)]
+
+    cdef tuple sequence(self, size_t index):
+        cdef ft.ft_sequence info = ft.pyft_init_ft_sequence()
+        check(ft.ft_request_get_sequence(&info, NULL, NULL, 0, index, self.handle))
+        tokens = np.empty(info.num_tokens, dtype=np.int32)
+        logprobs = np.empty(info.num_tokens, dtype=np.float32) if self.keeps_logprobs else None
+        cdef int32_t[::1] ids = tokens
+        cdef float[::1] values = logprobs
+        if info.num_tokens:
+            check(ft.ft_request_get_sequence(&info, &ids[0], NULL if logprobs is None else &values[0], tokens.size,
+                                             index, self.handle))
+        score = None if math.isnan(info.score) else info.score
+        return tokens, logprobs, score, FINISH[info.finish_reason]
 
     cdef object failure(self):
         # The request is finished: this returns its status at once.
@@ -238,28 +263,19 @@ cdef class Request:
         return make_error(status, ft.ft_request_error(self.handle).decode("utf-8", "replace"))
 
     def count(self):
-        """How many new tokens there are so far."""
+        """How many new tokens the first sequence has so far."""
         cdef size_t count = 0
         check(ft.ft_request_tokens(&count, NULL, NULL, 0, self.handle))
         return count
 
     def tokens(self):
-        """The new tokens so far, numpy int32."""
+        """The first sequence's new tokens so far, numpy int32; with beams, those that are settled."""
         cdef size_t count = self.count()
         tokens = np.empty(count, dtype=np.int32)
         cdef int32_t[::1] target = tokens
         if count:
             check(ft.ft_request_tokens(&count, &target[0], NULL, tokens.size, self.handle))
         return tokens
-
-    def logprobs(self):
-        """The new tokens' log-probabilities, numpy float32; they must have been asked for."""
-        cdef size_t count = self.count()
-        values = np.empty(count, dtype=np.float32)
-        cdef float[::1] target = values
-        if count:
-            check(ft.ft_request_tokens(&count, NULL, &target[0], values.size, self.handle))
-        return values
 
     def cancel(self):
         """Asks it to end; it does between layers or steps."""
@@ -281,6 +297,12 @@ cdef int fill_options(ft.ft_generate_options *settings, dict options, list keep)
     settings.no_repeat_ngram_size = options["no_repeat_ngram_size"]
     settings.seed = options["seed"]
     settings.logprobs = options["logprobs"]
+    settings.num_return_sequences = options["num_return_sequences"]
+    settings.num_beams = options["num_beams"]
+    settings.num_beam_groups = options["num_beam_groups"]
+    settings.diversity_penalty = options["diversity_penalty"]
+    settings.length_penalty = options["length_penalty"]
+    settings.early_stopping = options["early_stopping"]
     cdef const int32_t[::1] view
     stop = options["stop_token_ids"]
     if stop is None:

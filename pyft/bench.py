@@ -24,6 +24,7 @@ class BenchResult:
     batch: int
     prompt: int
     new: int | None
+    beams: int
     prompt_seconds: float
     prompt_tokens_per_second: float
     decode_seconds: float | None = None
@@ -45,9 +46,10 @@ def best_of(repeat: int, run: Callable[[], None]) -> float:
 
 
 def measure(
-    model: Model, *, name: str, load_seconds: float, batch: int, prompt: int, new: int, repeat: int
+    model: Model, *, name: str, load_seconds: float, batch: int, prompt: int, new: int, beams: int, repeat: int
 ) -> BenchResult:
-    """Times `batch` prompts of `prompt` random tokens, and `new` more tokens of each where the model generates."""
+    """Times `batch` prompts of `prompt` random tokens, and `new` more tokens of each where the model generates; with
+    `beams`, of the best of them: a step computes batch * beams rows."""
     generator = np.random.default_rng(0)
     rows = [generator.integers(0, model.config.vocab_size, prompt, dtype=np.int32) for _ in range(batch)]
     result = BenchResult(
@@ -60,6 +62,7 @@ def measure(
         batch=batch,
         prompt=prompt,
         new=None,
+        beams=beams,
         prompt_seconds=0.0,
         prompt_tokens_per_second=0.0,
     )
@@ -75,7 +78,7 @@ def _measure_decoder(model: Model, result: BenchResult, rows: list[Any], new: in
     """The first token ends the prompt's part; the time of a longer run beyond it is decoding's."""
 
     def run(tokens: int) -> None:
-        _discard(model.generate(rows, max_new_tokens=tokens, stop_token_ids=[]))
+        _discard(model.generate(rows, max_new_tokens=tokens, stop_token_ids=[], num_beams=result.beams))
 
     result.new = new
     result.prompt_seconds = best_of(repeat, lambda: run(1))

@@ -125,6 +125,13 @@ def _positive(text: str) -> int:
     return value
 
 
+def _early_stopping(text: str) -> bool | str:
+    values: dict[str, bool | str] = {"false": False, "true": True, "never": "never"}
+    if text not in values:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(values)}")
+    return values[text]
+
+
 def _add_source(command: argparse.ArgumentParser, text: str = "a Hugging Face folder or a .gguf file") -> None:
     command.add_argument("source", metavar="SOURCE", help=text)
     command.add_argument("--device", default="auto")
@@ -148,7 +155,10 @@ def _add_generation(command: argparse.ArgumentParser, new_tokens: int = 64) -> N
     add("--presence-penalty", type=float, metavar="X")
     add("--frequency-penalty", type=float, metavar="X")
     add("--no-repeat-ngram-size", type=int, metavar="N")
-    add("--num-beams", type=_positive, metavar="N")
+    add("--num-beams", type=_positive, metavar="N", help="beam search of this width")
+    add("--num-beam-groups", type=_positive, metavar="N", help="diverse beam search")
+    add("--diversity-penalty", type=float, metavar="X")
+    add("--early-stopping", type=_early_stopping, metavar="false|true|never")
     add("--length-penalty", type=float, metavar="X")
     add("--num-return-sequences", type=_positive, metavar="N")
     add("--bad-word", action="append", dest="bad_words", metavar="TEXT", help="may be repeated")
@@ -301,8 +311,6 @@ def run_inspect(options: argparse.Namespace) -> None:
 
 
 def run_bench(options: argparse.Namespace) -> None:
-    if options.beams > 1:
-        raise UnsupportedError("beam search is not there yet: --beams 1 is")
     with contextlib.ExitStack() as stack:
         source = options.source
         if source in presets.PRESETS and not Path(source).exists():
@@ -319,6 +327,7 @@ def run_bench(options: argparse.Namespace) -> None:
             batch=options.batch,
             prompt=options.prompt,
             new=options.new,
+            beams=options.beams,
             repeat=options.repeat,
         )
         model.close()

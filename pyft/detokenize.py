@@ -59,20 +59,19 @@ class Detokenizer:
 
 
 class StopStrings:
-    """Watches one sequence for strings that end it. As in transformers, the text keeps the string, and whatever
-    else the token that completed it holds."""
+    """Whether a sequence's last token completes a string that ends it. As in transformers, the text keeps the string,
+    and whatever else the token that completed it holds."""
 
     def __init__(self, tokenizer: Tokenizer, strings: Sequence[str]) -> None:
-        self._detokenizer = Detokenizer(tokenizer)
+        self._tokenizer = tokenizer
         self._strings = strings
-        self._tail = ""
-        self._keep = max(map(len, strings)) - 1
+        # Tokens that surely hold the longest string: a token may be one of a character's four bytes.
+        self._window = 4 * max(map(len, strings)) + 8
 
-    def __call__(self, token: int) -> bool:
-        """True when this token completes a stop string."""
-        text = self._tail + self._detokenizer.add([token])
-        seen = text + self._detokenizer.pending
-        if any(string in seen for string in self._strings):
-            return True
-        self._tail = text[len(text) - self._keep :] if len(text) > self._keep else text
-        return False
+    def __call__(self, tokens: Sequence[int]) -> bool:
+        window = tokens[-self._window :]
+        known, text = decode(self._tokenizer, window[:-1]), decode(self._tokenizer, window)
+        same = next(
+            (i for i, (a, b) in enumerate(zip(known, text, strict=False)) if a != b), min(len(known), len(text))
+        )
+        return any(string in text[max(0, same - len(string) + 1) :] for string in self._strings)

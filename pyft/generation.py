@@ -29,9 +29,10 @@ class Generation:
     finish_reason: str
     """"stop" (a stop token or string), "length" (max_new_tokens, or the model's last position), "cancelled"."""
     score: float | None = None
-    """Sum of the log-probabilities over length ** length_penalty, where they were asked for."""
+    """Sum of the log-probabilities over length ** length_penalty: of beams, and where logprobs were asked for."""
     logprobs: npt.NDArray[np.float32] | None = field(default=None, repr=False)
-    """Each token's natural-log probability before penalties and temperature, under ``logprobs=True``."""
+    """Each token's natural-log probability: before penalties and temperature under ``logprobs=True`` or ``"raw"``, in
+    the distribution it was chosen from under ``"processed"``."""
 
     def __str__(self) -> str:
         return self.text if self.text is not None else str(self.token_ids.tolist())
@@ -91,13 +92,14 @@ class _Batch:
         self.requests: list[Request] = []
         self.raised: list[BaseException] = []
 
-    def submit(self, ids: Ids, settings: Settings, sequence: int) -> Request:
+    def submit(self, ids: Ids, settings: Settings) -> Request:
         tokenizer = self.model.tokenizer
-        on_token = None
+        should_stop = None
         if settings.stop_strings and tokenizer is not None:
-            on_token = _guarded(StopStrings(tokenizer, settings.stop_strings), self.raised)
-        on_logits = _guarded(settings.logits_processor, self.raised) if settings.logits_processor is not None else None
-        request = self.session.submit(ids, settings.for_sequence(sequence), on_token, on_logits)
+            should_stop = _guarded(StopStrings(tokenizer, settings.stop_strings), self.raised)
+        process = settings.process_logits(len(self.requests))
+        on_logits = _guarded(process, self.raised) if process is not None else None
+        request = self.session.submit(ids, settings.native, should_stop, on_logits)
         self.requests.append(request)
         self.model._running.add(request)
         return request
@@ -138,14 +140,13 @@ def _guarded(function: Callable[..., Any], raised: list[BaseException]) -> Calla
     return call
 
 
-def finished(model: "Model", request: Request, settings: Settings) -> Generation:
-    tokens, reason = request.result()
-    logprobs = request.logprobs() if settings.logprobs else None
-    score = None
-    if logprobs is not None and logprobs.size:
-        score = float(logprobs.sum(dtype=np.float64)) / logprobs.size**settings.length_penalty
-    text = decode(model.tokenizer, tokens.tolist()) if model.tokenizer is not None else None
-    return Generation(text, tokens, reason, score, logprobs)
+def finished(model: "Model", request: Request) -> list[Generation]:
+    """The request's sequences."""
+    made = []
+    for tokens, logprobs, score, reason in request.results():
+        text = decode(model.tokenizer, tokens.tolist()) if model.tokenizer is not None else None
+        made.append(Generation(text, tokens, reason, score, logprobs))
+    return made
 
 
 def generate(
@@ -156,22 +157,19 @@ def generate(
     if not rows:
         return []
     batch = _Batch(model, model.session())
-    copies = range(settings.num_return_sequences)
     try:
         for row in rows:
-            for sequence in copies:
-                batch.submit(row, settings, sequence)
+            batch.submit(row, settings)
         batch.wait()
         if batch.raised:
             raise batch.raised[0]
-        made = [finished(model, request, settings) for request in batch.requests]
+        made = [finished(model, request) for request in batch.requests]
     finally:
         batch.close()
-    if settings.num_return_sequences == 1:
+    if settings.num_return_sequences > 1:
         return made[0] if single else made
-    width = settings.num_return_sequences
-    groups = [made[start : start + width] for start in range(0, len(made), width)]
-    return groups[0] if single else groups
+    first = [sequences[0] for sequences in made]
+    return first[0] if single else first
 
 
 class TextStream(Iterator[str]):
@@ -201,7 +199,7 @@ class TextStream(Iterator[str]):
     def _run(self, detokenizer: Detokenizer) -> Generator[str, None, None]:
         batch = _Batch(self._model, self._model.session())
         try:
-            request = batch.submit(self._ids, self._settings, 0)
+            request = batch.submit(self._ids, self._settings)
             seen = 0
             while not batch.raised:
                 batch.wait_for_more(request, seen)
@@ -215,7 +213,7 @@ class TextStream(Iterator[str]):
                     break
             if batch.raised:
                 raise batch.raised[0]
-            self.generation = finished(self._model, request, self._settings)
+            self.generation = finished(self._model, request)[0]
             rest = detokenizer.finish()
             if rest:
                 yield rest

@@ -13,11 +13,15 @@ from typing import Any, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from pyft.errors import UnsupportedError
-
 LogitsProcessor = Callable[[npt.NDArray[np.int32], npt.NDArray[np.float32]], npt.ArrayLike | None]
+PrefixConstraint = Callable[[int, npt.NDArray[np.int32]], Sequence[int]]
 
 _INT32_MAX = 2**31 - 1
+MAX_BEAMS = 128
+
+# As ft_early_stopping and ft_logprobs.
+_EARLY_STOPPING = {False: 0, True: 1, "never": 2}
+_LOGPROBS = {False: 0, True: 1, "raw": 1, "processed": 2}
 
 
 class GenerateOptions(TypedDict, total=False):
@@ -44,8 +48,9 @@ class GenerateOptions(TypedDict, total=False):
     stop_strings: str | Sequence[str] | None
     stop_token_ids: int | Sequence[int] | None
     seed: int | None
-    logprobs: bool
+    logprobs: bool | str
     logits_processor: LogitsProcessor | None
+    prefix_allowed_tokens_fn: PrefixConstraint | None
 
 
 @dataclass(slots=True)
@@ -53,16 +58,27 @@ class Settings:
     """Checked settings: what the C library takes, and what is done in Python."""
 
     native: dict[str, Any]
-    seed: int
     num_return_sequences: int
-    length_penalty: float
     stop_strings: tuple[str, ...]
     logits_processor: LogitsProcessor | None
-    logprobs: bool
+    prefix_allowed_tokens_fn: PrefixConstraint | None
 
-    def for_sequence(self, index: int) -> dict[str, Any]:
-        """The settings of the index-th returned sequence: they differ by their seed."""
-        return {**self.native, "seed": (self.seed + index) % 2**64}
+    def process_logits(self, prompt: int) -> LogitsProcessor | None:
+        """What is done to a prompt's logits in Python: the constraint, then the processor."""
+        allowed, processor = self.prefix_allowed_tokens_fn, self.logits_processor
+        if allowed is None:
+            return processor
+
+        def constrain(ids: npt.NDArray[np.int32], logits: npt.NDArray[np.float32]) -> npt.ArrayLike | None:
+            tokens = np.asarray(allowed(prompt, ids), dtype=np.int64)
+            if not tokens.size:
+                raise ValueError("prefix_allowed_tokens_fn returned no token; at least one must be allowed")
+            kept = logits[tokens]
+            logits.fill(-np.inf)
+            logits[tokens] = kept
+            return processor(ids, logits) if processor is not None else None
+
+        return constrain
 
 
 def integer(name: str, value: Any, low: int, high: int = _INT32_MAX) -> int:
@@ -101,20 +117,18 @@ def resolve(options: GenerateOptions, vocab_size: int, encode: Callable[[str], l
     if unknown:
         raise TypeError(f"no generation option {unknown[0]!r}")
     get = options.get
-    _refuse_beams(options)
     do_sample = bool(get("do_sample", False))
-    count = integer("num_return_sequences", get("num_return_sequences", 1), 1)
-    if count > 1 and not do_sample:
-        raise ValueError("num_return_sequences above 1 needs do_sample=True: greedy search would repeat itself")
     _warn_unused(options, do_sample)
     max_new_tokens = integer("max_new_tokens", get("max_new_tokens", 64), 1)
     seed = get("seed")
     stop = get("stop_token_ids")
     if stop is not None:
         stop = token_ids("stop_token_ids", [stop] if isinstance(stop, int | np.integer) else stop, vocab_size)
-    processor = get("logits_processor")
+    processor, constraint = get("logits_processor"), get("prefix_allowed_tokens_fn")
     if processor is not None and not callable(processor):
         raise TypeError("logits_processor must be a callable(token_ids, logits)")
+    if constraint is not None and not callable(constraint):
+        raise TypeError("prefix_allowed_tokens_fn must be a callable(prompt_index, token_ids)")
     temperature = get("temperature", 1.0)
     if do_sample and temperature == 0:
         raise ValueError("temperature=0 is no distribution: use do_sample=False for the most probable tokens")
@@ -133,27 +147,55 @@ def resolve(options: GenerateOptions, vocab_size: int, encode: Callable[[str], l
         "no_repeat_ngram_size": integer("no_repeat_ngram_size", get("no_repeat_ngram_size", 0), 0),
         "stop_token_ids": stop,
         "bad_words": _bad_words(get("bad_words"), vocab_size, encode),
-        "logprobs": bool(get("logprobs", False)),
+        "logprobs": _one_of("logprobs", get("logprobs", False), _LOGPROBS),
+        "seed": secrets.randbits(63) if seed is None else integer("seed", seed, 0, 2**64 - 1),
+        "length_penalty": number("length_penalty", get("length_penalty", 1.0), -1e6, 1e6),
+        **_beams(options, do_sample),
     }
     return Settings(
         native=native,
-        seed=secrets.randbits(63) if seed is None else integer("seed", seed, 0, 2**64 - 1),
-        num_return_sequences=count,
-        length_penalty=number("length_penalty", get("length_penalty", 1.0), -1e6, 1e6),
+        num_return_sequences=native["num_return_sequences"],
         stop_strings=_stop_strings(get("stop_strings"), encode is not None),
         logits_processor=processor,
-        logprobs=native["logprobs"],
+        prefix_allowed_tokens_fn=constraint,
     )
 
 
-def _refuse_beams(options: GenerateOptions) -> None:
-    beams = integer("num_beams", options.get("num_beams", 1), 1)
-    groups = integer("num_beam_groups", options.get("num_beam_groups", 1), 1)
-    if beams > 1 or groups > 1:
-        raise UnsupportedError("beam search is not there yet: use num_beams=1, greedy or with do_sample=True")
-    number("diversity_penalty", options.get("diversity_penalty", 0.0), 0)
-    if options.get("early_stopping", False) not in (False, True, "never"):
-        raise ValueError(f"early_stopping={options['early_stopping']!r}; False, True or 'never' is meant")
+def _beams(options: GenerateOptions, do_sample: bool) -> dict[str, Any]:
+    """The settings of beam search; what contradicts itself is refused, as in transformers."""
+    get = options.get
+    beams = integer("num_beams", get("num_beams", 1), 1, MAX_BEAMS)
+    groups = integer("num_beam_groups", get("num_beam_groups", 1), 1)
+    penalty = number("diversity_penalty", get("diversity_penalty", 0.0), 0)
+    count = integer("num_return_sequences", get("num_return_sequences", 1), 1, MAX_BEAMS)
+    if beams % groups:
+        raise ValueError(f"num_beams={beams} must be a multiple of num_beam_groups={groups}")
+    if groups > 1 and do_sample:
+        raise ValueError("diverse beams are not sampled: use num_beam_groups=1, or do_sample=False")
+    if groups > 1 and penalty == 0:
+        raise ValueError("num_beam_groups above 1 needs diversity_penalty above 0: the groups would all be the same")
+    if penalty > 0 and groups == 1:
+        raise ValueError("diversity_penalty acts between groups: set num_beam_groups too")
+    if beams > 1 and count > beams:
+        raise ValueError(f"num_return_sequences={count} is above num_beams={beams}")
+    if count > 1 and beams == 1 and not do_sample:
+        raise ValueError(
+            "num_return_sequences above 1 needs num_beams or do_sample=True: greedy search would repeat itself"
+        )
+    return {
+        "num_beams": beams,
+        "num_beam_groups": groups,
+        "diversity_penalty": penalty,
+        "num_return_sequences": count,
+        "early_stopping": _one_of("early_stopping", get("early_stopping", False), _EARLY_STOPPING),
+    }
+
+
+def _one_of(name: str, value: Any, meanings: dict[Any, int]) -> int:
+    try:
+        return meanings[value]
+    except (KeyError, TypeError):
+        raise ValueError(f"{name}={value!r}; one of {', '.join(map(repr, meanings))} is meant") from None
 
 
 def _warn_unused(options: GenerateOptions, do_sample: bool) -> None:

@@ -22,7 +22,7 @@ typedef struct ft_request ft_request;
 
 typedef struct ft_session_options {
     size_t struct_size;
-    int32_t max_batch_size;      /* sequences computed in one step; 0: 64 */
+    int32_t max_batch_size;      /* sequences computed in one step, beams included; 0: 128 */
     int32_t max_tokens_per_step; /* tokens computed in one step: longer prompts are cut in chunks; 0: 512 */
     int64_t kv_cache_bytes;      /* bound on key-value pages; 0: half of the memory that is free */
 } ft_session_options;
@@ -34,6 +34,30 @@ FT_API ft_status ft_session_create(ft_session **out, ft_model *model, const ft_s
 
 /* Cancels what still runs and frees the session. Requests may be released after it. NULL is allowed. */
 FT_API void ft_session_destroy(ft_session *session);
+
+/* What callbacks return. Any other value cancels the request, with FT_ERROR_CANCELLED. */
+#define FT_CONTINUE 0
+#define FT_STOP 1 /* this token was the last: the sequence finishes with FT_FINISH_STOP */
+
+/*
+ * Whether a sequence ends with the last of `tokens` (the prompt's `prompt_length`, then new ones): FT_STOP or
+ * FT_CONTINUE. Asked of every sequence and, when beams run, of each of the best continuations.
+ */
+typedef int (*ft_stop_callback)(ft_request *request, const int32_t *tokens, size_t num_tokens, size_t prompt_length,
+                                void *user_data);
+
+typedef enum ft_early_stopping {
+    FT_EARLY_STOPPING_NO = 0,  /* ends when no running beam can beat the worst sequence, judged at its present length */
+    FT_EARLY_STOPPING_YES = 1, /* ends as soon as num_beams sequences have ended */
+    FT_EARLY_STOPPING_NEVER = 2 /* ends when no running beam can beat the worst sequence at any length */
+} ft_early_stopping;
+
+typedef enum ft_logprobs {
+    FT_LOGPROBS_NONE = 0,
+    FT_LOGPROBS_RAW = 1,      /* under the model's own distribution */
+    FT_LOGPROBS_PROCESSED = 2 /* under the distribution that tokens are chosen from: after penalties, bans, callbacks
+                                 and, when sampling, temperature and cuts; of beams, what their scores add up */
+} ft_logprobs;
 
 /* How a request's tokens are chosen; the meaning of each is Hugging Face transformers' GenerationConfig's. */
 typedef struct ft_generate_options {
@@ -55,22 +79,54 @@ typedef struct ft_generate_options {
     const int32_t *bad_words;        /* token sequences that may not be generated, one after another; copied */
     const int32_t *bad_word_lengths; /* [num_bad_words] */
     int32_t num_bad_words;
-    int32_t logprobs; /* non-zero: keep each new token's log-probability under the unprocessed distribution */
+    int32_t logprobs;             /* an ft_logprobs: which log-probabilities of the new tokens to keep */
+    int32_t num_return_sequences; /* at most num_beams; without beams only with do_sample, with seed, seed + 1, ... */
+    int32_t num_beams;            /* 1 (no beam search) to 128, and no more than the session's max_batch_size */
+    int32_t num_beam_groups;      /* diverse beam search (Vijayakumar et al., 2016); divides num_beams; 1: off */
+    float diversity_penalty;      /* subtracted for each time that the step's earlier groups chose a token */
+    float length_penalty;         /* a sequence's score is its log-probability / length ^ length_penalty */
+    int32_t early_stopping;       /* an ft_early_stopping */
+    ft_stop_callback should_stop; /* may be NULL; gets the submission's user_data */
 } ft_generate_options;
 
-#define FT_GENERATE_OPTIONS_INIT \
-    {sizeof(ft_generate_options), 64, 0, 0, 1.0f, 0, 1.0f, 0.0f, 1.0f, 0.0f, 0.0f, 0, 0, 0, -1, 0, 0, 0, 0}
+#define FT_GENERATE_OPTIONS_INIT  \
+    {sizeof(ft_generate_options), \
+     64,                          \
+     0,                           \
+     0,                           \
+     1.0f,                        \
+     0,                           \
+     1.0f,                        \
+     0.0f,                        \
+     1.0f,                        \
+     0.0f,                        \
+     0.0f,                        \
+     0,                           \
+     0,                           \
+     0,                           \
+     -1,                          \
+     0,                           \
+     0,                           \
+     0,                           \
+     0,                           \
+     1,                           \
+     1,                           \
+     1,                           \
+     0.0f,                        \
+     1.0f,                        \
+     0,                           \
+     0}
 
-/* What a token callback returns. Any other value cancels the request, with FT_ERROR_CANCELLED. */
-#define FT_CONTINUE 0
-#define FT_STOP 1 /* this token was the last: the request finishes with FT_FINISH_STOP */
-
-/* Called for each new token, stop tokens included, in order. */
+/*
+ * Called for each new token of the first sequence, stop tokens included, in order; with beams, when it is settled: when
+ * it belongs to every sequence that can still become the best. FT_STOP ends the whole request.
+ */
 typedef int (*ft_token_callback)(ft_request *request, int32_t token, void *user_data);
 
 /*
- * May rewrite the logits [vocab_size] (float32, on the CPU) that follow `tokens` (prompt and new ones) before the
- * library's own settings are applied. Returns as ft_token_callback, FT_STOP excepted.
+ * May rewrite the logits [vocab_size] (float32, on the CPU) that follow `tokens` (prompt and new ones), after the
+ * library's own penalties and bans and before temperature and cuts, as in Hugging Face transformers; with beams, the
+ * log-probabilities of each beam. Returns as ft_token_callback, FT_STOP excepted.
  */
 typedef int (*ft_logits_callback)(ft_request *request, const int32_t *tokens, size_t num_tokens, float *logits,
                                   size_t vocab_size, void *user_data);
@@ -95,12 +151,13 @@ typedef struct ft_session_stats {
     uint64_t generated_tokens;
     int64_t pages_in_use;
     int64_t pages_total;
-    int64_t page_tokens;  /* tokens a page holds */
-    uint64_t page_bytes;  /* over all layers, keys and values */
-    uint64_t allocations; /* heap and device allocations made by steps so far; constant in a steady state */
+    int64_t page_tokens;   /* tokens a page holds */
+    uint64_t page_bytes;   /* over all layers, keys and values */
+    uint64_t allocations;  /* heap and device allocations made by steps so far; constant in a steady state */
+    uint64_t pages_copied; /* pages that sequences shared, copied because one of them was about to write to it */
 } ft_session_stats;
 
-#define FT_SESSION_STATS_INIT {sizeof(ft_session_stats), 0, 0, 0, 0, 0, 0, 0, 0}
+#define FT_SESSION_STATS_INIT {sizeof(ft_session_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
 FT_API ft_status ft_session_get_stats(ft_session_stats *out, const ft_session *session);
 
@@ -124,10 +181,34 @@ FT_API ft_status ft_request_poll(ft_finish_reason *out, const ft_request *reques
 /* Asks a request to end; it does between layers or steps. Any thread, callbacks included. */
 FT_API ft_status ft_request_cancel(ft_request *request);
 
+/* One of the sequences that a request returns. */
+typedef struct ft_sequence {
+    size_t struct_size;
+    size_t num_tokens; /* new ones, without the prompt */
+    float score; /* log-probability / length ^ length_penalty; NaN until it has ended, or without log-probabilities */
+    ft_finish_reason finish_reason;
+} ft_sequence;
+
+#define FT_SEQUENCE_INIT {sizeof(ft_sequence), 0, 0.0f, FT_FINISH_NONE}
+
 /*
- * The new tokens so far, without the prompt. Copies up to `capacity` into `tokens` and their log-probabilities
- * into `logprobs` (either may be NULL; logprobs must have been asked for); `count` (may be NULL) gets how many there
- * are.
+ * How many sequences there are: one until the prompt is computed, then num_return_sequences. Beams show one, that of
+ * the tokens settled so far, until they end; there are fewer in the end when no more exist (a callback that allows
+ * but one continuation, say).
+ */
+FT_API ft_status ft_request_num_sequences(size_t *out, const ft_request *request);
+
+/*
+ * The index-th sequence, best first for beams. Copies up to `capacity` new tokens into `tokens` and their
+ * log-probabilities into `logprobs`; `out` and both may be NULL; logprobs must have been asked for.
+ */
+FT_API ft_status ft_request_get_sequence(ft_sequence *out, int32_t *tokens, float *logprobs, size_t capacity,
+                                         size_t index, const ft_request *request);
+
+/*
+ * The first sequence's new tokens so far, without the prompt. Copies up to `capacity` into `tokens` and their
+ * log-probabilities into `logprobs` (either may be NULL; logprobs must have been asked for); `count` (may be NULL) gets
+ * how many there are.
  */
 FT_API ft_status ft_request_tokens(size_t *count, int32_t *tokens, float *logprobs, size_t capacity,
                                    const ft_request *request);

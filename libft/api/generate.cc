@@ -1,4 +1,6 @@
 // ft/generate.h.
+#include <algorithm>
+
 #include "api/guard.h"
 #include "api/handles.h"
 
@@ -20,6 +22,13 @@ void read_bad_words(decode::options& options, const ft_generate_options& given) 
   }
 }
 
+template <class Enum>
+Enum to_enum(int32_t value, int32_t largest, const char* option) {
+  if (value < 0 || value > largest)
+    fail(FT_ERROR_INVALID_ARGUMENT, option, " is ", value, "; it must be 0 to ", largest);
+  return static_cast<Enum>(value);
+}
+
 decode::options to_options(const ft_generate_options& given, const std::vector<int32_t>& own_stop_tokens) {
   decode::options o;
   o.max_new_tokens = given.max_new_tokens;
@@ -34,7 +43,14 @@ decode::options to_options(const ft_generate_options& given, const std::vector<i
   o.frequency_penalty = given.frequency_penalty;
   o.no_repeat_ngram_size = given.no_repeat_ngram_size;
   o.seed = given.seed;
-  o.logprobs = given.logprobs != 0;
+  o.logprobs = to_enum<decode::logprobs_kind>(given.logprobs, FT_LOGPROBS_PROCESSED, "options.logprobs");
+  o.num_return_sequences = given.num_return_sequences;
+  o.num_beams = given.num_beams;
+  o.num_beam_groups = given.num_beam_groups;
+  o.diversity_penalty = given.diversity_penalty;
+  o.length_penalty = given.length_penalty;
+  o.early_stopping =
+      to_enum<decode::early_stopping_kind>(given.early_stopping, FT_EARLY_STOPPING_NEVER, "options.early_stopping");
   if (given.num_stop_token_ids < -1)
     fail(FT_ERROR_INVALID_ARGUMENT, "options.num_stop_token_ids is ", given.num_stop_token_ids,
          "; -1 takes the checkpoint's own, 0 none");
@@ -49,7 +65,7 @@ decode::options to_options(const ft_generate_options& given, const std::vector<i
 }
 
 // The callbacks hold the handle, so that it outlives them even when the caller drops its share early.
-runtime::request_callbacks to_callbacks(const std::shared_ptr<ft_request>& handle) {
+runtime::request_callbacks to_callbacks(const std::shared_ptr<ft_request>& handle, size_t prompt_length) {
   runtime::request_callbacks callbacks;
   if (handle->on_token)
     callbacks.on_token = [handle](int32_t token) { return handle->on_token(handle.get(), token, handle->user_data); };
@@ -57,6 +73,10 @@ runtime::request_callbacks to_callbacks(const std::shared_ptr<ft_request>& handl
     callbacks.on_logits = [handle](std::span<const int32_t> tokens, std::span<float> logits) {
       return handle->on_logits(handle.get(), tokens.data(), tokens.size(), logits.data(), logits.size(),
                                handle->user_data);
+    };
+  if (handle->should_stop)
+    callbacks.should_stop = [handle, prompt_length](std::span<const int32_t> tokens) {
+      return handle->should_stop(handle.get(), tokens.data(), tokens.size(), prompt_length, handle->user_data);
     };
   return callbacks;
 }
@@ -99,9 +119,10 @@ ft_status ft_session_submit(ft_request** out, ft_session* session, const int32_t
     auto handle = std::make_shared<ft_request>();
     handle->on_token = on_token;
     handle->on_logits = on_logits;
+    handle->should_stop = given.should_stop;
     handle->user_data = user_data;
     handle->impl = session->impl->prepare({prompt, prompt_length}, to_options(given, session->stop_token_ids),
-                                          to_callbacks(handle));
+                                          to_callbacks(handle, prompt_length));
     handle->self = handle;
     *out = handle.get();  // before the first callback can come
     try {
@@ -129,7 +150,7 @@ ft_status ft_session_get_stats(ft_session_stats* out, const ft_session* session)
     const runtime::session_stats s = session->impl->stats();
     write_struct(out,
                  {sizeof(ft_session_stats), s.steps, s.prompt_tokens, s.generated_tokens, s.pages_in_use, s.pages_total,
-                  s.page_tokens, s.page_bytes, s.allocations},
+                  s.page_tokens, s.page_bytes, s.allocations, s.pages_copied},
                  "out");
   });
 }
@@ -157,15 +178,34 @@ ft_status ft_request_cancel(ft_request* request) {
   });
 }
 
-ft_status ft_request_tokens(size_t* count, int32_t* tokens, float* logprobs, size_t capacity,
-                            const ft_request* request) {
+ft_status ft_request_num_sequences(size_t* out, const ft_request* request) {
+  return guard([&] {
+    require(request, "request").require_own_process();
+    require(out, "out") = request->impl->num_outputs();
+  });
+}
+
+ft_status ft_request_get_sequence(ft_sequence* out, int32_t* tokens, float* logprobs, size_t capacity, size_t index,
+                                  const ft_request* request) {
   return guard([&] {
     require(request, "request").require_own_process();
     if (logprobs && !request->impl->keeps_logprobs())
       fail(FT_ERROR_INVALID_ARGUMENT, "log-probabilities were not kept: set options.logprobs when submitting");
-    const size_t available = request->impl->copy_new(tokens, logprobs, capacity);
-    if (count) *count = available;
+    request->impl->read_output(index, [&](const runtime::output& o) {
+      const size_t copied = std::min(o.tokens.size(), capacity);
+      if (tokens) std::copy_n(o.tokens.begin(), copied, tokens);
+      if (logprobs) std::copy_n(o.logprobs.begin(), std::min(copied, o.logprobs.size()), logprobs);
+      if (out) write_struct(out, {sizeof(ft_sequence), o.tokens.size(), o.score, o.finish_reason}, "out");
+    });
   });
+}
+
+ft_status ft_request_tokens(size_t* count, int32_t* tokens, float* logprobs, size_t capacity,
+                            const ft_request* request) {
+  ft_sequence first = FT_SEQUENCE_INIT;
+  const ft_status status = ft_request_get_sequence(&first, tokens, logprobs, capacity, 0, request);
+  if (status == FT_OK && count) *count = first.num_tokens;
+  return status;
 }
 
 const char* ft_request_error(const ft_request* request) {

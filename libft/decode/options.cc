@@ -33,11 +33,32 @@ void options::validate(int64_t vocab_size) const {
   require(std::isfinite(presence_penalty), "presence_penalty", presence_penalty, "finite (0 is off)");
   require(std::isfinite(frequency_penalty), "frequency_penalty", frequency_penalty, "finite (0 is off)");
   require(no_repeat_ngram_size >= 0, "no_repeat_ngram_size", no_repeat_ngram_size, "0 (off) or more");
+  validate_beams();
   for (int32_t token : stop_token_ids) require_token(token, vocab_size, "stop_token_ids");
   for (const auto& word : bad_words) {
     require(!word.empty(), "bad_words", "holding an empty sequence", "made of sequences of at least one token");
     for (int32_t token : word) require_token(token, vocab_size, "bad_words");
   }
+}
+
+void options::validate_beams() const {
+  require(num_beams >= 1 && num_beams <= max_beams, "num_beams", num_beams, cat("between 1 and ", max_beams).c_str());
+  require(num_return_sequences >= 1 && num_return_sequences <= max_beams, "num_return_sequences", num_return_sequences,
+          cat("between 1 and ", max_beams).c_str());
+  require(num_beam_groups >= 1 && num_beams % num_beam_groups == 0, "num_beam_groups", num_beam_groups,
+          "at least 1 and a divisor of num_beams");
+  require(std::isfinite(length_penalty), "length_penalty", length_penalty, "finite (1 is the mean log-probability)");
+  require(std::isfinite(diversity_penalty) && diversity_penalty >= 0, "diversity_penalty", diversity_penalty,
+          "finite, and 0 (off) or more");
+  if (num_beam_groups > 1 && do_sample)
+    fail(FT_ERROR_INVALID_ARGUMENT, "num_beam_groups is ", num_beam_groups,
+         " with do_sample: diverse beams are not sampled; choose one of them");
+  if (num_return_sequences == 1) return;
+  if (uses_beams())
+    require(num_return_sequences <= num_beams, "num_return_sequences", num_return_sequences, "at most num_beams");
+  else if (!do_sample)
+    fail(FT_ERROR_INVALID_ARGUMENT, "num_return_sequences is ", num_return_sequences,
+         ": greedy search would repeat itself; set do_sample, or num_beams");
 }
 
 }  // namespace ft::decode

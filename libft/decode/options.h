@@ -6,6 +6,14 @@
 
 namespace ft::decode {
 
+inline constexpr int32_t max_beams = 128;
+
+enum class early_stopping_kind : uint8_t { no, yes, never };
+
+// Which log-probabilities of the chosen tokens are kept: under the model's own distribution, or under what is left of
+// it after penalties, bans and callbacks (and, when sampling, temperature and cuts), from which they were chosen.
+enum class logprobs_kind : uint8_t { none, raw, processed };
+
 struct options {
   int32_t max_new_tokens = 64;
   int32_t min_new_tokens = 0;
@@ -21,10 +29,24 @@ struct options {
   uint64_t seed = 0;
   std::vector<int32_t> stop_token_ids;
   std::vector<std::vector<int32_t>> bad_words;  // token sequences, none empty
-  bool logprobs = false;
+  logprobs_kind logprobs = logprobs_kind::none;
+
+  int32_t num_return_sequences = 1;  // sampled ones, or the best of the beams'
+  int32_t num_beams = 1;
+  int32_t num_beam_groups = 1;
+  float diversity_penalty = 0;
+  float length_penalty = 1;
+  early_stopping_kind early_stopping = early_stopping_kind::no;
+
+  bool uses_beams() const { return num_beams > 1; }
+  // Sequences that are computed side by side.
+  int32_t width() const { return uses_beams() ? num_beams : num_return_sequences; }
 
   // Throws ft::error (FT_ERROR_INVALID_ARGUMENT) naming the option, its value and what it may be.
   void validate(int64_t vocab_size) const;
+
+ private:
+  void validate_beams() const;
 };
 
 }  // namespace ft::decode

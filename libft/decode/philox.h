@@ -7,10 +7,11 @@
 
 namespace ft::decode {
 
-inline std::array<uint32_t, 4> philox(uint64_t seed, uint64_t counter) {
+inline std::array<uint32_t, 4> philox(uint64_t seed, uint64_t counter, uint64_t stream = 0) {
   constexpr uint64_t multiplier[2] = {0xD2511F53u, 0xCD9E8D57u};
   constexpr uint32_t weyl[2] = {0x9E3779B9u, 0xBB67AE85u};
-  std::array<uint32_t, 4> c = {static_cast<uint32_t>(counter), static_cast<uint32_t>(counter >> 32), 0, 0};
+  std::array<uint32_t, 4> c = {static_cast<uint32_t>(counter), static_cast<uint32_t>(counter >> 32),
+                               static_cast<uint32_t>(stream), static_cast<uint32_t>(stream >> 32)};
   uint32_t key[2] = {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)};
   for (int round = 0; round < 10; ++round) {
     const uint64_t a = multiplier[0] * c[0], b = multiplier[1] * c[2];
@@ -23,8 +24,8 @@ inline std::array<uint32_t, 4> philox(uint64_t seed, uint64_t counter) {
 }
 
 // Uniform in [0, 1), 53 random bits.
-inline double uniform(uint64_t seed, uint64_t counter) {
-  const auto r = philox(seed, counter);
+inline double uniform(uint64_t seed, uint64_t counter, uint64_t stream = 0) {
+  const auto r = philox(seed, counter, stream);
   const uint64_t bits = (static_cast<uint64_t>(r[0]) << 32 | r[1]) >> 11;
   return static_cast<double>(bits) * 0x1.0p-53;
 }

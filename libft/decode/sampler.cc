@@ -37,27 +37,40 @@ float log_probability(std::span<const float> logits, int32_t token) {
   return static_cast<float>(logits[static_cast<size_t>(token)] - highest - std::log(sum));
 }
 
-int32_t sampler::sample(std::span<const float> logits, const options& settings, uint64_t draw) {
+sampler::choice sampler::sample(std::span<const float> logits, const options& settings, uint64_t seed, uint64_t draw) {
+  cut(logits, settings, 1);
+  if (candidates_.empty()) return {argmax(logits), 0};  // everything is banned; throws when nothing was finite at all
+
+  double total = 0;
+  for (const candidate& c : candidates_) total += c.probability;
+  double remaining = uniform(seed, draw) * total;
+  const candidate* chosen = &candidates_.back();  // if rounding lets none be reached
+  for (const candidate& c : candidates_) {
+    remaining -= c.probability;
+    if (remaining >= 0) continue;
+    chosen = &c;
+    break;
+  }
+  return {chosen->token, static_cast<float>(std::log(chosen->probability / total))};
+}
+
+void sampler::warp(std::span<float> logits, const options& settings, size_t min_kept) {
+  cut(logits, settings, min_kept);
+  std::fill(logits.begin(), logits.end(), -std::numeric_limits<float>::infinity());
+  for (const candidate& c : candidates_) logits[static_cast<size_t>(c.token)] = c.logit;
+}
+
+void sampler::cut(std::span<const float> logits, const options& settings, size_t min_kept) {
   candidates_.clear();
   for (size_t i = 0; i < logits.size(); ++i)
     if (logits[i] > -std::numeric_limits<float>::infinity())
       candidates_.push_back({logits[i] / settings.temperature, static_cast<int32_t>(i), 0});
-  if (candidates_.empty()) return argmax(logits);  // everything is banned; throws when nothing was finite at all
-
-  if (settings.top_k > 0 && static_cast<size_t>(settings.top_k) < candidates_.size())
-    keep_top_k(static_cast<size_t>(settings.top_k));
+  if (candidates_.empty()) return;
+  const size_t k = std::max(static_cast<size_t>(settings.top_k), min_kept);
+  if (settings.top_k > 0 && k < candidates_.size()) keep_top_k(k);
   set_probabilities();
-  if (settings.top_p < 1) keep_top_p(settings.top_p);
-  if (settings.min_p > 0) keep_min_p(settings.min_p);
-
-  double total = 0;
-  for (const candidate& c : candidates_) total += c.probability;
-  double remaining = uniform(settings.seed, draw) * total;
-  for (const candidate& c : candidates_) {
-    remaining -= c.probability;
-    if (remaining < 0) return c.token;
-  }
-  return candidates_.back().token;  // rounding
+  if (settings.top_p < 1) keep_top_p(settings.top_p, min_kept);
+  if (settings.min_p > 0) keep_min_p(settings.min_p, min_kept);
 }
 
 void sampler::keep_top_k(size_t k) {
@@ -76,19 +89,22 @@ void sampler::set_probabilities() {
 }
 
 // The smallest set of most probable tokens that holds at least p.
-void sampler::keep_top_p(double p) {
+void sampler::keep_top_p(double p, size_t min_kept) {
   std::sort(candidates_.begin(), candidates_.end(), more_likely);
   double sum = 0;
   size_t kept = 0;
   while (kept < candidates_.size() && sum < p) sum += candidates_[kept++].probability;
-  candidates_.resize(std::max<size_t>(kept, 1));
+  candidates_.resize(std::min(candidates_.size(), std::max(kept, min_kept)));
 }
 
-// Tokens at least p times as probable as the most probable one.
-void sampler::keep_min_p(double p) {
+// Tokens at least p times as probable as the most probable one, and the first `min_kept` in any case.
+void sampler::keep_min_p(double p, size_t min_kept) {
+  if (min_kept > 1) std::sort(candidates_.begin(), candidates_.end(), more_likely);
   double highest = 0;
   for (const candidate& c : candidates_) highest = std::max(highest, c.probability);
-  std::erase_if(candidates_, [&](const candidate& c) { return c.probability < p * highest; });
+  const auto kept = candidates_.begin() + static_cast<std::ptrdiff_t>(std::min(min_kept - 1, candidates_.size()));
+  candidates_.erase(std::remove_if(kept, candidates_.end(), [&](auto& c) { return c.probability < p * highest; }),
+                    candidates_.end());
 }
 
 }  // namespace ft::decode

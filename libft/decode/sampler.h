@@ -21,8 +21,17 @@ class sampler {
  public:
   explicit sampler(int64_t vocab_size) { candidates_.reserve(static_cast<size_t>(vocab_size)); }
 
-  // `draw` numbers the request's draws: (seed, draw) decides the random number. Allocates nothing.
-  int32_t sample(std::span<const float> logits, const options& settings, uint64_t draw);
+  struct choice {
+    int32_t token;
+    float logprob;  // under the cut distribution that it was drawn from
+  };
+
+  // (seed, draw) decides the random number; `draw` numbers the request's draws. Allocates nothing.
+  choice sample(std::span<const float> logits, const options& settings, uint64_t seed, uint64_t draw);
+
+  // The same distribution as logits in place: divided by the temperature, and -infinity where cut. At least `min_kept`
+  // tokens are left, if there are as many.
+  void warp(std::span<float> logits, const options& settings, size_t min_kept);
 
  private:
   struct candidate {
@@ -30,10 +39,11 @@ class sampler {
     int32_t token;
     double probability;
   };
+  void cut(std::span<const float> logits, const options& settings, size_t min_kept);
   void keep_top_k(size_t k);
   void set_probabilities();
-  void keep_top_p(double p);
-  void keep_min_p(double p);
+  void keep_top_p(double p, size_t min_kept);
+  void keep_min_p(double p, size_t min_kept);
 
   std::vector<candidate> candidates_;
 };

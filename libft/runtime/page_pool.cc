@@ -6,7 +6,7 @@ namespace ft::runtime {
 
 page_pool::page_pool(backend& device, const kv_layout& layout, int64_t num_layers, int64_t num_pages)
     : storage_(device.device_memory(), bytes_per_page(device, layout, num_layers) * static_cast<size_t>(num_pages)),
-      total_(num_pages) {
+      users_(static_cast<size_t>(num_pages), 0) {
   const size_t layer_bytes = device.kv_page_bytes(layout) * static_cast<size_t>(num_pages);
   layers_.reserve(static_cast<size_t>(num_layers));
   for (int64_t layer = 0; layer < num_layers; ++layer) {
@@ -21,6 +21,7 @@ int32_t page_pool::take() {
   FT_CHECK(!free_.empty());
   const int32_t page = free_.back();
   free_.pop_back();
+  users_[static_cast<size_t>(page)] = 1;
   return page;
 }
 

@@ -1,4 +1,5 @@
-// The key-value pages of one session: fixed-size pieces of every layer's cache, handed out by number.
+// The key-value pages of one session: fixed-size pieces of every layer's cache, handed out by number. Sequences that
+// have a beginning in common share its pages; whoever writes to a shared page first takes a copy.
 #pragma once
 
 #include <cstdint>
@@ -20,18 +21,23 @@ class page_pool {
   }
 
   const std::vector<kv_pages>& layers() const { return layers_; }
-  int64_t total() const { return total_; }
-  int64_t in_use() const { return total_ - static_cast<int64_t>(free_.size()); }
+  int64_t page_tokens() const { return layers_.front().layout.page_tokens; }
+  int64_t total() const { return static_cast<int64_t>(users_.size()); }
+  int64_t in_use() const { return total() - static_cast<int64_t>(free_.size()); }
 
-  // Never more pages are taken than the scheduler has reserved, so there is always one. Allocates nothing.
+  // Never more pages are taken than the scheduler has reserved, so there is always one. Nothing here allocates.
   int32_t take();
-  void give_back(int32_t page) { free_.push_back(page); }
+  void share(int32_t page) { ++users_[static_cast<size_t>(page)]; }
+  bool shared(int32_t page) const { return users_[static_cast<size_t>(page)] > 1; }
+  void give_back(int32_t page) {
+    if (--users_[static_cast<size_t>(page)] == 0) free_.push_back(page);
+  }
 
  private:
   buffer storage_;
   std::vector<kv_pages> layers_;
   std::vector<int32_t> free_;
-  int64_t total_;
+  std::vector<int32_t> users_;  // of each page
 };
 
 }  // namespace ft::runtime

@@ -1,24 +1,44 @@
 #include "runtime/request.h"
 
-#include <algorithm>
+#include <limits>
 
 namespace ft::runtime {
 
 request::request(std::shared_ptr<session> owner, std::span<const int32_t> prompt, decode::options settings,
-                 request_callbacks callbacks)
+                 request_callbacks callbacks, int64_t last_length)
     : owner_(std::move(owner)),
       settings_(std::move(settings)),
       callbacks_(std::move(callbacks)),
       prompt_length_(static_cast<int64_t>(prompt.size())),
-      tokens_(prompt.begin(), prompt.end()) {}
+      last_length_(last_length),
+      outputs_(static_cast<size_t>(settings_.num_return_sequences)),
+      num_outputs_(1),
+      sequences_(static_cast<size_t>(settings_.width())) {
+  const int64_t most_new = last_length - prompt_length_;
+  for (output& o : outputs_) {
+    o.tokens.reserve(static_cast<size_t>(most_new));
+    if (keeps_logprobs()) o.logprobs.reserve(static_cast<size_t>(most_new));
+    o.score = std::numeric_limits<float>::quiet_NaN();
+  }
+  if (settings_.uses_beams()) {
+    beams_ = std::make_unique<decode::beam_search>(settings_, most_new);
+    next_.resize(sequences_.size());
+  }
+  for (auto* rows : {&sequences_, &next_})
+    for (sequence& s : *rows) {
+      s.tokens.reserve(static_cast<size_t>(last_length));
+      if (keeps_logprobs()) s.logprobs.reserve(static_cast<size_t>(most_new));
+    }
+  sequences_[0].tokens.assign(prompt.begin(), prompt.end());
+}
 
-size_t request::copy_new(int32_t* tokens, float* logprobs, size_t capacity) const {
+size_t request::num_outputs() const {
   std::lock_guard lock(mutex_);
-  const size_t count = static_cast<size_t>(num_new());
-  const size_t copied = std::min(count, capacity);
-  if (tokens) std::copy_n(tokens_.begin() + prompt_length_, copied, tokens);
-  if (logprobs) std::copy_n(logprobs_.begin(), std::min(copied, logprobs_.size()), logprobs);
-  return count;
+  return num_outputs_;
+}
+
+void request::fail_index(size_t index) const {
+  fail(FT_ERROR_INVALID_ARGUMENT, "sequence ", index, " was asked for; the request has ", num_outputs_);
 }
 
 }  // namespace ft::runtime

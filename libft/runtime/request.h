@@ -1,4 +1,4 @@
-// One prompt and what becomes of it. Made by session::submit; finished by the session's steps.
+// One prompt and what becomes of it. Made by session::prepare; finished by the session's steps.
 #pragma once
 
 #include <ft/generate.h>
@@ -12,31 +12,51 @@
 #include <string>
 #include <vector>
 
+#include "decode/beam_search.h"
 #include "decode/options.h"
+#include "runtime/sequence.h"
 
 namespace ft::runtime {
 
 class session;
 
-// What callbacks return: FT_CONTINUE, FT_STOP, or anything else to cancel.
 struct request_callbacks {
+  // Each new token of the first sequence, when it is settled. Returns FT_CONTINUE, FT_STOP, or anything else to cancel.
   std::function<int(int32_t token)> on_token;
+  // May rewrite the logits that follow `tokens` (prompt and new ones). Returns as on_token, FT_STOP excepted.
   std::function<int(std::span<const int32_t> tokens, std::span<float> logits)> on_logits;
+  // Whether a sequence ends with the last of `tokens` (prompt and new ones). Returns FT_CONTINUE, FT_STOP, or anything
+  // else to cancel. Asked of every sequence and of every beam's best continuations.
+  std::function<int(std::span<const int32_t> tokens)> should_stop;
+};
+
+// A sequence as the caller sees it. While beams run, the first one holds the tokens that are settled.
+struct output {
+  std::vector<int32_t> tokens;  // new ones
+  std::vector<float> logprobs;  // of these, where they are kept
+  float score = 0;              // Σ log-probabilities / length ^ length_penalty; NaN where they are not kept
+  ft_finish_reason finish_reason = FT_FINISH_NONE;
 };
 
 class request {
  public:
   request(std::shared_ptr<session> owner, std::span<const int32_t> prompt, decode::options settings,
-          request_callbacks callbacks);
+          request_callbacks callbacks, int64_t last_length);
 
   // Any thread.
   void cancel() { cancelled_.store(true, std::memory_order_relaxed); }
   bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
   ft_finish_reason finish_reason() const { return finish_.load(std::memory_order_acquire); }
   bool finished() const { return finish_reason() != FT_FINISH_NONE; }
-  bool keeps_logprobs() const { return settings_.logprobs; }
-  // Copies new tokens (and log-probabilities, when they are kept) and says how many there are.
-  size_t copy_new(int32_t* tokens, float* logprobs, size_t capacity) const;
+  bool keeps_logprobs() const { return settings_.logprobs != decode::logprobs_kind::none; }
+  size_t num_outputs() const;
+  // Calls read(const output&) with the index-th sequence, or throws (FT_ERROR_INVALID_ARGUMENT).
+  template <class Read>
+  void read_output(size_t index, Read&& read) const {
+    std::lock_guard lock(mutex_);
+    if (index >= num_outputs_) fail_index(index);
+    read(outputs_[index]);
+  }
   // After it has finished: why, for reasons _CANCELLED and _ERROR.
   ft_status status() const { return status_; }
   const std::string& message() const { return message_; }
@@ -46,29 +66,34 @@ class request {
 
  private:
   friend class session;
+  friend class token_chooser;
+  friend class step_batch;
 
-  int64_t num_tokens() const { return static_cast<int64_t>(tokens_.size()); }
-  int64_t num_new() const { return num_tokens() - prompt_length_; }
+  [[noreturn]] void fail_index(size_t index) const;
+  bool prompt_computed() const { return live_ > 0 && sequences_[0].computed >= prompt_length_; }
+  std::span<sequence> live() { return {sequences_.data(), live_}; }
+  std::span<const sequence> live() const { return {sequences_.data(), live_}; }
 
   const std::shared_ptr<session> owner_;
   const decode::options settings_;
   request_callbacks callbacks_;
   const int64_t prompt_length_;
+  const int64_t last_length_;  // tokens after which a sequence ends: prompt and max_new_tokens, within max_positions
 
   std::atomic<bool> cancelled_{false};
   std::atomic<ft_finish_reason> finish_{FT_FINISH_NONE};
 
   mutable std::mutex mutex_;     // guards the two below against readers; only the driving thread writes
-  std::vector<int32_t> tokens_;  // prompt and new ones; reserved to its final length
-  std::vector<float> logprobs_;  // of the new ones
+  std::vector<output> outputs_;  // one a returned sequence, reserved to their final length
+  size_t num_outputs_ = 0;       // fewer while the prompt runs, and when beams find fewer sequences than were asked for
 
   // The driving thread's only.
-  int64_t computed_ = 0;   // tokens whose keys and values are in the cache
-  int64_t scheduled_ = 0;  // tokens that the step under way computes
+  std::vector<sequence> sequences_;  // settings_.width() of them
+  size_t live_ = 1;                  // the first ones; until the prompt is computed, one
+  std::vector<sequence> next_;       // beams: the rows of the step to come, while they are made
+  std::unique_ptr<decode::beam_search> beams_;
   int64_t reserved_pages_ = 0;
-  std::vector<int32_t> pages_;  // reserved to its final length
-  int64_t last_length_ = 0;     // tokens after which it ends: prompt and max_new_tokens, within max_positions
-  ft_status status_ = FT_OK;    // written before finish_
+  ft_status status_ = FT_OK;  // written before finish_
   std::string message_;
 };
 

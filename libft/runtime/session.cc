@@ -6,6 +6,7 @@
 #include <new>
 
 #include "core/status.h"
+#include "ops/log_softmax.h"
 #include "ops/rows.h"
 
 namespace ft::runtime {
@@ -45,8 +46,7 @@ session::session(std::shared_ptr<model> m, const session_options& options)
     : model_(std::move(m)),
       options_(options),
       max_positions_(model_->config().max_positions),
-      marks_(model_->config().vocab_size),
-      sampler_(model_->config().vocab_size) {
+      chooser_(model_->config().vocab_size) {
   const arch::model_config& config = model_->config();
   backend& device = model_->compute().device();
   layout_ = {config.num_kv_heads, config.head_dim, page_tokens, model_->kv_dtype()};
@@ -67,14 +67,14 @@ session::session(std::shared_ptr<model> m, const session_options& options)
   stats_.page_bytes = static_cast<uint64_t>(page_bytes);
 
   const size_t rows = static_cast<size_t>(options_.max_batch_size);
-  const size_t tokens = static_cast<size_t>(std::max(options_.max_tokens_per_step, options_.max_batch_size));
   running_.reserve(rows);
-  batch_.reserve(rows);
-  sampled_.reserve(rows);
-  for (auto* per_token : {&token_ids_, &positions_, &slots_}) per_token->reserve(tokens);
-  for (auto* per_row : {&context_lengths_, &logit_rows_}) per_row->reserve(rows);
-  row_offsets_.reserve(rows + 1);
-  raw_logits_.reserve(static_cast<size_t>(config.vocab_size));
+  batch_.reserve(options_.max_batch_size, std::max(options_.max_tokens_per_step, options_.max_batch_size));
+}
+
+// Pages that a request can come to need: its sequences share the prompt's full pages.
+int64_t session::most_pages(int64_t prompt_length, int64_t last_length, int64_t width) const {
+  const int64_t shared = width > 1 ? prompt_length / layout_.page_tokens : 0;
+  return shared + width * (pages_for(last_length - 1) - shared);  // the last token is chosen, never computed
 }
 
 std::shared_ptr<request> session::prepare(std::span<const int32_t> prompt, decode::options settings,
@@ -92,18 +92,19 @@ std::shared_ptr<request> session::prepare(std::span<const int32_t> prompt, decod
            config.vocab_size);
 
   const int64_t last = std::min(length + settings.max_new_tokens, max_positions_);
-  const int64_t needed = pages_for(last - 1);  // the last token is chosen, never computed
+  const int64_t width = settings.width(), needed = most_pages(length, last, width);
+  if (width > options_.max_batch_size)
+    fail(FT_ERROR_INVALID_ARGUMENT, settings.uses_beams() ? "num_beams" : "num_return_sequences", " is ", width,
+         "; the session computes at most ", options_.max_batch_size, " sequences at once: raise max_batch_size");
   if (needed > stats_.pages_total)
-    fail(FT_ERROR_OUT_OF_MEMORY, "the request can grow to ", last, " tokens, which take ", needed,
-         " key-value pages of ", page_tokens, " tokens; the session has ", stats_.pages_total,
-         ": raise kv_cache_bytes, or lower max_new_tokens");
+    fail(FT_ERROR_OUT_OF_MEMORY, "the request can grow to ", width, width > 1 ? " sequences of " : " sequence of ",
+         last, " tokens, which take ", needed, " key-value pages of ", page_tokens, " tokens; the session has ",
+         stats_.pages_total, ": raise kv_cache_bytes, or lower max_new_tokens");
 
-  auto r = std::make_shared<request>(shared_from_this(), prompt, std::move(settings), std::move(callbacks));
-  r->last_length_ = last;
+  auto r = std::make_shared<request>(shared_from_this(), prompt, std::move(settings), std::move(callbacks), last);
   r->reserved_pages_ = needed;
-  r->tokens_.reserve(static_cast<size_t>(last));
-  r->pages_.reserve(static_cast<size_t>(needed));
-  if (r->settings_.logprobs) r->logprobs_.reserve(static_cast<size_t>(last - length));
+  for (auto* rows : {&r->sequences_, &r->next_})
+    for (sequence& s : *rows) s.pages.reserve(static_cast<size_t>(pages_for(last - 1)));
   return r;
 }
 
@@ -186,6 +187,7 @@ void session::drive_one_step() noexcept {
   std::lock_guard lock(mutex_);
   stats_.allocations += allocation_count() - allocations_before;
   stats_.steps += !batch_.empty();
+  stats_.pages_copied += batch_.num_copies();
   stats_.pages_in_use = pages_->in_use();
   batch_.clear();
 }
@@ -206,8 +208,10 @@ void session::admit() {
       waiting_.pop_front();
       continue;
     }
-    if (static_cast<int64_t>(running_.size()) == options_.max_batch_size) break;
+    const int64_t rows = next->settings_.width();
+    if (running_rows_ + rows > options_.max_batch_size) break;
     if (reserved_pages_ + next->reserved_pages_ > pages_->total()) break;
+    running_rows_ += rows;
     reserved_pages_ += next->reserved_pages_;
     running_.push_back(next);
     waiting_.pop_front();
@@ -217,128 +221,72 @@ void session::admit() {
 // Requests that decode come first, so that a long prompt never holds them up; prompts share what room is left.
 void session::compose() {
   batch_.clear();
-  int64_t room = std::max<int64_t>(options_.max_tokens_per_step, static_cast<int64_t>(running_.size()));
-  for (bool decoding : {true, false}) {
-    for (const request_ptr& r : running_) {
-      const int64_t pending = r->num_tokens() - r->computed_;
-      if ((pending == 1 && r->num_new() > 0) != decoding || room == 0) continue;
-      r->scheduled_ = std::min(pending, room);
-      room -= r->scheduled_;
-      batch_.push_back(r.get());
-    }
-  }
+  int64_t room = std::max(options_.max_tokens_per_step, running_rows_);
+  for (bool decoding : {true, false})
+    for (const request_ptr& r : running_) add_rows(*r, decoding, room);
+  batch_.finish(max_pages_per_row_);
+}
 
-  for (auto* v : {&token_ids_, &positions_, &row_offsets_, &slots_, &page_table_, &context_lengths_, &logit_rows_})
-    v->clear();
-  sampled_.clear();
-  row_offsets_.push_back(0);
-  int64_t widest = 1;
-  for (request* r : batch_) {
-    const int64_t end = r->computed_ + r->scheduled_;
-    while (static_cast<int64_t>(r->pages_.size()) < pages_for(end)) r->pages_.push_back(pages_->take());
-    widest = std::max(widest, pages_for(end));
-    for (int64_t position = r->computed_; position < end; ++position) {
-      token_ids_.push_back(r->tokens_[static_cast<size_t>(position)]);
-      positions_.push_back(static_cast<int32_t>(position));
-      const int64_t page = r->pages_[static_cast<size_t>(position / page_tokens)];
-      slots_.push_back(static_cast<int32_t>(page * page_tokens + position % page_tokens));
-    }
-    row_offsets_.push_back(static_cast<int32_t>(token_ids_.size()));
-    context_lengths_.push_back(static_cast<int32_t>(end));
-    if (end == r->num_tokens()) {
-      logit_rows_.push_back(row_offsets_.back() - 1);
-      sampled_.push_back(r);
-    }
+void session::add_rows(request& r, bool decoding, int64_t& room) {
+  if (r.prompt_computed() != decoding) return;
+  for (sequence& s : r.live()) {
+    if (s.ended || room == 0) continue;
+    s.scheduled = std::min(s.length() - s.computed, room);
+    room -= s.scheduled;
+    batch_.add(r, s, *pages_);
   }
-  // One width for all rows, rounded up so that a growing context seldom needs a larger table.
-  widest = std::min((widest + 63) / 64 * 64, max_pages_per_row_);
-  page_table_.resize(batch_.size() * static_cast<size_t>(widest), 0);
-  for (size_t row = 0; row < batch_.size(); ++row)
-    std::copy(batch_[row]->pages_.begin(), batch_[row]->pages_.end(),
-              page_table_.begin() + static_cast<std::ptrdiff_t>(row) * widest);
 }
 
 void session::compute() {
   const auto all_cancelled = [](void* self) {
-    const auto& batch = static_cast<session*>(self)->batch_;
-    return std::all_of(batch.begin(), batch.end(), [](const request* r) { return r->cancelled(); });
+    const auto requests = static_cast<session*>(self)->batch_.requests();
+    return std::all_of(requests.begin(), requests.end(), [](const request* r) { return r->cancelled(); });
   };
-  const int64_t vocab_size = model_->config().vocab_size;
-  logits_.resize(sampled_.size() * static_cast<size_t>(vocab_size));
+  logits_.resize(static_cast<size_t>(batch_.num_logits() * model_->config().vocab_size));
   model_->compute().compute(
       [&](nn::run& run) {
-        nn::ragged_batch batch;
-        batch.num_tokens = static_cast<int64_t>(token_ids_.size());
-        batch.num_rows = static_cast<int64_t>(batch_.size());
-        batch.token_ids = upload_i32(run, token_ids_);
-        batch.positions = upload_i32(run, positions_);
-        batch.row_offsets = upload_i32(run, row_offsets_);
-        batch.slots = upload_i32(run, slots_);
-        batch.page_table = upload_i32(run, page_table_)
-                               .reshape({batch.num_rows, static_cast<int64_t>(page_table_.size()) / batch.num_rows});
-        batch.context_lengths = upload_i32(run, context_lengths_);
-        batch.cache = &pages_->layers();
-        const tensor hidden = model_->network().hidden(run, batch);
-        if (sampled_.empty()) return;
-
-        const tensor index = upload_i32(run, logit_rows_);
-        const tensor rows = run.activations.make(dtype::f32, {index.dim(0), hidden.dim(1)});
-        ops::gather_rows(run.ex, {.out = rows, .x = hidden, .index = index});
-        const tensor logits = model_->network().logits(run, rows);
-        FT_CHECK(logits.contiguous());
-        run.ex.device.download(logits_.data(), logits.data, logits_.size() * sizeof(float));
+        batch_.copy_pages(run, *pages_);
+        const tensor hidden = model_->network().hidden(run, batch_.upload(run, *pages_));
+        if (!logits_.empty()) compute_logits(run, hidden);
       },
       all_cancelled, this);
 
   uint64_t prompt_tokens = 0;
-  for (request* r : batch_) {
-    if (r->computed_ < r->prompt_length_)
-      prompt_tokens += static_cast<uint64_t>(std::min(r->scheduled_, r->prompt_length_ - r->computed_));
-    r->computed_ += r->scheduled_;
-  }
+  for (request* r : batch_.requests())
+    if (!r->prompt_computed()) prompt_tokens += static_cast<uint64_t>(r->sequences_[0].scheduled);
+  for (sequence* s : batch_.rows()) s->computed += s->scheduled;
   std::lock_guard lock(mutex_);
   stats_.prompt_tokens += prompt_tokens;
 }
 
+// Rows of beams leave the device as log-probabilities.
+void session::compute_logits(nn::run& run, const tensor& hidden) {
+  const tensor rows = run.activations.make(dtype::f32, {batch_.num_logits(), hidden.dim(1)});
+  ops::gather_rows(run.ex, {.out = rows, .x = hidden, .index = batch_.upload_logit_rows(run)});
+  const tensor logits = model_->network().logits(run, rows);
+  FT_CHECK(logits.contiguous());
+  if (const int64_t n = batch_.num_beam_logits()) {
+    const tensor beams = logits.slice(0, 0, n);
+    ops::log_softmax(run.ex, {.out = beams, .x = beams});
+  }
+  run.ex.device.download(logits_.data(), logits.data, logits_.size() * sizeof(float));
+}
+
 void session::choose_tokens() {
-  const size_t vocab_size = static_cast<size_t>(model_->config().vocab_size);
-  for (size_t i = 0; i < sampled_.size(); ++i) {
-    request& r = *sampled_[i];
+  const uint64_t before = chooser_.chosen();
+  for (request* r : batch_.requests()) {
     try {
-      choose_token(r, std::span(logits_).subspan(i * vocab_size, vocab_size));
+      const token_chooser::verdict v = chooser_.choose(*r, logits_, *pages_);
+      if (v.reason == FT_FINISH_CANCELLED)
+        finish(*r, v.reason, FT_ERROR_CANCELLED, cat("the ", v.callback, " callback cancelled the request").c_str());
+      else if (v.reason != FT_FINISH_NONE)
+        finish(*r, v.reason);
     } catch (const error& e) {
-      finish(r, FT_FINISH_ERROR, e.code(), e.what());
+      finish(*r, FT_FINISH_ERROR, e.code(), e.what());
     }
   }
   std::lock_guard lock(mutex_);
-  stats_.generated_tokens += sampled_.size();
-}
-
-void session::choose_token(request& r, std::span<float> logits) {
-  const decode::options& settings = r.settings_;
-  const int64_t num_new = r.num_new();
-  const auto cancelled_by = [&](const char* callback) {
-    finish(r, FT_FINISH_CANCELLED, FT_ERROR_CANCELLED,
-           cat("the ", callback, " callback cancelled the request").c_str());
-  };
-  if (r.cancelled()) return;                                                // retired before the next step
-  if (settings.logprobs) raw_logits_.assign(logits.begin(), logits.end());  // the distribution before any processing
-  if (r.callbacks_.on_logits && r.callbacks_.on_logits(r.tokens_, logits) != FT_CONTINUE) return cancelled_by("logits");
-  decode::process_logits(logits, r.tokens_, num_new, settings, marks_);
-  const int32_t token =
-      settings.do_sample ? sampler_.sample(logits, settings, static_cast<uint64_t>(num_new)) : decode::argmax(logits);
-  {
-    std::lock_guard lock(r.mutex_);
-    r.tokens_.push_back(token);
-    if (settings.logprobs) r.logprobs_.push_back(decode::log_probability(raw_logits_, token));
-  }
-  const auto& stops = settings.stop_token_ids;
-  const int verdict = r.callbacks_.on_token ? r.callbacks_.on_token(token) : FT_CONTINUE;
-  if (verdict != FT_CONTINUE && verdict != FT_STOP) return cancelled_by("token");
-  if (verdict == FT_STOP || std::find(stops.begin(), stops.end(), token) != stops.end())
-    finish(r, FT_FINISH_STOP);
-  else if (r.num_tokens() == r.last_length_)
-    finish(r, FT_FINISH_LENGTH);
+  stats_.generated_tokens += chooser_.chosen() - before;
 }
 
 void session::finish(request& r, ft_finish_reason reason, ft_status status, const char* message) noexcept {
@@ -347,15 +295,20 @@ void session::finish(request& r, ft_finish_reason reason, ft_status status, cons
     r.message_ = message;
   } catch (const std::bad_alloc&) {  // the status says enough
   }
-  for (int32_t page : r.pages_) pages_->give_back(page);
-  r.pages_.clear();
+  for (auto* rows : {&r.sequences_, &r.next_})
+    for (sequence& s : *rows) s.release_pages(*pages_);
   r.callbacks_ = {};
+  {
+    std::lock_guard lock(r.mutex_);
+    for (output& o : r.outputs_)
+      if (o.finish_reason == FT_FINISH_NONE) o.finish_reason = reason;
+  }
   r.finish_.store(reason, std::memory_order_release);
 }
 
 void session::fail_batch(ft_status status, const char* message) noexcept {
   const auto reason = status == FT_ERROR_CANCELLED ? FT_FINISH_CANCELLED : FT_FINISH_ERROR;
-  for (request* r : batch_)
+  for (request* r : batch_.requests())
     if (!r->finished()) finish(*r, reason, status, message);
 }
 
@@ -365,6 +318,7 @@ void session::remove_finished() noexcept {
   std::erase_if(running_, [&](const request_ptr& r) {
     if (!r->finished()) return false;
     reserved_pages_ -= r->reserved_pages_;
+    running_rows_ -= r->settings_.width();
     return true;
   });
 }

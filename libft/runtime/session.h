@@ -12,16 +12,16 @@
 #include <thread>
 #include <vector>
 
-#include "decode/processors.h"
-#include "decode/sampler.h"
 #include "runtime/model.h"
 #include "runtime/page_pool.h"
 #include "runtime/request.h"
+#include "runtime/step_batch.h"
+#include "runtime/token_chooser.h"
 
 namespace ft::runtime {
 
 struct session_options {
-  int64_t max_batch_size = 64;
+  int64_t max_batch_size = 128;
   int64_t max_tokens_per_step = 512;
   int64_t kv_cache_bytes = 0;  // 0: half of the free memory, or what the largest batch can fill if that is less
 };
@@ -35,6 +35,7 @@ struct session_stats {
   int64_t pages_total = 0;
   int64_t page_tokens = 0;
   uint64_t page_bytes = 0;
+  uint64_t pages_copied = 0;
 };
 
 class session : public std::enable_shared_from_this<session> {
@@ -61,6 +62,8 @@ class session : public std::enable_shared_from_this<session> {
   using request_ptr = std::shared_ptr<request>;
 
   int64_t pages_for(int64_t tokens) const { return (tokens + layout_.page_tokens - 1) / layout_.page_tokens; }
+  int64_t most_pages(int64_t prompt_length, int64_t last_length, int64_t width) const;
+  void add_rows(request& r, bool decoding, int64_t& room);
   size_t unfinished() const { return waiting_.size() + running_.size(); }
 
   // A step, by the driving thread without the lock; never throws.
@@ -69,8 +72,8 @@ class session : public std::enable_shared_from_this<session> {
   void retire_cancelled();
   void compose();
   void compute();
+  void compute_logits(nn::run& run, const tensor& hidden);
   void choose_tokens();
-  void choose_token(request& r, std::span<float> logits);
   void finish(request& r, ft_finish_reason reason, ft_status status = FT_OK, const char* message = "") noexcept;
   void fail_batch(ft_status status, const char* message) noexcept;
   void remove_finished() noexcept;
@@ -92,13 +95,10 @@ class session : public std::enable_shared_from_this<session> {
   std::unique_ptr<page_pool> pages_;
   int64_t reserved_pages_ = 0;
   int64_t max_pages_per_row_ = 0;
-  std::vector<request*> batch_;    // rows of the step, in order
-  std::vector<request*> sampled_;  // those whose next token is chosen after it
-  std::vector<int32_t> token_ids_, positions_, row_offsets_, slots_, page_table_, context_lengths_, logit_rows_;
-  std::vector<float> logits_;      // [sampled, vocab_size]
-  std::vector<float> raw_logits_;  // [vocab_size]
-  decode::token_marks marks_;
-  decode::sampler sampler_;
+  int64_t running_rows_ = 0;  // sequences that the running requests may have
+  step_batch batch_;
+  std::vector<float> logits_;  // [rows of the step that want them, vocab_size]
+  token_chooser chooser_;
 };
 
 }  // namespace ft::runtime

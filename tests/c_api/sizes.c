@@ -21,7 +21,7 @@ static const struct {
     FIRST(ft_generate_options, logprobs, 104), FIRST(ft_session_stats, allocations, 72),
     FIRST(ft_forward_inputs, row_offsets, 40), FIRST(ft_forward_options, normalize, 24),
     FIRST(ft_forward_outputs, embedding, 40),  FIRST(ft_tensor_info, size_bytes, 56),
-    FIRST(ft_device_info, num_threads, 56),
+    FIRST(ft_device_info, num_threads, 56),    FIRST(ft_sequence, finish_reason, 24),
 };
 
 static size_t first_size(const char *name) {

@@ -140,12 +140,12 @@ def test_bench_of_a_shape(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     [
         (["generate", "nowhere", "--prompt", "x"], "nowhere"),
         (["inspect", "nowhere"], "nowhere"),
-        (["generate", "LLAMA", "--prompt", "x", "--num-beams", "4"], "beam"),
+        (["generate", "LLAMA", "--prompt", "x", "--num-beams", "129"], "num_beams"),
         (["generate", "LLAMA", "--prompt", "x", "--top-p", "7"], "top_p"),
         (["generate", "LLAMA", "--prompt", "x", "--device", "abacus"], "abacus"),
         (["generate", "LLAMA", "--prompt", "x", "--stream", "--json"], "--stream"),
         (["generate", "BERT", "--prompt", "x"], "generat"),
-        (["bench", "LLAMA", "--beams", "2"], "beam"),
+        (["bench", "LLAMA", "--beams", "300"], "num_beams"),
         (["chat", "BERT"], "template"),
     ],
 )

@@ -75,7 +75,7 @@ def test_stop_strings_are_found_at_their_last_token(text: str, data: st.DataObje
     stop = text[start : data.draw(st.integers(start + 1, len(text)))]
     tokens = TOKENIZER.encode(text, add_special_tokens=False).ids
     watch = StopStrings(TOKENIZER, (stop, "never there"))
-    stopped = next(index for index, token in enumerate(tokens) if watch(token))
+    stopped = next(index for index in range(len(tokens)) if watch(tokens[: index + 1]))
     assert stop in TOKENIZER.decode(tokens[: stopped + 1])
     assert stop not in TOKENIZER.decode(tokens[:stopped])
 

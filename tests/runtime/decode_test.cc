@@ -36,7 +36,8 @@ std::vector<double> softmax(const std::vector<float>& logits, double temperature
 double chi_squared(const std::vector<float>& logits, options settings, const std::vector<double>& expected, int draws) {
   sampler s(static_cast<int64_t>(logits.size()));
   std::vector<int> counts(logits.size(), 0);
-  for (int i = 0; i < draws; ++i) ++counts[static_cast<size_t>(s.sample(logits, settings, static_cast<uint64_t>(i)))];
+  for (int i = 0; i < draws; ++i)
+    ++counts[static_cast<size_t>(s.sample(logits, settings, settings.seed, static_cast<uint64_t>(i)).token)];
   double statistic = 0;
   for (size_t t = 0; t < counts.size(); ++t) {
     if (expected[t] == 0) CHECK_EQ(counts[t], 0);
@@ -154,8 +155,9 @@ TEST(sampling_is_a_function_of_seed_and_draw) {
   o.do_sample = true;
   o.seed = 7;
   sampler a(100), b(100);
-  b.sample(logits, o, 99);
-  for (uint64_t draw = 0; draw < 50; ++draw) CHECK_EQ(a.sample(logits, o, draw), b.sample(logits, o, draw));
+  b.sample(logits, o, o.seed, 99);
+  for (uint64_t draw = 0; draw < 50; ++draw)
+    CHECK_EQ(a.sample(logits, o, o.seed, draw).token, b.sample(logits, o, o.seed, draw).token);
 }
 
 TEST(options_name_what_is_wrong) {

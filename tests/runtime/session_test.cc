@@ -29,8 +29,8 @@ std::shared_ptr<request> start(session& s, const std::vector<int32_t>& prompt, d
 }
 
 std::vector<int32_t> new_tokens(const request& r) {
-  std::vector<int32_t> tokens(r.copy_new(nullptr, nullptr, 0));
-  r.copy_new(tokens.data(), nullptr, tokens.size());
+  std::vector<int32_t> tokens;
+  r.read_output(0, [&](const output& o) { tokens = o.tokens; });
   return tokens;
 }
 
@@ -58,7 +58,7 @@ decode::options draw_settings(std::mt19937& random) {
   o.repetition_penalty = random() % 3 ? 1 : 1.3f;
   o.no_repeat_ngram_size = random() % 4 ? 0 : 3;
   o.seed = random();
-  o.logprobs = random() % 2;
+  o.logprobs = static_cast<decode::logprobs_kind>(random() % 3);
   if (random() % 2) o.stop_token_ids = {tiny_llama::stop_token, 17};
   return o;
 }

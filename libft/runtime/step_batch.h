@@ -1,0 +1,54 @@
+// The ragged batch of one step, on the host: which tokens of which sequences are computed, where their keys and values
+// go, and which rows' logits are wanted. Its arrays keep their memory, so that a steady step allocates nothing.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "nn/batch.h"
+#include "nn/run.h"
+#include "runtime/page_pool.h"
+#include "runtime/request.h"
+
+namespace ft::runtime {
+
+class step_batch {
+ public:
+  void reserve(int64_t rows, int64_t tokens);
+  void clear();
+
+  // Adds the sequence's `scheduled` next tokens as a row, with the pages they need; asks for the logits that follow
+  // when these are its last tokens.
+  void add(request& r, sequence& s, page_pool& pool);
+
+  // To be called when every row is there: lines up the page tables, and gives each row its place among the logits,
+  // those of beams first.
+  void finish(int64_t most_pages);
+
+  bool empty() const { return rows_.empty(); }
+  int64_t num_tokens() const { return static_cast<int64_t>(token_ids_.size()); }
+  // Requests with rows in the step, each once, in order.
+  std::span<request* const> requests() const { return requests_; }
+  std::span<sequence* const> rows() const { return rows_; }
+  int64_t num_logits() const { return static_cast<int64_t>(logit_rows_.size()); }
+  int64_t num_beam_logits() const { return num_beam_logits_; }
+  size_t num_copies() const { return copy_from_.size(); }
+
+  // Copies the pages that are about to be written to and are shared.
+  void copy_pages(nn::run& run, const page_pool& pool) const;
+  nn::ragged_batch upload(nn::run& run, const page_pool& pool) const;
+  tensor upload_logit_rows(nn::run& run) const;
+
+ private:
+  std::vector<request*> requests_;
+  std::vector<sequence*> rows_;
+  std::vector<bool> beam_row_;
+  std::vector<int32_t> token_ids_, positions_, row_offsets_, slots_, page_table_, context_lengths_;
+  std::vector<int32_t> logit_rows_;  // the token of each row of logits
+  std::vector<int32_t> copy_from_, copy_to_;
+  int64_t num_beam_logits_ = 0;
+  int64_t widest_ = 1;
+};
+
+}  // namespace ft::runtime

@@ -1,0 +1,216 @@
+#include "runtime/token_chooser.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace ft::runtime {
+
+using decode::logprobs_kind;
+
+namespace {
+
+float score_of(std::span<const float> logprobs, float length_penalty) {
+  double sum = 0;
+  for (float l : logprobs) sum += l;
+  return static_cast<float>(sum / std::pow(static_cast<double>(logprobs.size()), double{length_penalty}));
+}
+
+}  // namespace
+
+token_chooser::token_chooser(int64_t vocab_size)
+    : vocab_size_(static_cast<size_t>(vocab_size)), marks_(vocab_size), sampler_(vocab_size) {
+  copy_.reserve(vocab_size_);
+  raw_.reserve(vocab_size_);
+  group_tokens_.reserve(decode::max_beams);
+  histories_.reserve(decode::max_beams);
+}
+
+token_chooser::verdict token_chooser::choose(request& r, std::span<float> logits, page_pool& pool) {
+  if (r.cancelled()) return {};  // retired before the next step
+  return r.beams_ ? choose_beams(r, logits, pool) : choose_each(r, logits, pool);
+}
+
+// The sequence's row of logits; a copy, if the row must be kept for another sequence.
+std::span<float> token_chooser::row_of(const sequence& s, std::span<float> logits, bool keep) {
+  const std::span<float> row = logits.subspan(static_cast<size_t>(s.logits_row) * vocab_size_, vocab_size_);
+  if (!keep) return row;
+  copy_.assign(row.begin(), row.end());
+  return copy_;
+}
+
+// Applies the settings and the callback, in transformers' order; false when the callback cancels.
+bool token_chooser::process(request& r, const sequence& s, std::span<float> row) {
+  if (r.settings_.logprobs == logprobs_kind::raw) raw_.assign(row.begin(), row.end());
+  for (int32_t token : group_tokens_) row[static_cast<size_t>(token)] -= r.settings_.diversity_penalty;
+  decode::process_logits(row, s.tokens, s.length() - r.prompt_length_, r.settings_, marks_);
+  return !r.callbacks_.on_logits || r.callbacks_.on_logits(s.tokens, row) == FT_CONTINUE;
+}
+
+token_chooser::verdict token_chooser::choose_each(request& r, std::span<float> logits, page_pool& pool) {
+  if (r.live_ == 1 && r.sequences_[0].logits_row < 0) return {};  // the prompt is not computed yet
+  const bool fork = r.live_ < r.sequences_.size();
+  if (fork) {
+    for (size_t i = 1; i < r.sequences_.size(); ++i) r.sequences_[i].fork(r.sequences_[0], pool);
+    r.live_ = r.sequences_.size();
+    std::lock_guard lock(r.mutex_);
+    r.num_outputs_ = r.live_;
+  }
+  bool all_ended = true;
+  for (size_t i = 0; i < r.live_; ++i) {
+    sequence& s = r.sequences_[i];
+    if (!s.ended) {
+      const verdict v = choose_one(r, i, row_of(s, logits, fork), pool);
+      if (v.reason != FT_FINISH_NONE) return v;
+    }
+    all_ended &= s.ended;
+  }
+  return {all_ended ? r.outputs_[0].finish_reason : FT_FINISH_NONE};
+}
+
+// A verdict is the whole request's: FT_FINISH_NONE although the sequence may have ended.
+token_chooser::verdict token_chooser::choose_one(request& r, size_t index, std::span<float> row, page_pool& pool) {
+  sequence& s = r.sequences_[index];
+  const decode::options& settings = r.settings_;
+  if (!process(r, s, row)) return {FT_FINISH_CANCELLED, "logits"};
+  decode::sampler::choice choice{};
+  if (settings.do_sample) {
+    const auto draw = static_cast<uint64_t>(s.length() - r.prompt_length_);
+    choice = sampler_.sample(row, settings, settings.seed + index, draw);
+  } else {
+    choice.token = decode::argmax(row);
+    if (settings.logprobs == logprobs_kind::processed) choice.logprob = decode::log_probability(row, choice.token);
+  }
+  if (settings.logprobs == logprobs_kind::raw) choice.logprob = decode::log_probability(raw_, choice.token);
+  ++chosen_;
+
+  output& out = r.outputs_[index];
+  const int asked = asks_to_stop(r, s, choice.token);
+  s.tokens.push_back(choice.token);
+  {
+    std::lock_guard lock(r.mutex_);
+    out.tokens.push_back(choice.token);
+    if (r.keeps_logprobs()) out.logprobs.push_back(choice.logprob);
+  }
+  if (asked != FT_CONTINUE && asked != FT_STOP) return {FT_FINISH_CANCELLED, "stop"};
+  const int told = index == 0 && r.callbacks_.on_token ? r.callbacks_.on_token(choice.token) : FT_CONTINUE;
+  if (told != FT_CONTINUE && told != FT_STOP) return {FT_FINISH_CANCELLED, "token"};
+  const bool stopped = asked == FT_STOP || told == FT_STOP;
+  if (!stopped && s.length() < r.last_length_) return {};
+  s.ended = true;
+  s.release_pages(pool);
+  std::lock_guard lock(r.mutex_);
+  out.finish_reason = stopped ? FT_FINISH_STOP : FT_FINISH_LENGTH;
+  if (r.keeps_logprobs()) out.score = score_of(out.logprobs, settings.length_penalty);
+  return {};
+}
+
+// FT_STOP for a stop token, else what the callback says of the sequence continued by the token.
+int token_chooser::asks_to_stop(request& r, const sequence& s, int32_t token) {
+  const auto& stops = r.settings_.stop_token_ids;
+  if (std::find(stops.begin(), stops.end(), token) != stops.end()) return FT_STOP;
+  if (!r.callbacks_.should_stop) return FT_CONTINUE;
+  continued_.assign(s.tokens.begin(), s.tokens.end());
+  continued_.push_back(token);
+  return r.callbacks_.should_stop(continued_);
+}
+
+token_chooser::verdict token_chooser::choose_beams(request& r, std::span<float> logits, page_pool& pool) {
+  if (r.sequences_[0].logits_row < 0) return {};  // the prompt is not computed yet
+  const int64_t num_new = r.sequences_[0].length() - r.prompt_length_;
+  const bool first_step = num_new == 0;  // every group starts from the prompt
+  const char* cancelled_by = nullptr;
+  size_t first = 0, next = 0;
+  group_tokens_.clear();
+  for (decode::beam_group& group : r.beams_->groups()) {
+    if (group.done()) continue;
+    sequence* rows = &r.sequences_[first];
+    const size_t count = group.running().size();
+    for (size_t beam = 0; beam < count; ++beam)
+      if (!offer_beam(r, group, beam, rows[beam], row_of(rows[beam], logits, first_step)))
+        return {FT_FINISH_CANCELLED, "logits"};
+    struct {
+      token_chooser* self;
+      request& r;
+      sequence* rows;
+      int64_t num_new;
+      const char*& cancelled_by;
+    } context{this, r, rows, num_new, cancelled_by};
+    group.advance(
+        num_new + 1,
+        [&context](int32_t beam, int32_t token) {
+          const int asked = context.self->asks_to_stop(context.r, context.rows[beam], token);
+          if (asked != FT_CONTINUE && asked != FT_STOP) context.cancelled_by = "stop";
+          return asked == FT_STOP;
+        },
+        [&context](int32_t beam) {
+          const sequence& s = context.rows[beam];
+          return decode::beam_history{std::span(s.tokens).last(static_cast<size_t>(context.num_new)), s.logprobs};
+        });
+    if (cancelled_by) return {FT_FINISH_CANCELLED, cancelled_by};
+    for (const decode::continuation& c : group.running()) {
+      sequence& s = r.next_[next++];
+      s.fork(rows[c.parent], pool);
+      s.tokens.push_back(c.token);
+      if (r.keeps_logprobs()) s.logprobs.push_back(c.logprob);
+      if (r.settings_.diversity_penalty > 0) group_tokens_.push_back(c.token);
+    }
+    if (!first_step) first += count;
+    chosen_ += count;
+  }
+  group_tokens_.clear();
+  for (sequence& s : r.live()) s.release_pages(pool);
+  std::swap(r.sequences_, r.next_);
+  r.live_ = next;
+  return publish_beams(r);
+}
+
+bool token_chooser::offer_beam(request& r, decode::beam_group& group, size_t beam, const sequence& s,
+                               std::span<float> row) {
+  if (!process(r, s, row)) return false;
+  // Transformers leaves one more than can end the sequence, so that there is always a beam to go on with.
+  const size_t stops = r.settings_.stop_token_ids.size();
+  if (r.settings_.do_sample) sampler_.warp(row, r.settings_, stops ? stops + 1 : 2);
+  const bool raw = r.settings_.logprobs == logprobs_kind::raw;
+  group.offer(beam, row, raw ? std::span<const float>(raw_) : row, s.length() - r.prompt_length_ + 1);
+  return true;
+}
+
+// Lets the caller see the tokens that are settled and, at the end, the best sequences.
+token_chooser::verdict token_chooser::publish_beams(request& r) {
+  if (!r.beams_->done()) {
+    histories_.clear();
+    for (const sequence& s : r.live())
+      histories_.push_back({std::span(s.tokens).subspan(static_cast<size_t>(r.prompt_length_)), s.logprobs});
+    return publish_settled(r, histories_[0].tokens.first(r.beams_->settled(histories_)));
+  }
+  const auto best = r.beams_->best();
+  const verdict v = publish_settled(r, best[0]->tokens);
+  if (v.reason != FT_FINISH_NONE) return v;
+  std::lock_guard lock(r.mutex_);
+  for (size_t i = 0; i < best.size(); ++i) {
+    output& out = r.outputs_[i];
+    out.tokens.assign(best[i]->tokens.begin(), best[i]->tokens.end());
+    out.logprobs.assign(best[i]->logprobs.begin(), best[i]->logprobs.end());
+    out.score = best[i]->score;
+    out.finish_reason = best[i]->stopped ? FT_FINISH_STOP : FT_FINISH_LENGTH;
+  }
+  r.num_outputs_ = best.size();
+  return {r.outputs_[0].finish_reason};
+}
+
+// tokens: all that are settled, those told before among them.
+token_chooser::verdict token_chooser::publish_settled(request& r, std::span<const int32_t> tokens) {
+  output& out = r.outputs_[0];
+  for (size_t i = out.tokens.size(); i < tokens.size(); ++i) {
+    {
+      std::lock_guard lock(r.mutex_);
+      out.tokens.push_back(tokens[i]);
+    }
+    const int told = r.callbacks_.on_token ? r.callbacks_.on_token(tokens[i]) : FT_CONTINUE;
+    if (told == FT_STOP) return {FT_FINISH_STOP};
+    if (told != FT_CONTINUE) return {FT_FINISH_CANCELLED, "token"};
+  }
+  return {};
+}
+
+}  // namespace ft::runtime

@@ -1,0 +1,54 @@
+// What a request makes of a step's logits: its next tokens, which sequences go on, and whether the request has ended.
+// Used by the session's driving thread alone.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "decode/processors.h"
+#include "decode/sampler.h"
+#include "runtime/page_pool.h"
+#include "runtime/request.h"
+
+namespace ft::runtime {
+
+class token_chooser {
+ public:
+  explicit token_chooser(int64_t vocab_size);
+
+  // Why the request has ended; FT_FINISH_NONE while it goes on. `callback` names the one that cancelled it.
+  struct verdict {
+    ft_finish_reason reason = FT_FINISH_NONE;
+    const char* callback = nullptr;
+  };
+
+  // logits [rows, vocab_size] of the step, which are spoilt; a request with beams finds log-probabilities there.
+  // Throws ft::error when no token can be chosen.
+  verdict choose(request& r, std::span<float> logits, page_pool& pool);
+
+  uint64_t chosen() const { return chosen_; }  // tokens so far
+
+ private:
+  std::span<float> row_of(const sequence& s, std::span<float> logits, bool keep);
+  bool process(request& r, const sequence& s, std::span<float> row);
+  verdict choose_each(request& r, std::span<float> logits, page_pool& pool);
+  verdict choose_one(request& r, size_t index, std::span<float> row, page_pool& pool);
+  verdict choose_beams(request& r, std::span<float> logits, page_pool& pool);
+  bool offer_beam(request& r, decode::beam_group& group, size_t beam, const sequence& s, std::span<float> row);
+  int asks_to_stop(request& r, const sequence& s, int32_t token);
+  verdict publish_beams(request& r);
+  verdict publish_settled(request& r, std::span<const int32_t> tokens);
+
+  size_t vocab_size_;
+  uint64_t chosen_ = 0;
+  decode::token_marks marks_;
+  decode::sampler sampler_;
+  std::vector<float> copy_;  // [vocab_size], of a row that several sequences share
+  std::vector<float> raw_;   // [vocab_size], of a row before it is processed
+  std::vector<int32_t> continued_;
+  std::vector<int32_t> group_tokens_;  // what the groups of a diverse search have chosen in this step
+  std::vector<decode::beam_history> histories_;
+};
+
+}  // namespace ft::runtime

@@ -1,0 +1,173 @@
+"""Beam search: tokens and scores of every returned sequence equal transformers' over drawn settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from . import models
+from .pair import Pair, draw_prompt
+
+DECODERS = ["llama-gqa", "qwen2-tied", "gemma2"]
+
+
+class _PresenceAndFrequency(transformers.LogitsProcessor):
+    """Penalties that transformers lacks, from their formula, on what is new."""
+
+    def __init__(self, prompt_length: int, presence: float, frequency: float) -> None:
+        self.start, self.presence, self.frequency = prompt_length, presence, frequency
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        for row, ids in zip(scores, input_ids, strict=True):
+            counts = torch.bincount(ids[self.start :], minlength=row.numel())
+            row -= self.presence * (counts > 0) + self.frequency * counts
+        return scores
+
+
+@dataclass
+class Drawn:
+    """A drawn search: prompts, and the settings as each library calls them."""
+
+    prompts: list[list[int]]
+    shared: dict[str, Any]
+    stop_token_ids: list[int]
+    bad_words: list[list[int]]
+    presence: float = 0.0
+    frequency: float = 0.0
+    scores: str = "processed"
+    pad_left: bool = False
+    sequences: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sequences = self.shared["num_return_sequences"]
+
+    def __str__(self) -> str:
+        return f"{self.shared}, stop {self.stop_token_ids}, bad {self.bad_words}, prompts {self.prompts}"
+
+
+def draw(pair: Pair, rng: np.random.Generator) -> Drawn:
+    width = int(rng.choice([2, 2, 3, 4, 4, 5, 8, 16]))
+    shared = {
+        "num_beams": width,
+        "num_return_sequences": int(rng.integers(1, width + 1)),
+        "max_new_tokens": int(rng.integers(1, 25)),
+        "length_penalty": float(rng.choice([1.0, 1.0, 0.0, 0.6, 2.0, -1.0])),
+        "early_stopping": [False, True, "never"][rng.integers(3)],
+    }
+    # Processors that look at the prompt would see transformers' padding, so those prompts are not padded.
+    history = rng.random() < 0.5
+    prompts = [draw_prompt(rng, models.VOCAB, 1, 30) for _ in range(1 if history else rng.integers(1, 4))]
+    said = pair.hf_greedy(prompts[0], 12).tokens
+    stops = sorted({int(t) for t in rng.choice(said, rng.integers(0, 3))} | set(rng.integers(3, models.VOCAB, 1)))
+    drawn = Drawn(prompts, shared, [int(t) for t in stops] if rng.random() < 0.8 else [], [], pad_left=not history)
+    if rng.random() < 0.3:
+        shared["min_new_tokens"] = int(rng.integers(0, shared["max_new_tokens"] + 1))
+    if not history:
+        return drawn
+    if rng.random() < 0.4:
+        shared["no_repeat_ngram_size"] = int(rng.integers(1, 4))
+    if rng.random() < 0.4:
+        shared["repetition_penalty"] = float(rng.choice([0.8, 1.2, 1.7]))
+    if rng.random() < 0.4:
+        drawn.bad_words = [[said[0]], said[1:3], [0]]
+    if rng.random() < 0.3:
+        drawn.presence, drawn.frequency = float(rng.normal()), float(rng.normal() / 2)
+    return drawn
+
+
+@torch.no_grad()
+def hf_beams(pair: Pair, d: Drawn, hf: transformers.PreTrainedModel | None = None) -> list[list[tuple]]:
+    """(tokens, score, log-probabilities) of each returned sequence of each prompt."""
+    hf = hf or pair.hf
+    longest = max(map(len, d.prompts))
+    ids = torch.zeros(len(d.prompts), longest, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(d.prompts):
+        ids[row, longest - len(prompt) :] = torch.tensor(prompt)
+        mask[row, longest - len(prompt) :] = 1
+    processors = transformers.LogitsProcessorList()
+    if d.presence or d.frequency:
+        processors.append(_PresenceAndFrequency(longest, d.presence, d.frequency))
+    out = hf.generate(
+        ids,
+        attention_mask=mask,
+        do_sample=False,
+        pad_token_id=0,
+        eos_token_id=d.stop_token_ids or None,
+        bad_words_ids=d.bad_words or None,
+        logits_processor=processors,
+        return_dict_in_generate=True,
+        output_scores=True,
+        output_logits=True,
+        **d.shared,
+    )
+    per_token = hf.compute_transition_scores(
+        out.sequences,
+        out.scores if d.scores == "processed" else out.logits,
+        out.beam_indices,
+        normalize_logits=d.scores == "raw",
+    )
+    lengths = (out.beam_indices >= 0).sum(1).tolist()
+    made = [
+        (out.sequences[i, longest : longest + n].tolist(), float(out.sequences_scores[i]), per_token[i, :n].numpy())
+        for i, n in enumerate(lengths)
+    ]
+    return [made[i : i + d.sequences] for i in range(0, len(made), d.sequences)]
+
+
+def ft_beams(model: Any, d: Drawn) -> list[list[Any]]:
+    made = model.generate(
+        d.prompts,
+        stop_token_ids=d.stop_token_ids,
+        bad_words=d.bad_words or None,
+        presence_penalty=d.presence,
+        frequency_penalty=d.frequency,
+        logprobs=d.scores,
+        **d.shared,
+    )
+    return made if d.sequences > 1 else [[one] for one in made]
+
+
+def same_tokens(ours: list[list[Any]], theirs: list[list[tuple]]) -> bool:
+    return [[one.token_ids.tolist() for one in row] for row in ours] == [[one[0] for one in row] for row in theirs]
+
+
+def ambiguous(pair: Pair, d: Drawn, theirs: list[list[tuple]]) -> bool:
+    """Whether transformers itself decides differently in double precision: then the draw proves nothing."""
+    double = models.oracle(pair.variant, pair.folder).double()
+    return [[one[0] for one in row] for row in hf_beams(pair, d, double)] != [[one[0] for one in row] for row in theirs]
+
+
+def check_draws(pair: Pair, rng: np.random.Generator, draws: int) -> None:
+    unclear = 0
+    for _ in range(draws):
+        d = draw(pair, rng)
+        d.scores = str(rng.choice(["raw", "processed"]))
+        ours, theirs = ft_beams(pair.ft, d), hf_beams(pair, d)
+        if not same_tokens(ours, theirs) and ambiguous(pair, d, theirs):
+            unclear += 1
+            continue
+        assert same_tokens(ours, theirs), f"{d}\nours {ours}\ntransformers' {theirs}"
+        for row, expected in zip(ours, theirs, strict=True):
+            for one, (tokens, score, logprobs) in zip(row, expected, strict=True):
+                assert one.score == pytest.approx(score, rel=1e-4, abs=1e-5), str(d)
+                np.testing.assert_allclose(one.logprobs, logprobs, rtol=1e-4, atol=1e-5, err_msg=str(d))
+                ended = bool(tokens) and tokens[-1] in d.stop_token_ids
+                assert one.finish_reason == ("stop" if ended else "length"), str(d)
+    assert unclear <= 1 + draws // 50
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_drawn_searches(tiny, rng, name):
+    check_draws(tiny(name), rng, 15)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", DECODERS)
+def test_many_drawn_searches(tiny, rng, name):
+    check_draws(tiny(name), rng, 170)
