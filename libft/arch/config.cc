@@ -41,6 +41,22 @@ const char* text(activation_kind kind) {
   return "";
 }
 
+const char* text(block_kind kind) {
+  switch (kind) {
+    case block_kind::pre_norm:
+      return "pre_norm";
+    case block_kind::sandwich:
+      return "sandwich";
+    case block_kind::parallel:
+      return "parallel";
+    case block_kind::post_norm:
+      return "post_norm";
+    case block_kind::normed_residual:
+      return "normed_residual";
+  }
+  return "";
+}
+
 const char* text(pool_kind kind) {
   switch (kind) {
     case pool_kind::mean:
@@ -73,6 +89,12 @@ void add_decoder_keys(io::json& out, const model_config& config) {
     out["rope_scaling"] = first.scaling;
     if (config.rotary.size() > 1) out["rope_local_theta"] = config.rotary[1].theta;
   }
+  out["positions"] = config.learned_positions       ? "learned"
+                     : !config.rotary.empty()       ? "rotary"
+                     : !config.alibi_slopes.empty() ? "alibi"
+                                                    : "none";
+  out["block"] = text(config.block);
+  out["embedding_size"] = config.output_size();
   int64_t window = 0, sliding = 0;
   for (const layer_config& layer : config.layers) {
     if (!layer.window) continue;

@@ -24,8 +24,18 @@ struct rotary_config {
 };
 
 struct layer_config {
-  int64_t window = 0;  // sliding window; 0: full attention
-  int rotary = 0;      // index into model_config::rotary
+  int64_t window = 0;         // sliding window; 0: full attention
+  int rotary = 0;             // index into model_config::rotary
+  float attention_scale = 1;  // times the model's (GPT-2's scale_attn_by_inverse_layer_idx)
+};
+
+// How a decoder's layer joins its two branches; arch/decoder.cc has the formulas.
+enum class block_kind : uint8_t {
+  pre_norm,
+  sandwich,         // norms after attention and feed-forward too (Gemma 2 and 3)
+  parallel,         // both branches read the layer's input (GPT-J, GPT-NeoX)
+  post_norm,        // norms after the additions (OPT-350m)
+  normed_residual,  // the branches' norms are on the residual too (BLOOM's apply_residual_connection_post_layernorm)
 };
 
 struct model_config {
@@ -57,15 +67,26 @@ struct model_config {
   bool attention_bias = false;  // on query, key and value
   bool attention_output_bias = false;
   bool feed_forward_bias = false;
-  bool query_key_norm = false;
-  bool sandwich_norm = false;  // Gemma 2/3: norms after attention and feed-forward too
 
-  std::vector<layer_config> layers;   // [num_layers]
+  // Positions: learned, rotary, ALiBi or none. Learned ones begin at row position_offset of their table.
+  bool learned_positions = false;
+  int64_t position_offset = 0;        // RoBERTa: padding_idx + 1; OPT: 2
   std::vector<rotary_config> rotary;  // distinct ones
+  std::vector<float> alibi_slopes;    // [num_heads] (arXiv:2108.12409), or empty
+
+  // Decoders.
+  block_kind block = block_kind::pre_norm;
+  bool gated_feed_forward = false;
+  bool query_key_norm = false;
+  bool shared_norm = false;          // a parallel block's one norm serves both branches (GPT-J)
+  bool norm_weights = true;          // false: norms only normalise (OPT's layer_norm_elementwise_affine)
+  bool embedding_norm = false;       // after the embedding (BLOOM)
+  bool final_norm = true;            // after the last layer
+  int64_t embedding_size = 0;        // where it is not hidden_size (OPT-350m), else 0
+  std::vector<layer_config> layers;  // [num_layers]
 
   // Encoders.
   int64_t type_vocab_size = 0;
-  int64_t position_offset = 0;  // RoBERTa: padding_idx + 1
   bool has_pooler = false;
   activation_kind classifier_activation = activation_kind::tanh;  // between a sequence classifier's two matrices
   int64_t num_labels = 0;
@@ -82,6 +103,11 @@ struct model_config {
   int64_t rotary_dim() const {
     return rotary.empty() ? 0 : 2 * static_cast<int64_t>(rotary.front().inverse_frequency.size());
   }
+
+  // Whether projections stand between embeddings and layers.
+  bool projects_embedding() const { return embedding_size != 0 && embedding_size != hidden_size; }
+  // The width of the last hidden state.
+  int64_t output_size() const { return projects_embedding() ? embedding_size : hidden_size; }
 
   io::json_ptr to_json() const;  // what ft_model_config returns
 };

@@ -101,6 +101,10 @@ int64_t read_layer_count(const io::json_reader& config, std::string_view key) {
   return in_range(config.integer(key), most_layers, config.file(), key);
 }
 
+int64_t read_layer_count(const io::json_reader& config, std::string_view key, int64_t otherwise) {
+  return in_range(config.integer(key, otherwise), most_layers, config.file(), key);
+}
+
 int64_t read_layer_count(const io::gguf_metadata& metadata, const std::string& key) {
   return in_range(metadata.integer(key), most_layers, metadata.file(), key);
 }
@@ -144,9 +148,12 @@ void check_heads(const model_config& config, const io::checkpoint& source) {
   if (config.head_dim < 1 || config.head_dim > widest_head || config.num_heads > largest_size / config.head_dim)
     fail(FT_ERROR_CHECKPOINT, source.source(), ": heads of ", config.head_dim, " elements, ", config.num_heads,
          " of them, cannot be; head_dim must be from 1 to ", widest_head);
-  if (config.causal && config.head_dim % 2 != 0)
-    fail(FT_ERROR_CHECKPOINT, source.source(), ": head_dim is ", config.head_dim,
-         "; rotary positions turn pairs of elements, so it must be even");
+}
+
+void check_rotary_dim(int64_t rotary_dim, int64_t head_dim, const std::string& file) {
+  if (rotary_dim < 2 || rotary_dim > head_dim || rotary_dim % 2 != 0)
+    fail(FT_ERROR_CHECKPOINT, file, ": rotary positions cannot turn ", rotary_dim, " elements of heads of ", head_dim,
+         ": they turn pairs, so the number must be even, at least 2 and at most that");
 }
 
 void read_special_tokens(model_config& config, const io::checkpoint& source) {

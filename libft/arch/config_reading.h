@@ -19,6 +19,7 @@ int64_t read_size(const io::gguf_metadata& metadata, const std::string& key, int
 
 // A layer count: vectors are made of this size before any tensor proves it.
 int64_t read_layer_count(const io::json_reader& config, std::string_view key);
+int64_t read_layer_count(const io::json_reader& config, std::string_view key, int64_t otherwise);
 int64_t read_layer_count(const io::gguf_metadata& metadata, const std::string& key);
 
 // Hugging Face's name of an activation. Throws ft::error (FT_ERROR_UNSUPPORTED) naming it when there is none such here.
@@ -29,6 +30,9 @@ std::string read_architecture(const io::json_reader& config, std::string_view ot
 
 // Throws ft::error (FT_ERROR_CHECKPOINT) when heads and sizes contradict each other.
 void check_heads(const model_config& config, const io::checkpoint& source);
+
+// The same unless rotary positions can turn `rotary_dim` elements of each head; `file` is named.
+void check_rotary_dim(int64_t rotary_dim, int64_t head_dim, const std::string& file);
 
 // stop_token_ids, bos_token_id and pad_token_id: from generation_config.json, else config.json, or from GGUF metadata.
 void read_special_tokens(model_config& config, const io::checkpoint& source);

@@ -7,5 +7,10 @@ namespace ft::arch {
 
 family llama_family();
 family bert_family();
+family gpt2_family();
+family gptj_family();
+family gpt_neox_family();
+family opt_family();
+family bloom_family();
 
 }  // namespace ft::arch

@@ -10,8 +10,7 @@ namespace ft::arch {
 
 const std::vector<family>& families() {
   static const std::vector<family> all = {
-      llama_family(),
-      bert_family(),
+      llama_family(), bert_family(), gpt2_family(), gptj_family(), gpt_neox_family(), opt_family(), bloom_family(),
   };
   return all;
 }

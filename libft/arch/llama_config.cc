@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "arch/config_reading.h"
+#include "arch/decoder_config.h"
 #include "arch/rope_scaling.h"
 #include "core/status.h"
 
@@ -50,30 +51,13 @@ model_config start(const variant& v, std::string_view type, const io::checkpoint
   c.causal = true;
   c.norm = norm_kind::rms;
   c.query_key_norm = v.query_key_norm;
-  c.sandwich_norm = v.gemma >= 2;
+  c.block = v.gemma >= 2 ? block_kind::sandwich : block_kind::pre_norm;
+  c.gated_feed_forward = true;
   c.checkpoint_dtype = most_common_dtype(source);
   return c;
 }
 
 // ---------------------------------------------------------------------------------------------- Hugging Face
-
-head_kind head_of(const std::string& architecture, const io::json_reader& config) {
-  if (architecture.ends_with("ForSequenceClassification"))
-    fail(FT_ERROR_UNSUPPORTED, config.file(), ": ", architecture,
-         ": sequence classification with a decoder is not supported; BERT-like classifiers are");
-  const bool language = architecture.ends_with("ForCausalLM") || architecture.ends_with("ForConditionalGeneration");
-  return language ? head_kind::causal_lm : head_kind::none;
-}
-
-// Files may hold the output matrix of tied models too. As in transformers, it counts only where it differs.
-bool really_tied(bool tied, const io::checkpoint& source) {
-  const io::stored_tensor* output = source.find("lm_head.weight");
-  const io::stored_tensor* input = source.find("model.embed_tokens.weight");
-  if (!tied || !input || !source.holds("lm_head.weight")) return tied;
-  if (!output) return false;  // of a dtype that cannot be compared, or used: the weight table tells of it
-  const tensor &a = output->data, &b = input->data;
-  return a.type == b.type && a.size() == b.size() && std::memcmp(a.data, b.data, bytes_of(a.type, a.size())) == 0;
-}
 
 // Which layers see a window only: by `layer_types` where given, else by each model's own older keys.
 void read_windows(model_config& c, const variant& v, const io::json_reader& config) {
@@ -110,10 +94,8 @@ int64_t rotary_dim_of(const model_config& c, const io::json_reader& config) {
   double part = config.number("partial_rotary_factor", 1);
   if (const auto parameters = config.object("rope_parameters"))
     part = parameters->number("partial_rotary_factor", part);
-  const auto dim = static_cast<int64_t>(static_cast<double>(c.head_dim) * part);
-  if (!(part > 0 && part <= 1) || dim < 2 || dim % 2 != 0)
-    fail(FT_ERROR_CHECKPOINT, config.file(), ": partial_rotary_factor ", part, " of heads of ", c.head_dim,
-         " leaves no even number of elements to turn");
+  const auto dim = static_cast<int64_t>(static_cast<double>(c.head_dim) * (part > 0 && part <= 1 ? part : 0));
+  check_rotary_dim(dim, c.head_dim, config.file());
   return dim;
 }
 
@@ -160,11 +142,7 @@ model_config from_hugging_face(const io::checkpoint& source) {
 
   model_config c = start(v, type, source);
   const bool tied = outer.boolean("tie_word_embeddings", config.boolean("tie_word_embeddings", v.tied));
-  c.tied_embeddings = really_tied(tied, source);
-  const bool has_output = c.tied_embeddings || source.holds("lm_head.weight");
-  c.architecture = read_architecture(outer, has_output ? "ForCausalLM" : "");
-  c.head = head_of(c.architecture, outer);
-  if (!outer.has("architectures")) c.architecture = type;
+  read_decoder_head(c, outer, source, tied, "lm_head.weight", {"model.embed_tokens.weight"});
 
   c.vocab_size = read_size(config, "vocab_size");
   c.hidden_size = read_size(config, "hidden_size");
@@ -217,9 +195,7 @@ void read_gguf_positions(model_config& c, const variant& v, const io::checkpoint
   const io::gguf_metadata& m = source.metadata();
   const std::string type = c.model_type;
   const int64_t dim = read_size(m, type + ".rope.dimension_count", c.head_dim);
-  if (dim > c.head_dim || dim % 2 != 0)
-    fail(FT_ERROR_CHECKPOINT, source.source(), ": ", type, ".rope.dimension_count is ", dim, " of heads of ",
-         c.head_dim);
+  check_rotary_dim(dim, c.head_dim, source.source());
   c.rotary = {make_rotary(read_rope(m, type, c.max_positions), dim)};
   divide_frequencies(c.rotary.front(), source);
   // GGUF keeps the rows of Llama's query and key in Meta's order, in which neighbours are pairs.

@@ -12,10 +12,10 @@ class network {
  public:
   virtual ~network() = default;
 
-  // The stack: last hidden state [num_tokens, hidden_size] f32, in run.activations.
+  // The stack: last hidden state [num_tokens, config.output_size()] f32, in run.activations.
   virtual tensor hidden(nn::run& run, const nn::ragged_batch& batch) const = 0;
 
-  // The head on rows of the hidden state: [rows, hidden_size] -> [rows, vocab_size or num_labels]. Sequence
+  // The head on rows of the hidden state: [rows, output_size] -> [rows, vocab_size or num_labels]. Sequence
   // classifiers take their rows' first (BERT) tokens. Null when the model has no head.
   virtual tensor logits(nn::run& run, const tensor& hidden_rows) const = 0;
 

@@ -32,6 +32,16 @@ class table_builder {
     return spec;
   }
 
+  // Query, key and value stored as one matrix, in `layout`'s groups: attention.query, .key, .value, [hidden, hidden]
+  // each.
+  void fused_attention(std::string_view theirs, int64_t hidden, bool bias, weight_layout layout) {
+    layout.parts = 3;
+    for (const char* ours : {"attention.query", "attention.key", "attention.value"}) {
+      matrix(ours, theirs, hidden, hidden, shard_axis::column, bias, layout);
+      ++layout.part;
+    }
+  }
+
   // A table that is looked up in, never multiplied by.
   void lookup(std::string_view ours, std::string_view theirs, int64_t rows, int64_t width) {
     add(ours, ".weight", theirs, ".weight", {rows, width}, shard_axis::none);

@@ -100,6 +100,12 @@ nn::norm weight_loader::norm(const std::string& name, const model_config& config
           .kind = config.norm};
 }
 
+nn::norm weight_loader::norm(const std::string& name, const model_config& config, int64_t width) {
+  nn::norm made = norm(name, config);
+  if (!config.norm_weights) made.weight = constants(std::vector<float>(static_cast<size_t>(width), 1.0f));
+  return made;
+}
+
 nn::embedding weight_loader::embedding(const std::string& name) {
   const host_weight host = whole(rank_slice(name + ".weight"));
   if (!is_quantised(host.parts[0].type)) return {.table = upload(host.parts[0])};
@@ -112,9 +118,13 @@ nn::embedding weight_loader::shared_embedding(const std::string& name) {
 }
 
 nn::rotary weight_loader::rotary(const rotary_config& config) {
-  const auto count = static_cast<int64_t>(config.inverse_frequency.size());
-  const tensor host(const_cast<float*>(config.inverse_frequency.data()), dtype::f32, {count});
-  return {.inverse_frequency = upload(host), .attention_factor = config.attention_factor, .style = config.style};
+  return {.inverse_frequency = constants(config.inverse_frequency),
+          .attention_factor = config.attention_factor,
+          .style = config.style};
+}
+
+nn::parameter weight_loader::constants(const std::vector<float>& values) {
+  return upload(tensor(const_cast<float*>(values.data()), dtype::f32, {static_cast<int64_t>(values.size())}));
 }
 
 nn::parameter weight_loader::upload(const tensor& host) {

@@ -28,9 +28,12 @@ class weight_loader {
   // null; require_complete has seen to it that the others are there.
   nn::linear linear(std::initializer_list<std::string> names);
   nn::norm norm(const std::string& name, const model_config& config);
+  // The same, of `width` elements that are all kept as they are where the model's norms have no weights.
+  nn::norm norm(const std::string& name, const model_config& config, int64_t width);
   nn::embedding embedding(const std::string& name);         // its plain table, unless it is quantised
   nn::embedding shared_embedding(const std::string& name);  // packed, for an output projection to share
   nn::rotary rotary(const rotary_config& config);
+  nn::parameter constants(const std::vector<float>& values);  // that the configuration gives, not the checkpoint
 
   // A projection onto the vocabulary by the embedding's own matrix; its bias by the name given, if there is one.
   nn::linear tied_linear(const nn::embedding& embedding, const std::string& bias_of = "");

@@ -56,7 +56,7 @@ class pass {
   }
 
   void allocate() {
-    const int64_t hidden = config_.hidden_size;
+    const int64_t hidden = config_.output_size();
     if (wanted_.last_hidden_state) out_.last_hidden_state = per_token(hidden);
     if (wanted_.pooler_output) out_.pooler_output = zeros({rows_.num_rows(), hidden});
     if (wanted_.embedding) out_.embedding = zeros({rows_.num_rows(), hidden});
@@ -94,7 +94,7 @@ class pass {
     const tensor hidden = model_.network().hidden(run, batch);
     if (wanted_.last_hidden_state) scatter(run, hidden, offset(first_row), out_.last_hidden_state.view);
     if (wanted_.embedding) {
-      const tensor rows = run.activations.make(dtype::f32, {batch.num_rows, config_.hidden_size});
+      const tensor rows = run.activations.make(dtype::f32, {batch.num_rows, config_.output_size()});
       ops::pool(run.ex, {.out = rows,
                          .x = hidden,
                          .row_offsets = batch.row_offsets,

@@ -135,7 +135,7 @@ TEST(qwen2_windows) {
 
 TEST(gemma_2_config) {
   const arch::model_config c = read_config(gemma_2_2b);
-  CHECK(c.tied_embeddings && c.sandwich_norm && !c.query_key_norm);
+  CHECK(c.tied_embeddings && c.block == arch::block_kind::sandwich && !c.query_key_norm);
   CHECK_EQ(c.embedding_scale, 48.0f);
   CHECK_EQ(c.norm_weight_offset, 1.0f);
   CHECK_EQ(c.attention_scale, 0.0625f);
@@ -150,7 +150,7 @@ TEST(gemma_2_config) {
 
 TEST(gemma_3_config_has_two_rotary_tables) {
   const arch::model_config c = read_config(gemma_3_1b);
-  CHECK(c.query_key_norm && c.sandwich_norm && c.tied_embeddings);
+  CHECK(c.query_key_norm && c.block == arch::block_kind::sandwich && c.tied_embeddings);
   CHECK_EQ(c.attention_softcap, 0.0f);
   CHECK_EQ(c.rotary.size(), 2u);
   CHECK_EQ(c.rotary[0].theta, 1e6);
@@ -176,7 +176,7 @@ TEST(faulty_llama_configs_are_named) {
   CHECK_ERROR(FT_ERROR_CHECKPOINT, "num_hidden_layers", read_config(with(llama_3_1_8b, "num_hidden_layers", "1e30")));
   CHECK_ERROR(FT_ERROR_CHECKPOINT, "32 attention heads cannot share 5",
               read_config(with(llama_3_1_8b, "num_key_value_heads", "5")));
-  CHECK_ERROR(FT_ERROR_CHECKPOINT, "head_dim is 7", read_config(with(llama_3_1_8b, "head_dim", "7")));
+  CHECK_ERROR(FT_ERROR_CHECKPOINT, "cannot turn 7 elements of heads of 7", read_config(with(llama_3_1_8b, "head_dim", "7")));
   CHECK_ERROR(FT_ERROR_UNSUPPORTED, "hidden_act 'quick_gelu'",
               read_config(with(llama_3_1_8b, "hidden_act", "\"quick_gelu\"")));
   CHECK_ERROR(FT_ERROR_UNSUPPORTED, "'mamba'", read_config(R"({"model_type": "mamba"})"));

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 VOCAB = 199  # no multiple of any vector width
 ROPE_THETA = 10000.0
@@ -32,6 +33,29 @@ _SIZES = {
 }
 
 
+# What the configuration classes call those sizes where they differ; None: they have no such key.
+_OWN_NAMES: dict[str, dict[str, str | None]] = {
+    "GPT2Config": {
+        "hidden_size": "n_embd",
+        "intermediate_size": "n_inner",
+        "num_hidden_layers": "n_layer",
+        "num_attention_heads": "n_head",
+        "num_key_value_heads": None,
+        "max_position_embeddings": "n_positions",
+    },
+    "GPTNeoXConfig": {"num_key_value_heads": None},
+    "OPTConfig": {"intermediate_size": "ffn_dim", "num_key_value_heads": None},
+    "BloomConfig": {
+        "intermediate_size": None,
+        "num_hidden_layers": "n_layer",
+        "num_attention_heads": "n_head",
+        "num_key_value_heads": None,
+        "max_position_embeddings": None,
+    },
+}
+_OWN_NAMES["GPTJConfig"] = _OWN_NAMES["GPT2Config"]
+
+
 @dataclass(frozen=True)
 class Variant:
     """A model class, what differs from the common sizes, and how its files differ from save_pretrained's."""
@@ -39,6 +63,7 @@ class Variant:
     model: str
     config: dict[str, Any] = field(default_factory=dict)
     old_rope_keys: bool = False  # config.json with rope_theta and rope_scaling, as before transformers 5
+    strip: str = ""  # a prefix that the names of the tensors are saved without
 
 
 def _rope(kind: str, **values: Any) -> dict[str, Any]:
@@ -125,8 +150,69 @@ DECODERS: dict[str, Variant] = {
     ),
 }
 
+_ROTARY_8 = {"rotary_dim": 8}
+DECODERS |= {
+    "gpt2": Variant("GPT2LMHeadModel"),
+    "gpt2-default-inner": Variant("GPT2LMHeadModel", {"intermediate_size": None}),
+    "gpt2-hub-names": Variant("GPT2LMHeadModel", strip="transformer."),  # as gpt2 itself is published
+    "gpt2-untied": Variant("GPT2LMHeadModel", {"tie_word_embeddings": False}),
+    "gpt2-inverse-layer": Variant("GPT2LMHeadModel", {"scale_attn_by_inverse_layer_idx": True}),
+    "gpt2-unscaled": Variant("GPT2LMHeadModel", {"scale_attn_weights": False}),
+    "gpt2-upcast": Variant(
+        "GPT2LMHeadModel", {"reorder_and_upcast_attn": True, "scale_attn_by_inverse_layer_idx": True}
+    ),
+    "gpt2-relu": Variant("GPT2LMHeadModel", {"activation_function": "relu"}),
+    "gpt2-gelu": Variant("GPT2LMHeadModel", {"activation_function": "gelu", "layer_norm_epsilon": 1e-3}),
+    "gpt2-silu": Variant("GPT2LMHeadModel", {"activation_function": "silu"}),
+    "gpt2-tanh": Variant("GPT2LMHeadModel", {"activation_function": "tanh"}),
+    "gpt2-odd-heads": Variant("GPT2LMHeadModel", {"hidden_size": 45, "num_attention_heads": 5}),
+    "gptj": Variant("GPTJForCausalLM", _ROTARY_8),
+    "gptj-all-rotary": Variant("GPTJForCausalLM", {"rotary_dim": 16, "intermediate_size": None}),
+    "gptj-tied": Variant("GPTJForCausalLM", {"tie_word_embeddings": True, **_ROTARY_8}),
+    "gptj-gelu": Variant("GPTJForCausalLM", {"activation_function": "gelu", "rotary_dim": 2}),
+    "gptj-bare-names": Variant("GPTJForCausalLM", _ROTARY_8, strip="transformer."),
+    "gpt-neox": Variant("GPTNeoXForCausalLM"),
+    "gpt-neox-all-rotary": Variant("GPTNeoXForCausalLM", _rope("default", partial_rotary_factor=1.0)),
+    "gpt-neox-sequential": Variant("GPTNeoXForCausalLM", {"use_parallel_residual": False}),
+    "gpt-neox-no-biases": Variant("GPTNeoXForCausalLM", {"attention_bias": False, "hidden_act": "gelu_fast"}),
+    "gpt-neox-tied": Variant("GPTNeoXForCausalLM", {"tie_word_embeddings": True}),
+    "gpt-neox-linear": Variant("GPTNeoXForCausalLM", _rope("linear", factor=2.5, partial_rotary_factor=0.5)),
+    "gpt-neox-old-keys": Variant(
+        "GPTNeoXForCausalLM", {"rope_parameters": {"rope_theta": 2e4, "partial_rotary_factor": 0.5}}, old_rope_keys=True
+    ),
+    "opt": Variant("OPTForCausalLM"),
+    "opt-350m": Variant("OPTForCausalLM", {"do_layer_norm_before": False, "word_embed_proj_dim": 40}),
+    "opt-post-norm": Variant("OPTForCausalLM", {"do_layer_norm_before": False}),
+    "opt-projections": Variant("OPTForCausalLM", {"word_embed_proj_dim": 96}),
+    "opt-no-final-norm": Variant("OPTForCausalLM", {"_remove_final_layer_norm": True}),
+    "opt-no-biases": Variant("OPTForCausalLM", {"enable_bias": False, "activation_function": "gelu"}),  # Galactica
+    "opt-plain-norms": Variant("OPTForCausalLM", {"layer_norm_elementwise_affine": False}),
+    "opt-untied": Variant("OPTForCausalLM", {"tie_word_embeddings": False}),
+    "opt-bare-names": Variant("OPTForCausalLM", strip="model."),
+    "bloom": Variant("BloomForCausalLM"),
+    "bloom-6-heads": Variant("BloomForCausalLM", {"hidden_size": 72, "num_attention_heads": 6}),
+    "bloom-11-heads": Variant("BloomForCausalLM", {"hidden_size": 77, "num_attention_heads": 11}),
+    "bloom-1-head": Variant("BloomForCausalLM", {"hidden_size": 32, "num_attention_heads": 1}),
+    "bloom-normed-residual": Variant("BloomForCausalLM", {"apply_residual_connection_post_layernorm": True}),
+    "bloom-untied": Variant("BloomForCausalLM", {"tie_word_embeddings": False}),
+    "bloom-sliced": Variant("BloomForCausalLM", {"pretraining_tp": 2, "slow_but_exact": True}),
+    "bloom-bare-names": Variant("BloomForCausalLM", strip="transformer."),
+}
+
 # One of each attention and position scheme: for the grids that multiply.
 DECODERS_SHORT = ["llama-gqa", "llama-yarn", "mistral-window", "qwen2-sliding", "qwen3", "gemma2", "gemma3"]
+DECODERS_SHORT += ["gpt2", "gptj", "gpt-neox", "opt-350m", "bloom-6-heads"]
+
+# Saved without a head.
+BASES: dict[str, Variant] = {
+    "llama-base": Variant("LlamaModel"),
+    "gpt2-base": Variant("GPT2Model"),
+    "gptj-base": Variant("GPTJModel", _ROTARY_8),
+    "gpt-neox-base": Variant("GPTNeoXModel"),
+    "opt-base": Variant("OPTModel"),
+    "opt-350m-base": Variant("OPTModel", {"do_layer_norm_before": False, "word_embed_proj_dim": 40}),
+    "bloom-base": Variant("BloomModel"),
+}
 
 _BERT = {"num_key_value_heads": None, "max_position_embeddings": 160, "pad_token_id": 0}
 _LABELS = {"num_labels": 5}
@@ -161,7 +247,7 @@ ENCODERS: dict[str, Variant] = {
     "distilbert-mlm": Variant("DistilBertForMaskedLM"),
 }
 
-VARIANTS = DECODERS | ENCODERS
+VARIANTS = DECODERS | BASES | ENCODERS
 
 
 def config_of(variant: Variant, **overrides: Any) -> transformers.PreTrainedConfig:
@@ -175,7 +261,9 @@ def config_of(variant: Variant, **overrides: Any) -> transformers.PreTrainedConf
     if issubclass(model_class.config_class, (transformers.BertConfig, transformers.RobertaConfig)):
         sizes.update(_BERT)
         del sizes["num_key_value_heads"]
-    return model_class.config_class(**{**sizes, **own})
+    names = _OWN_NAMES.get(model_class.config_class.__name__, {})
+    keys = {names.get(key, key): value for key, value in {**sizes, **own}.items()}
+    return model_class.config_class(**{key: value for key, value in keys.items() if key is not None})
 
 
 def randomise(model: torch.nn.Module, seed: int) -> None:
@@ -183,20 +271,24 @@ def randomise(model: torch.nn.Module, seed: int) -> None:
     embedding in the residual, biases and norms are not neutral, and no logit dominates."""
     generator = torch.Generator().manual_seed(seed)
     offset_norm = "Gemma" in type(model).__name__  # (1 + weight) * x
+    transposed = {
+        f"{name}.weight" for name, m in model.named_modules() if isinstance(m, transformers.pytorch_utils.Conv1D)
+    }
 
     def normal(shape: torch.Size, scale: float) -> torch.Tensor:
         return torch.randn(shape, generator=generator) * scale
 
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if "norm" in name.lower() and name.endswith("weight"):
+            if ("norm" in name.lower() or ".ln_" in f".{name}") and name.endswith("weight"):
                 weight.copy_(normal(weight.shape, 0.2) + (0.0 if offset_norm else 1.0))
             elif weight.ndim == 1:
                 weight.copy_(normal(weight.shape, 0.2))
-            elif "embed" in name.lower() or name.endswith("wte.weight"):
+            elif "embed" in name.lower() or name.endswith(("wte.weight", "wpe.weight")):
                 weight.copy_(normal(weight.shape, 2.4 * weight.shape[1] ** -0.5))
             else:
-                weight.copy_(normal(weight.shape, 1.3 * weight.shape[1] ** -0.5))
+                inputs = weight.shape[0 if name in transposed else 1]
+                weight.copy_(normal(weight.shape, 1.3 * inputs**-0.5))
 
 
 def build(variant: Variant, seed: int, **overrides: Any) -> transformers.PreTrainedModel:
@@ -214,11 +306,21 @@ def use_old_rope_keys(folder: Path) -> None:
     path = folder / "config.json"
     config = json.loads(path.read_text())
     rope = config.pop("rope_parameters")
-    config["rope_theta"] = rope.pop("rope_theta")
+    if config["model_type"] == "gpt_neox":
+        config["rotary_pct"] = rope.pop("partial_rotary_factor")
+        config["rotary_emb_base"] = rope.pop("rope_theta")
+    else:
+        config["rope_theta"] = rope.pop("rope_theta")
     config["rope_scaling"] = rope if rope.get("rope_type", "default") != "default" else None
     config["torch_dtype"] = config.pop("dtype")
     config["transformers_version"] = "4.40.0"
     path.write_text(json.dumps(config, indent=2))
+
+
+def strip_names(folder: Path, prefix: str) -> None:
+    """Saves the tensors again, without the prefix."""
+    path = folder / "model.safetensors"
+    save_file({name.removeprefix(prefix): t for name, t in load_file(path).items()}, path, {"format": "pt"})
 
 
 def save(
@@ -234,6 +336,8 @@ def save(
     model.save_pretrained(folder, max_shard_size=shard_size or "5GB")
     if variant.old_rope_keys:
         use_old_rope_keys(folder)
+    if variant.strip:
+        strip_names(folder, variant.strip)
     return folder
 
 

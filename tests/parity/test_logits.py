@@ -21,6 +21,18 @@ def test_logits_and_hidden_states(tiny, rng, name):
         assert_close(hidden, reference["last_hidden_state"], f"{name} hidden state of {length}")
 
 
+@pytest.mark.parametrize("name", models.BASES)
+def test_base_models(tiny, rng, name):
+    """Saved without a head, under names without its prefix."""
+    pair = tiny(name)
+    for length in (1, 60):
+        ids = draw_prompt(rng, models.VOCAB, length, length)
+        ours = pair.ft.forward([ids])
+        assert ours.logits is None
+        reference = pair.hf_forward(ids)["last_hidden_state"]
+        assert_close(ours.last_hidden_state.numpy()[0], reference, f"{name} of {length}")
+
+
 @pytest.mark.parametrize("name", models.DECODERS_SHORT)
 @pytest.mark.parametrize("shards", [False, True], ids=["one-file", "shards"])
 @pytest.mark.parametrize(
