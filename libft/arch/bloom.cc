@@ -27,7 +27,8 @@ std::vector<float> slopes_for(int64_t num_heads) {
   return slopes;
 }
 
-// Defaults are those of transformers' BloomConfig. There is no last position; memory is planned for as many as the
+// Defaults are those of transformers' BloomConfig. slow_but_exact asks for another order of the same sums, and is left
+// alone; transformers forgets the biases under it. There is no last position; memory is planned for as many as the
 // model was trained on.
 model_config bloom_config(const io::checkpoint& source) {
   const io::json_reader config = source.config();

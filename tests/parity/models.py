@@ -195,7 +195,7 @@ DECODERS |= {
     "bloom-1-head": Variant("BloomForCausalLM", {"hidden_size": 32, "num_attention_heads": 1}),
     "bloom-normed-residual": Variant("BloomForCausalLM", {"apply_residual_connection_post_layernorm": True}),
     "bloom-untied": Variant("BloomForCausalLM", {"tie_word_embeddings": False}),
-    "bloom-sliced": Variant("BloomForCausalLM", {"pretraining_tp": 2, "slow_but_exact": True}),
+    "bloom-published-keys": Variant("BloomForCausalLM", {"pretraining_tp": 4, "slow_but_exact": False}),
     "bloom-bare-names": Variant("BloomForCausalLM", strip="transformer."),
 }
 

@@ -36,9 +36,37 @@ def _draw_decoder(rng):
     return name, sizes
 
 
+def _draw_gpt(rng):
+    """Of the families whose heads share out the hidden size; heads of odd widths where nothing is turned."""
+    name = str(rng.choice(["gpt2", "gptj", "gpt-neox", "gpt-neox-sequential", "opt", "opt-350m", "bloom"]))
+    heads = int(rng.integers(1, 17))
+    head_dim = int(rng.integers(2, 41))
+    if name.startswith("gptj") or name.startswith("gpt-neox"):
+        head_dim *= 2
+    sizes = {
+        "hidden_size": heads * head_dim,
+        "num_attention_heads": heads,
+        "num_hidden_layers": int(rng.integers(1, 5)),
+        "vocab_size": int(rng.integers(5, 700)),
+        "tie_word_embeddings": bool(rng.integers(2)),
+    }
+    if name != "bloom":
+        sizes["intermediate_size"] = int(rng.integers(1, 300))
+    turned = 2 * int(rng.integers(1, head_dim // 2 + 1))
+    if name == "gptj":
+        sizes["rotary_dim"] = turned
+    if name.startswith("gpt-neox"):
+        part = (turned + 0.5) / head_dim if turned < head_dim else 1.0  # its product is rounded down
+        sizes["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": part}
+    if name == "opt-350m":
+        sizes["word_embed_proj_dim"] = int(rng.integers(1, 100))
+    return name, sizes
+
+
 @pytest.mark.parametrize("draw", [*range(6), *_MANY])
-def test_decoder(tiny, rng, draw):
-    name, sizes = _draw_decoder(rng)
+@pytest.mark.parametrize("draw_sizes", [_draw_decoder, _draw_gpt], ids=["llama-line", "gpt-line"])
+def test_decoder(tiny, rng, draw, draw_sizes):
+    name, sizes = draw_sizes(rng)
     pair = tiny(name, tag=str(draw), **sizes)
     what = f"{name} {sizes}"
     for length in rng.integers(1, 130, 2):
