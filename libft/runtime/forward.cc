@@ -12,8 +12,8 @@ namespace ft::runtime {
 namespace {
 
 // Rows are taken through all layers in groups of about this many tokens, so that a group's activations stay in the
-// cache; a longer row is a group of its own.
-constexpr int64_t group_tokens = 1024;
+// cache (docs/performance.md has the sizes tried); a longer row is a group of its own.
+constexpr int64_t group_tokens = 512;
 
 // Logits of a large vocabulary are computed for this many rows at a time: they are far larger than anything else.
 constexpr int64_t logit_rows = 128;
