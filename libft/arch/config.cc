@@ -121,6 +121,22 @@ void add_list(io::json& out, const char* key, const std::vector<T>& values) {
   for (const T& value : values) list.push_back(value);
 }
 
+// What an encoder-decoder has twice, how its answers begin and end, and T5's bias.
+void add_encoder_decoder_keys(io::json& out, const model_config& config) {
+  out["num_encoder_layers"] = config.num_encoder_layers;
+  out["num_encoder_heads"] = config.num_encoder_heads;
+  out["encoder_intermediate_size"] = config.encoder_intermediate_size;
+  out["encoder_vocab_size"] = config.encoder_vocab_size;
+  out["decoder_start_token_id"] = config.decoder_start_token_id;
+  out["forced_bos_token_id"] = config.forced_bos_token_id;
+  add_list(out, "forced_eos_token_ids", config.forced_eos_token_ids);
+  out["relative_buckets"] = config.relative_buckets;
+  out["relative_max_distance"] = config.relative_max_distance;
+  out["gated_feed_forward"] = config.gated_feed_forward;
+  out["embedding_scale"] = readable(config.embedding_scale);
+  out["output_scale"] = readable(config.output_scale);
+}
+
 }  // namespace
 
 io::json_ptr model_config::to_json() const {
@@ -155,7 +171,10 @@ io::json_ptr model_config::to_json() const {
     out["num_labels"] = num_labels;
     add_list(out, "label_names", label_names);
   }
-  if (causal)
+  out["is_encoder_decoder"] = is_encoder_decoder;
+  if (is_encoder_decoder)
+    add_encoder_decoder_keys(out, *this);
+  else if (causal)
     add_decoder_keys(out, *this);
   else
     add_encoder_keys(out, *this);

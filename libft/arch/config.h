@@ -85,6 +85,21 @@ struct model_config {
   int64_t embedding_size = 0;        // where it is not hidden_size (OPT-350m), else 0
   std::vector<layer_config> layers;  // [num_layers]
 
+  // Encoder-decoders. The sizes above are the decoder's; the encoder has its own where they may differ.
+  bool is_encoder_decoder = false;
+  int64_t num_encoder_layers = 0;
+  int64_t num_encoder_heads = 0;  // which share out as many elements as the decoder's
+  int64_t encoder_intermediate_size = 0;
+  int64_t encoder_vocab_size = 0;
+  bool shared_embeddings = true;  // one table for both vocabularies
+  int32_t decoder_start_token_id = -1;
+  int32_t forced_bos_token_id = -1;           // the first token of every answer; -1: none
+  std::vector<int32_t> forced_eos_token_ids;  // the last of every answer that reaches its length
+  int64_t relative_buckets = 0;               // T5: of the relative position bias
+  int64_t relative_max_distance = 0;
+  bool sinusoidal_positions = false;  // Marian
+  float output_scale = 1;             // T5: of the hidden state before the output projection
+
   // Encoders.
   int64_t type_vocab_size = 0;
   bool has_pooler = false;

@@ -110,6 +110,10 @@ int64_t read_layer_count(const io::gguf_metadata& metadata, const std::string& k
 }
 
 activation_kind read_activation(const io::json_reader& config, std::string_view key, std::string_view otherwise) {
+  return activation_named(config.string(key, otherwise), key, config.file());
+}
+
+activation_kind activation_named(std::string_view name, std::string_view key, const std::string& file) {
   static constexpr std::pair<std::string_view, activation_kind> kinds[] = {
       {"gelu", activation_kind::gelu},
       {"gelu_python", activation_kind::gelu},
@@ -123,13 +127,12 @@ activation_kind read_activation(const io::json_reader& config, std::string_view 
       {"swish", activation_kind::silu},
       {"tanh", activation_kind::tanh},
   };
-  const std::string name = config.string(key, otherwise);
   std::string known;
   for (const auto& [text, kind] : kinds) {
     if (text == name) return kind;
     known += cat(known.empty() ? "" : ", ", text);
   }
-  fail(FT_ERROR_UNSUPPORTED, config.file(), ": ", key, " '", name, "' is not supported; supported are ", known);
+  fail(FT_ERROR_UNSUPPORTED, file, ": ", key, " '", name, "' is not supported; supported are ", known);
 }
 
 std::string read_architecture(const io::json_reader& config, std::string_view otherwise) {
@@ -161,6 +164,25 @@ void read_special_tokens(model_config& config, const io::checkpoint& source) {
     read_gguf_tokens(config, source);
   else
     read_hugging_face_tokens(config, source);
+}
+
+void read_decoder_tokens(model_config& config, const io::checkpoint& source, const decoder_tokens& defaults) {
+  const io::json_ptr generation = source.read_json("generation_config.json");
+  const io::json_reader main = source.config();
+  const io::json_reader settings =
+      generation ? io::json_reader{*generation, source.source() + "/generation_config.json"} : main;
+  // What a configuration class knows by default a file leaves out.
+  const auto first_of = [&](const char* key, int32_t otherwise) {
+    const int32_t id = first_token_id(settings, key);
+    return id >= 0 || generation || main.value().contains(key) ? id : otherwise;
+  };
+  config.decoder_start_token_id = first_of("decoder_start_token_id", defaults.decoder_start);
+  if (config.decoder_start_token_id < 0) config.decoder_start_token_id = first_token_id(main, "decoder_start_token_id");
+  if (config.decoder_start_token_id < 0) config.decoder_start_token_id = config.bos_token_id;
+  config.forced_bos_token_id = first_of("forced_bos_token_id", -1);
+  add_token_ids(config.forced_eos_token_ids, settings, "forced_eos_token_id");
+  if (!generation && !main.value().contains("forced_eos_token_id") && defaults.forced_eos >= 0)
+    config.forced_eos_token_ids = {defaults.forced_eos};
 }
 
 std::string most_common_dtype(const io::checkpoint& source) {

@@ -24,6 +24,8 @@ int64_t read_layer_count(const io::gguf_metadata& metadata, const std::string& k
 
 // Hugging Face's name of an activation. Throws ft::error (FT_ERROR_UNSUPPORTED) naming it when there is none such here.
 activation_kind read_activation(const io::json_reader& config, std::string_view key, std::string_view otherwise);
+// The same for a name read already, from `key` of `file`.
+activation_kind activation_named(std::string_view name, std::string_view key, const std::string& file);
 
 // config.json's architectures[0]; `otherwise` when there is none.
 std::string read_architecture(const io::json_reader& config, std::string_view otherwise);
@@ -36,6 +38,14 @@ void check_rotary_dim(int64_t rotary_dim, int64_t head_dim, const std::string& f
 
 // stop_token_ids, bos_token_id and pad_token_id: from generation_config.json, else config.json, or from GGUF metadata.
 void read_special_tokens(model_config& config, const io::checkpoint& source);
+
+// The tokens with which an encoder-decoder's answers begin and end: decoder_start_token_id, forced_bos_token_id and
+// forced_eos_token_ids, from generation_config.json where there is one, else config.json, where `defaults` hold.
+struct decoder_tokens {
+  int32_t decoder_start = -1;
+  int32_t forced_eos = -1;
+};
+void read_decoder_tokens(model_config& config, const io::checkpoint& source, const decoder_tokens& defaults);
 
 // The dtype that most of the checkpoint's elements have.
 std::string most_common_dtype(const io::checkpoint& source);

@@ -12,5 +12,7 @@ family gptj_family();
 family gpt_neox_family();
 family opt_family();
 family bloom_family();
+family t5_family();
+family bart_family();
 
 }  // namespace ft::arch

@@ -10,7 +10,8 @@ namespace ft::arch {
 
 const std::vector<family>& families() {
   static const std::vector<family> all = {
-      llama_family(), bert_family(), gpt2_family(), gptj_family(), gpt_neox_family(), opt_family(), bloom_family(),
+      llama_family(), bert_family(),  gpt2_family(), gptj_family(), gpt_neox_family(),
+      opt_family(),   bloom_family(), t5_family(),   bart_family(),
   };
   return all;
 }

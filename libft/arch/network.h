@@ -22,6 +22,20 @@ class network {
   // The pooler on each sequence's first token: [rows, hidden_size] -> [rows, hidden_size]. Null when there is none.
   virtual tensor pooled(nn::run& run, const tensor& first_tokens) const = 0;
 
+  // Encoder-decoders only: the encoder's stack on whole rows, [num_tokens, hidden_size] f32, in run.activations.
+  // hidden() is the decoder's, which attends to these states as batch.encoder_states, or to what keep_cross() has kept
+  // of them.
+  virtual tensor encode(nn::run&, const nn::ragged_batch&) const {
+    fail(FT_ERROR_INTERNAL, "the model has no encoder");
+  }
+
+  // Writes what each decoder layer's cross-attention reads of the encoder's states [tokens, hidden_size] to the pages
+  // of its cache: token t to slots[t].
+  virtual void keep_cross(nn::run&, const tensor& /*states*/, const tensor& /*slots*/,
+                          const std::vector<kv_pages>& /*cache*/) const {
+    fail(FT_ERROR_INTERNAL, "the model has no encoder");
+  }
+
   virtual uint64_t weight_bytes() const = 0;
 };
 

@@ -135,6 +135,14 @@ nn::parameter weight_loader::upload(const tensor& host) {
   return p;
 }
 
+std::vector<float> weight_loader::values(const std::string& name) {
+  const host_weight host = whole(rank_slice(name));
+  const tensor& elements = host.parts[0];
+  std::vector<float> values(static_cast<size_t>(elements.size()));
+  dequantise_row(elements.type, elements.data, elements.size(), values.data());
+  return values;
+}
+
 // The named vectors one after another in float32; null when the checkpoint lacks them.
 nn::parameter weight_loader::floats(std::initializer_list<std::string> names, const char* suffix) {
   std::vector<float> values;
@@ -142,11 +150,8 @@ nn::parameter weight_loader::floats(std::initializer_list<std::string> names, co
   for (const std::string& name : names) {
     if (!has(name + suffix)) continue;
     ++present;
-    const host_weight host = whole(rank_slice(name + suffix));
-    const tensor& vector = host.parts[0];
-    const size_t begin = values.size();
-    values.resize(begin + static_cast<size_t>(vector.size()));
-    dequantise_row(vector.type, vector.data, vector.size(), values.data() + begin);
+    const std::vector<float> vector = this->values(name + suffix);
+    values.insert(values.end(), vector.begin(), vector.end());
   }
   if (!present) return {};
   FT_CHECK(present == names.size());

@@ -35,6 +35,10 @@ class weight_loader {
   nn::rotary rotary(const rotary_config& config);
   nn::parameter constants(const std::vector<float>& values);  // that the configuration gives, not the checkpoint
 
+  // For tables that are computed from weights: a weight's elements, by its full name, and the way to the device.
+  std::vector<float> values(const std::string& name);
+  nn::parameter upload(const tensor& host);
+
   // A projection onto the vocabulary by the embedding's own matrix; its bias by the name given, if there is one.
   nn::linear tied_linear(const nn::embedding& embedding, const std::string& bias_of = "");
 
@@ -57,7 +61,6 @@ class weight_loader {
   host_weight stacked(const weight_view& view) const;
   host_weight whole(const weight_view& view) const;  // one contiguous part
   std::shared_ptr<const packed_weight> pack(std::span<const tensor> parts, bool may_quantise);
-  nn::parameter upload(const tensor& host);
   nn::parameter floats(std::initializer_list<std::string> names, const char* suffix);
   void report(size_t bytes);
 

@@ -24,6 +24,13 @@ struct ragged_batch {
   tensor page_table;                             // [num_rows, max_pages]
   tensor context_lengths;                        // [num_rows]
   const std::vector<kv_pages>* cache = nullptr;  // null: no cache, rows attend within themselves
+
+  // Encoder-decoders only: what the rows' cross-attention reads. With a cache that is pages of it, which rows may
+  // share; else the encoder's states, of which row r attends to those from encoder_row_offsets[r] to [r + 1].
+  tensor cross_page_table;     // [num_rows, max_pages]
+  tensor cross_lengths;        // [num_rows]
+  tensor encoder_states;       // [encoder tokens, hidden_size] f32
+  tensor encoder_row_offsets;  // [num_rows + 1]
 };
 
 }  // namespace ft::nn

@@ -1,0 +1,161 @@
+// The T5 line (arXiv:1910.10683): encoder-decoders with RMSNorm before each block, no positions but a bias by relative
+// distance that all layers share, and attention without a scale. T5, T5 v1.1 (gated, untied) with Flan-T5
+// (arXiv:2210.11416) and UL2 (arXiv:2205.05131), mT5 (arXiv:2010.11934), and the encoders alone. The recipe is in
+// encoder_decoder.cc.
+#include <cmath>
+#include <cstring>
+
+#include "arch/config_reading.h"
+#include "arch/encoder_decoder.h"
+#include "arch/families.h"
+#include "arch/table_builder.h"
+#include "core/status.h"
+
+namespace ft::arch {
+namespace {
+
+// T5 has no last position; this bounds what a session may plan for.
+constexpr int64_t most_positions = 32768;
+
+// Distances at which buckets end: far beyond any model's, and the table by distance stays small.
+constexpr int64_t furthest = 1 << 16;
+
+// "relu", or "gated-gelu": what config.json calls the feed-forward block.
+void read_feed_forward(model_config& c, const io::json_reader& config, std::string_view otherwise) {
+  std::string name = config.string("feed_forward_proj", otherwise);
+  constexpr std::string_view gated = "gated-";
+  c.gated_feed_forward = name.starts_with(gated);
+  if (c.gated_feed_forward) name.erase(0, gated.size());
+  if (c.gated_feed_forward && name == "gelu") name = "gelu_new";  // the approximation, by the line's own custom
+  c.activation = activation_named(name, "feed_forward_proj", config.file());
+}
+
+void read_relative_bias(model_config& c, const io::json_reader& config) {
+  c.relative_buckets = read_size(config, "relative_attention_num_buckets", 32);
+  c.relative_max_distance = read_size(config, "relative_attention_max_distance", 128);
+  if (c.relative_buckets < 4 || c.relative_buckets % 4 != 0 || c.relative_max_distance <= c.relative_buckets / 2 ||
+      c.relative_max_distance > furthest)
+    fail(FT_ERROR_CHECKPOINT, config.file(), ": ", c.relative_buckets, " relative_attention_num_buckets up to a ",
+         "relative_attention_max_distance of ", c.relative_max_distance,
+         " cannot be; the first must be a multiple of 4, ", "the second more than half of it and at most ", furthest);
+}
+
+// All models of the line are saved as tied or say that they are; as in transformers, an output matrix in the file
+// counts where it differs from the embedding.
+bool has_own_output(const io::checkpoint& source) {
+  const io::stored_tensor *output = source.find("lm_head.weight"), *input = source.find("shared.weight");
+  if (!output || !input) return output != nullptr;
+  const tensor &a = output->data, &b = input->data;
+  return a.type != b.type || a.size() != b.size() || std::memcmp(a.data, b.data, bytes_of(a.type, a.size())) != 0;
+}
+
+void read_head(model_config& c, const io::checkpoint& source) {
+  const io::json_reader config = source.config();
+  c.architecture = read_architecture(config, c.model_type);
+  const std::string_view name = c.architecture;
+  c.is_encoder_decoder = !name.ends_with("EncoderModel");
+  c.causal = c.is_encoder_decoder;
+  const bool language = name.ends_with("ForConditionalGeneration") || name.ends_with("WithLMHeadModel");
+  if (!language && c.is_encoder_decoder && !name.ends_with("Model") && name != c.model_type)
+    fail(FT_ERROR_UNSUPPORTED, config.file(), ": ", name,
+         " is not supported; models for conditional generation, bare models and encoders are");
+  if (!language) return;
+  c.head = head_kind::causal_lm;
+  c.tied_embeddings = !has_own_output(source);
+  // Original T5 scales what it projects, and v1.1 says that it is untied and does not, even where it is tied.
+  if (c.model_type == "t5" && config.boolean("tie_word_embeddings", true))
+    c.output_scale = static_cast<float>(1 / std::sqrt(static_cast<double>(c.hidden_size)));
+}
+
+model_config t5_config(const io::checkpoint& source) {
+  const io::json_reader config = source.config();
+  model_config c;
+  c.family = "t5";
+  c.model_type = config.string("model_type", "");
+  const bool mt5 = c.model_type == "mt5";
+  c.checkpoint_dtype = most_common_dtype(source);
+  c.vocab_size = read_size(config, "vocab_size", mt5 ? 250112 : 32128);
+  c.encoder_vocab_size = c.vocab_size;
+  c.hidden_size = read_size(config, "d_model", 512);
+  c.head_dim = read_size(config, "d_kv", 64);
+  c.num_heads = c.num_kv_heads = c.num_encoder_heads = read_size(config, "num_heads", mt5 ? 6 : 8);
+  c.intermediate_size = c.encoder_intermediate_size = read_size(config, "d_ff", mt5 ? 1024 : 2048);
+  c.num_layers = c.num_encoder_layers =
+      config.has("num_layers") ? read_layer_count(config, "num_layers") : int64_t{mt5 ? 8 : 6};
+  c.max_positions = most_positions;
+  read_feed_forward(c, config, mt5 ? "gated-gelu" : "relu");
+  read_relative_bias(c, config);
+  c.attention_scale = 1;
+  c.norm = norm_kind::rms;
+  c.norm_epsilon = static_cast<float>(config.number("layer_norm_epsilon", 1e-6));
+  read_head(c, source);
+  if (c.is_encoder_decoder && config.has("num_decoder_layers"))
+    c.num_layers = read_layer_count(config, "num_decoder_layers");
+  check_heads(c, source);
+  read_special_tokens(c, source);
+  read_decoder_tokens(c, source, {.decoder_start = mt5 ? 0 : -1});
+  return c;
+}
+
+// One attention block: in T5's files "layer.0.SelfAttention", "layer.1.EncDecAttention".
+void add_attention(table_builder& t, const model_config& c, const std::string& ours, const std::string& theirs) {
+  using enum shard_axis;
+  const int64_t width = c.num_heads * c.head_dim;
+  t.matrix(ours + ".query", theirs + ".q", width, c.hidden_size, column, false);
+  t.matrix(ours + ".key", theirs + ".k", width, c.hidden_size, column, false);
+  t.matrix(ours + ".value", theirs + ".v", width, c.hidden_size, column, false);
+  t.matrix(ours + ".output", theirs + ".o", c.hidden_size, width, row, false);
+}
+
+void add_stack(table_builder& t, const model_config& c, bool decoder) {
+  using enum shard_axis;
+  const std::string name = decoder ? "decoder." : "encoder.";
+  t.enter(name, name);
+  t.add("relative_bias", ".weight", "block.0.layer.0.SelfAttention.relative_attention_bias", ".weight",
+        {c.relative_buckets, c.num_heads}, row);
+  for (int64_t i = 0; i < (decoder ? c.num_layers : c.num_encoder_layers); ++i) {
+    t.enter(cat(name, "layers.", i, "."), cat(name, "block.", i, ".layer."));
+    add_attention(t, c, "attention", "0.SelfAttention");
+    t.rms_norm("attention_norm", "0.layer_norm", c.hidden_size);
+    if (decoder) {
+      add_attention(t, c, "cross", "1.EncDecAttention");
+      t.rms_norm("cross_norm", "1.layer_norm", c.hidden_size);
+    }
+    const std::string dense = decoder ? "2.DenseReluDense." : "1.DenseReluDense.";
+    if (c.gated_feed_forward)
+      t.matrix("feed_forward.gate", dense + "wi_0", c.intermediate_size, c.hidden_size, column, false);
+    t.matrix("feed_forward.up", dense + (c.gated_feed_forward ? "wi_1" : "wi"), c.intermediate_size, c.hidden_size,
+             column, false);
+    t.matrix("feed_forward.down", dense + "wo", c.hidden_size, c.intermediate_size, row, false);
+    t.rms_norm("feed_forward_norm", decoder ? "2.layer_norm" : "1.layer_norm", c.hidden_size);
+  }
+  t.enter(name, name);
+  t.rms_norm("norm", "final_layer_norm", c.hidden_size);
+}
+
+weight_table t5_weights(const model_config& c, io::checkpoint_format) {
+  table_builder t({""});
+  weight_spec& embedding = t.matrix("embedding", "shared", c.vocab_size, c.hidden_size, shard_axis::vocabulary, false);
+  for (const char* other : {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"})
+    embedding.sources.push_back(other);
+  if (c.tied_embeddings) embedding.sources.push_back("lm_head.weight");
+  add_stack(t, c, false);
+  if (c.is_encoder_decoder) add_stack(t, c, true);
+  t.enter("", "");
+  if (c.head == head_kind::causal_lm && !c.tied_embeddings)
+    t.matrix("output", "lm_head", c.vocab_size, c.hidden_size, shard_axis::vocabulary, false);
+  return t.take();
+}
+
+}  // namespace
+
+family t5_family() {
+  return {.name = "t5",
+          .hugging_face = {"t5", "mt5"},
+          .gguf = {},
+          .config = t5_config,
+          .weights = t5_weights,
+          .build = build_encoder_decoder};
+}
+
+}  // namespace ft::arch
