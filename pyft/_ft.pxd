@@ -173,11 +173,15 @@ cdef extern from "ft/forward.h" nogil:
         const ft_tensor *attention_mask
         const ft_tensor *token_type_ids
         const ft_tensor *row_offsets
+        const ft_tensor *decoder_input_ids
+        const ft_tensor *decoder_attention_mask
+        const ft_tensor *decoder_row_offsets
 
     uint32_t FT_OUTPUT_LAST_HIDDEN_STATE
     uint32_t FT_OUTPUT_POOLER
     uint32_t FT_OUTPUT_LOGITS
     uint32_t FT_OUTPUT_EMBEDDING
+    uint32_t FT_OUTPUT_ENCODER_LAST_HIDDEN_STATE
 
     ctypedef enum ft_pooling:
         FT_POOLING_AUTO
@@ -198,6 +202,7 @@ cdef extern from "ft/forward.h" nogil:
         ft_tensor *pooler_output
         ft_tensor *logits
         ft_tensor *embedding
+        ft_tensor *encoder_last_hidden_state
 
     ft_status ft_forward(ft_forward_outputs *out, ft_model *model, const ft_forward_inputs *inputs,
                          const ft_forward_options *options)

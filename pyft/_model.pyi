@@ -25,6 +25,8 @@ class ModelHandle:
         attention_mask: Tensor | None,
         token_type_ids: Tensor | None,
         row_offsets: Tensor | None,
+        decoder_input_ids: Tensor | None,
+        decoder_attention_mask: Tensor | None,
         outputs: Iterable[str],
         pooling: str,
         normalize: bool,

@@ -24,6 +24,7 @@ cdef dict OUTPUTS = {
     "pooler_output": ft.FT_OUTPUT_POOLER,
     "logits": ft.FT_OUTPUT_LOGITS,
     "embedding": ft.FT_OUTPUT_EMBEDDING,
+    "encoder_last_hidden_state": ft.FT_OUTPUT_ENCODER_LAST_HIDDEN_STATE,
 }
 
 
@@ -99,7 +100,7 @@ cdef class ModelHandle:
         return device.decode(), dtype.decode(), weight_bytes
 
     def forward(self, Tensor input_ids not None, Tensor attention_mask, Tensor token_type_ids, Tensor row_offsets,
-                outputs, str pooling, bint normalize):
+                Tensor decoder_input_ids, Tensor decoder_attention_mask, outputs, str pooling, bint normalize):
         """Runs ft_forward; returns {name: Tensor} of what it computed."""
         cdef ft.ft_forward_inputs inputs = ft.pyft_init_ft_forward_inputs()
         cdef ft.ft_forward_options options = ft.pyft_init_ft_forward_options()
@@ -108,6 +109,8 @@ cdef class ModelHandle:
         inputs.attention_mask = attention_mask.handle if attention_mask is not None else NULL
         inputs.token_type_ids = token_type_ids.handle if token_type_ids is not None else NULL
         inputs.row_offsets = row_offsets.handle if row_offsets is not None else NULL
+        inputs.decoder_input_ids = decoder_input_ids.handle if decoder_input_ids is not None else NULL
+        inputs.decoder_attention_mask = decoder_attention_mask.handle if decoder_attention_mask is not None else NULL
         options.outputs = output_flags(outputs)
         if pooling not in POOLING:
             raise ValueError(f"pooling={pooling!r}; one of {', '.join(POOLING)} is meant")
@@ -118,20 +121,21 @@ cdef class ModelHandle:
             status = ft.ft_forward(&out, self.handle, &inputs, &options)
         check(status)
         # Each is adopted, or released, even when one of them raises.
-        cdef ft.ft_tensor *made[4]
+        cdef ft.ft_tensor *made[5]
         made[0] = out.last_hidden_state
         made[1] = out.pooler_output
         made[2] = out.logits
         made[3] = out.embedding
+        made[4] = out.encoder_last_hidden_state
         results = {}
         cdef int i = 0
         try:
-            for name in ("last_hidden_state", "pooler_output", "logits", "embedding"):
+            for name in ("last_hidden_state", "pooler_output", "logits", "embedding", "encoder_last_hidden_state"):
                 i += 1
                 if made[i - 1] != NULL:
                     results[name] = adopt(made[i - 1], False)
         except BaseException:
-            while i < 4:
+            while i < 5:
                 ft.ft_tensor_release(made[i])
                 i += 1
             raise

@@ -299,6 +299,7 @@ class Model:
         token_type_ids: Any = None,
         pixel_values: Any = None,
         decoder_input_ids: Any = None,
+        decoder_attention_mask: Any = None,
         *,
         outputs: str | Sequence[str] | None = None,
     ) -> forward_pass.Outputs:
@@ -306,11 +307,19 @@ class Model:
 
         input_ids: integers of any width, [batch, seq] (numpy, torch or any DLPack array, not copied), padded on
         either side where attention_mask is 0; or a list of rows of several lengths, whose outputs are laid out as
-        [batch, longest, ...]. outputs limits the work to some of "last_hidden_state", "pooler_output", "logits".
+        [batch, longest, ...]. Encoder-decoders read input_ids with the encoder and decoder_input_ids, as many rows by
+        the same rules, with the decoder. outputs limits the work to some of "last_hidden_state", "pooler_output",
+        "logits", "encoder_last_hidden_state".
         """
-        if pixel_values is not None or decoder_input_ids is not None:
-            raise UnsupportedError("pixel_values and decoder_input_ids belong to models that are not there yet")
-        return forward_pass.forward(self, input_ids, attention_mask, token_type_ids, outputs)
+        if pixel_values is not None:
+            raise UnsupportedError("pixel_values belong to models that are not there yet")
+        return forward_pass.forward(
+            self,
+            forward_pass.Rows(input_ids, attention_mask),
+            token_type_ids,
+            forward_pass.Rows(decoder_input_ids, decoder_attention_mask, "decoder_"),
+            outputs,
+        )
 
     def embed(
         self,

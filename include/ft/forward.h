@@ -28,15 +28,21 @@ typedef struct ft_forward_inputs {
     const ft_tensor *attention_mask; /* may be NULL */
     const ft_tensor *token_type_ids; /* as input_ids; may be NULL: zeros */
     const ft_tensor *row_offsets;    /* given exactly when input_ids is ragged */
+    /* Encoder-decoders, whose encoder reads input_ids: as many rows for the decoder, by the same rules. Needed for
+       logits and last_hidden_state. */
+    const ft_tensor *decoder_input_ids;
+    const ft_tensor *decoder_attention_mask;
+    const ft_tensor *decoder_row_offsets;
 } ft_forward_inputs;
 
-#define FT_FORWARD_INPUTS_INIT {sizeof(ft_forward_inputs), 0, 0, 0, 0}
+#define FT_FORWARD_INPUTS_INIT {sizeof(ft_forward_inputs), 0, 0, 0, 0, 0, 0, 0}
 
 /* What to compute; a model that lacks one of them refuses with FT_ERROR_UNSUPPORTED. */
 #define FT_OUTPUT_LAST_HIDDEN_STATE (1u << 0)
 #define FT_OUTPUT_POOLER (1u << 1)
 #define FT_OUTPUT_LOGITS (1u << 2)
-#define FT_OUTPUT_EMBEDDING (1u << 3)
+#define FT_OUTPUT_EMBEDDING (1u << 3) /* encoder-decoders: of the encoder's states */
+#define FT_OUTPUT_ENCODER_LAST_HIDDEN_STATE (1u << 4)
 
 typedef enum ft_pooling {
     FT_POOLING_AUTO = 0, /* what the checkpoint's sentence-transformers modules say; else mean */
@@ -48,7 +54,8 @@ typedef enum ft_pooling {
 
 typedef struct ft_forward_options {
     size_t struct_size;
-    uint32_t outputs;   /* FT_OUTPUT_* flags; 0: last hidden state, and pooler and logits where the model has them */
+    uint32_t outputs;   /* FT_OUTPUT_* flags; 0: last hidden state, and pooler, logits and the encoder's last hidden
+                           state where the model has them */
     ft_pooling pooling; /* of the embedding */
     int32_t normalize;  /* embedding scaled to Euclidean length 1 when non-zero */
 } ft_forward_options;
@@ -57,18 +64,20 @@ typedef struct ft_forward_options {
 
 /*
  * float32 tensors, each NULL when not asked for; the caller releases them. [..] is [batch, seq] for padded input
- * (zeros where the mask is zero) and [total_tokens] for ragged input.
+ * (zeros where the mask is zero) and [total_tokens] for ragged input; encoder-decoders' last_hidden_state and logits
+ * are the decoder's and laid out as decoder_input_ids.
  */
 typedef struct ft_forward_outputs {
     size_t struct_size;
-    ft_tensor *last_hidden_state; /* [.., hidden_size] */
-    ft_tensor *pooler_output;     /* [batch, hidden_size] */
-    ft_tensor *logits;            /* [.., vocab_size] language models; [.., num_labels] token classifiers;
-                                     [batch, num_labels] sequence classifiers */
-    ft_tensor *embedding;         /* [batch, embedding_size] */
+    ft_tensor *last_hidden_state;         /* [.., hidden_size] */
+    ft_tensor *pooler_output;             /* [batch, hidden_size] */
+    ft_tensor *logits;                    /* [.., vocab_size] language models; [.., num_labels] token classifiers;
+                                             [batch, num_labels] sequence classifiers */
+    ft_tensor *embedding;                 /* [batch, embedding_size] */
+    ft_tensor *encoder_last_hidden_state; /* [.., hidden_size], as input_ids */
 } ft_forward_outputs;
 
-#define FT_FORWARD_OUTPUTS_INIT {sizeof(ft_forward_outputs), 0, 0, 0, 0}
+#define FT_FORWARD_OUTPUTS_INIT {sizeof(ft_forward_outputs), 0, 0, 0, 0, 0}
 
 /* Runs the pass; blocks until done. options may be NULL. Any thread. On failure every output is NULL. */
 FT_API ft_status ft_forward(ft_forward_outputs *out, ft_model *model, const ft_forward_inputs *inputs,

@@ -30,7 +30,8 @@ std::optional<pool_kind> to_pooling(const ft_pooling& given) {
 }
 
 runtime::forward_request to_request(const ft_forward_options& options, const runtime::model& model) {
-  constexpr uint32_t known = FT_OUTPUT_LAST_HIDDEN_STATE | FT_OUTPUT_POOLER | FT_OUTPUT_LOGITS | FT_OUTPUT_EMBEDDING;
+  constexpr uint32_t known = FT_OUTPUT_LAST_HIDDEN_STATE | FT_OUTPUT_POOLER | FT_OUTPUT_LOGITS | FT_OUTPUT_EMBEDDING |
+                             FT_OUTPUT_ENCODER_LAST_HIDDEN_STATE;
   if (options.outputs & ~known) fail(FT_ERROR_INVALID_ARGUMENT, "options.outputs sets unknown flags");
   runtime::forward_request wanted = runtime::default_outputs(model);
   if (options.outputs) {
@@ -38,6 +39,7 @@ runtime::forward_request to_request(const ft_forward_options& options, const run
     wanted.pooler_output = options.outputs & FT_OUTPUT_POOLER;
     wanted.logits = options.outputs & FT_OUTPUT_LOGITS;
     wanted.embedding = options.outputs & FT_OUTPUT_EMBEDDING;
+    wanted.encoder_last_hidden_state = options.outputs & FT_OUTPUT_ENCODER_LAST_HIDDEN_STATE;
   }
   wanted.pooling = to_pooling(options.pooling);
   wanted.normalize = options.normalize != 0;
@@ -46,7 +48,7 @@ runtime::forward_request to_request(const ft_forward_options& options, const run
 
 // Owns the handles until all of them are made.
 struct output_handles {
-  ft_tensor* made[4] = {};
+  ft_tensor* made[5] = {};
   ~output_handles() {
     for (ft_tensor* t : made) ft_tensor_release(t);
   }
@@ -71,15 +73,20 @@ ft_status ft_forward(ft_forward_outputs* out, ft_model* model, const ft_forward_
     runtime::forward_outputs computed = runtime::forward(
         *model->impl,
         {to_tensor(given.input_ids, "input_ids"), to_tensor(given.attention_mask, "attention_mask"),
-         to_tensor(given.token_type_ids, "token_type_ids"), to_tensor(given.row_offsets, "row_offsets")},
+         to_tensor(given.token_type_ids, "token_type_ids"), to_tensor(given.row_offsets, "row_offsets"),
+         to_tensor(given.decoder_input_ids, "decoder_input_ids"),
+         to_tensor(given.decoder_attention_mask, "decoder_attention_mask"),
+         to_tensor(given.decoder_row_offsets, "decoder_row_offsets")},
         to_request(wanted, *model->impl));
     output_handles handles;
     handles.make(0, computed.last_hidden_state);
     handles.make(1, computed.pooler_output);
     handles.make(2, computed.logits);
     handles.make(3, computed.embedding);
-    results = {sizeof results, handles.made[0], handles.made[1], handles.made[2], handles.made[3]};
+    handles.make(4, computed.encoder_last_hidden_state);
+    results = {sizeof results, handles.made[0], handles.made[1], handles.made[2], handles.made[3], handles.made[4]};
     write_struct(out, results, "out");
-    for (ft_tensor*& t : handles.made) t = nullptr;
+    for (ft_tensor*& t : handles.made)
+      if (&t != &handles.made[4] || out->struct_size >= sizeof results) t = nullptr;  // an older struct lacks the last
   });
 }

@@ -40,6 +40,17 @@ void read_sizes(model_config& c, const io::json_reader& config, const io::checkp
   check_heads(c, source);
 }
 
+// One table for both sides and the output, or one each: Marian says so; of the others a file that is untied holds all.
+void read_embeddings(model_config& c, const io::json_reader& config, const io::checkpoint& source) {
+  const bool two_vocabularies = c.model_type == "marian" && !config.boolean("share_encoder_decoder_embeddings", true);
+  c.tied_embeddings = config.boolean("tie_word_embeddings", true);
+  const bool holds_each =
+      source.find("model.encoder.embed_tokens.weight") || source.find("encoder.embed_tokens.weight");
+  c.shared_embeddings = !two_vocabularies && (c.tied_embeddings || !holds_each);
+  c.vocab_size =
+      two_vocabularies ? read_size(config, "decoder_vocab_size", c.encoder_vocab_size) : c.encoder_vocab_size;
+}
+
 model_config bart_config(const io::checkpoint& source) {
   const io::json_reader config = source.config();
   model_config c;
@@ -51,10 +62,7 @@ model_config bart_config(const io::checkpoint& source) {
   read_head(c, config);
   read_sizes(c, config, source);
   c.encoder_vocab_size = read_size(config, "vocab_size", marian ? 58101 : 50265);
-  c.shared_embeddings = !marian || config.boolean("share_encoder_decoder_embeddings", true);
-  c.vocab_size =
-      c.shared_embeddings ? c.encoder_vocab_size : read_size(config, "decoder_vocab_size", c.encoder_vocab_size);
-  c.tied_embeddings = config.boolean("tie_word_embeddings", true);
+  read_embeddings(c, config, source);
   if (config.boolean("scale_embedding", false))
     c.embedding_scale = static_cast<float>(std::sqrt(static_cast<double>(c.hidden_size)));
   c.activation = read_activation(config, "activation_function", "gelu");

@@ -62,8 +62,9 @@ void read_head(model_config& c, const io::checkpoint& source) {
   if (!language) return;
   c.head = head_kind::causal_lm;
   c.tied_embeddings = !has_own_output(source);
-  // Original T5 scales what it projects, and v1.1 says that it is untied and does not, even where it is tied.
-  if (c.model_type == "t5" && config.boolean("tie_word_embeddings", true))
+  // Original T5 scales what it projects. v1.1 does not: its files say so, or, the older ones, that they are untied,
+  // even where they are not.
+  if (c.model_type == "t5" && config.boolean("scale_decoder_outputs", config.boolean("tie_word_embeddings", true)))
     c.output_scale = static_cast<float>(1 / std::sqrt(static_cast<double>(c.hidden_size)));
 }
 

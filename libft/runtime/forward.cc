@@ -27,17 +27,23 @@ host_tensor zeros(std::initializer_list<int64_t> shape) {
   return t;
 }
 
-// The state of one forward(): where each group's results go.
+// Zeros in the layout that the caller gave the rows.
+host_tensor per_token(const packed_rows& rows, int64_t width) {
+  return rows.seq ? zeros({rows.batch, rows.seq, width}) : zeros({rows.num_places(), width});
+}
+
+// The state of one forward(): where each group's results go. An encoder-decoder has rows of two kinds: the encoder's
+// and, when the decoder is to run, the decoder's.
 class pass {
  public:
-  pass(model& m, const packed_rows& rows, const forward_request& wanted)
-      : model_(m), config_(m.config()), rows_(rows), wanted_(wanted) {}
+  pass(model& m, const packed_rows& rows, const packed_rows* decoder_rows, const forward_request& wanted)
+      : model_(m), config_(m.config()), rows_(rows), decoder_rows_(decoder_rows), wanted_(wanted) {}
 
   forward_outputs run() {
     allocate();
     for (int64_t begin = 0; begin < rows_.num_rows();) {
       int64_t end = begin + 1;
-      while (end < rows_.num_rows() && offset(end + 1) - offset(begin) <= group_tokens) ++end;
+      while (end < rows_.num_rows() && tokens_of(begin, end + 1) <= group_tokens) ++end;
       model_.compute().compute([&](nn::run& run) { compute_group(run, begin, end); });
       begin = end;
     }
@@ -45,24 +51,28 @@ class pass {
   }
 
  private:
-  int64_t offset(int64_t row) const { return rows_.row_offsets[static_cast<size_t>(row)]; }
+  static int64_t offset(const packed_rows& rows, int64_t row) { return rows.row_offsets[static_cast<size_t>(row)]; }
+  int64_t tokens_of(int64_t begin, int64_t end) const {
+    const int64_t tokens = offset(rows_, end) - offset(rows_, begin);
+    return tokens + (decoder_rows_ ? offset(*decoder_rows_, end) - offset(*decoder_rows_, begin) : 0);
+  }
   bool per_sequence_head() const { return config_.head == arch::head_kind::sequence_classification; }
   bool language_model() const {
     return config_.head == arch::head_kind::causal_lm || config_.head == arch::head_kind::masked_lm;
   }
 
-  host_tensor per_token(int64_t width) const {
-    return rows_.seq ? zeros({rows_.batch, rows_.seq, width}) : zeros({rows_.num_places(), width});
-  }
+  // The rows that last_hidden_state and logits are of.
+  const packed_rows& output_rows() const { return decoder_rows_ ? *decoder_rows_ : rows_; }
 
   void allocate() {
     const int64_t hidden = config_.output_size();
-    if (wanted_.last_hidden_state) out_.last_hidden_state = per_token(hidden);
+    if (wanted_.last_hidden_state) out_.last_hidden_state = per_token(output_rows(), hidden);
+    if (wanted_.encoder_last_hidden_state) out_.encoder_last_hidden_state = per_token(rows_, hidden);
     if (wanted_.pooler_output) out_.pooler_output = zeros({rows_.num_rows(), hidden});
     if (wanted_.embedding) out_.embedding = zeros({rows_.num_rows(), hidden});
     if (!wanted_.logits) return;
     const int64_t width = language_model() ? config_.vocab_size : config_.num_labels;
-    out_.logits = per_sequence_head() ? zeros({rows_.num_rows(), width}) : per_token(width);
+    out_.logits = per_sequence_head() ? zeros({rows_.num_rows(), width}) : per_token(output_rows(), width);
   }
 
   template <class T>
@@ -70,38 +80,54 @@ class pass {
     return upload_i32(run, std::span(values).subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)));
   }
 
-  nn::ragged_batch upload(nn::run& run, int64_t first_row, int64_t end_row) {
-    const int64_t begin = offset(first_row), end = offset(end_row);
+  nn::ragged_batch upload(nn::run& run, const packed_rows& rows, int64_t first_row, int64_t end_row) {
+    const int64_t begin = offset(rows, first_row), end = offset(rows, end_row);
     offsets_.clear();
     positions_.clear();
-    for (int64_t row = first_row; row <= end_row; ++row) offsets_.push_back(static_cast<int32_t>(offset(row) - begin));
+    for (int64_t row = first_row; row <= end_row; ++row)
+      offsets_.push_back(static_cast<int32_t>(offset(rows, row) - begin));
     for (int64_t row = first_row; row < end_row; ++row)
-      for (int64_t t = offset(row); t < offset(row + 1); ++t)
-        positions_.push_back(static_cast<int32_t>(t - offset(row)));
+      for (int64_t t = offset(rows, row); t < offset(rows, row + 1); ++t)
+        positions_.push_back(static_cast<int32_t>(t - offset(rows, row)));
 
     nn::ragged_batch batch;
     batch.num_tokens = end - begin;
     batch.num_rows = end_row - first_row;
-    batch.token_ids = upload_slice(run, rows_.token_ids, begin, end);
-    if (!rows_.token_type_ids.empty()) batch.token_type_ids = upload_slice(run, rows_.token_type_ids, begin, end);
+    batch.token_ids = upload_slice(run, rows.token_ids, begin, end);
+    if (!rows.token_type_ids.empty()) batch.token_type_ids = upload_slice(run, rows.token_type_ids, begin, end);
     batch.positions = upload_i32(run, positions_);
     batch.row_offsets = upload_i32(run, offsets_);
     return batch;
   }
 
   void compute_group(nn::run& run, int64_t first_row, int64_t end_row) {
-    const nn::ragged_batch batch = upload(run, first_row, end_row);
-    const tensor hidden = model_.network().hidden(run, batch);
-    if (wanted_.last_hidden_state) scatter(run, hidden, offset(first_row), out_.last_hidden_state.view);
-    if (wanted_.embedding) {
-      const tensor rows = run.activations.make(dtype::f32, {batch.num_rows, config_.output_size()});
-      ops::pool(run.ex, {.out = rows,
-                         .x = hidden,
-                         .row_offsets = batch.row_offsets,
-                         .kind = wanted_.pooling.value_or(config_.pooling),
-                         .normalize = wanted_.normalize});
-      copy_rows(run, rows, first_row, out_.embedding.view);
-    }
+    const nn::ragged_batch input = upload(run, rows_, first_row, end_row);
+    if (!config_.is_encoder_decoder) return compute_outputs(run, input, model_.network().hidden(run, input), first_row);
+    const tensor states = model_.network().encode(run, input);
+    if (wanted_.encoder_last_hidden_state)
+      scatter(run, rows_, states, offset(rows_, first_row), out_.encoder_last_hidden_state.view);
+    if (wanted_.embedding) compute_embedding(run, input, states, first_row);
+    if (!decoder_rows_) return;
+    nn::ragged_batch batch = upload(run, *decoder_rows_, first_row, end_row);
+    batch.encoder_states = states;
+    batch.encoder_row_offsets = input.row_offsets;
+    compute_outputs(run, batch, model_.network().hidden(run, batch), first_row);
+  }
+
+  void compute_embedding(nn::run& run, const nn::ragged_batch& batch, const tensor& hidden, int64_t first_row) {
+    const tensor rows = run.activations.make(dtype::f32, {batch.num_rows, config_.output_size()});
+    ops::pool(run.ex, {.out = rows,
+                       .x = hidden,
+                       .row_offsets = batch.row_offsets,
+                       .kind = wanted_.pooling.value_or(config_.pooling),
+                       .normalize = wanted_.normalize});
+    copy_rows(run, rows, first_row, out_.embedding.view);
+  }
+
+  void compute_outputs(nn::run& run, const nn::ragged_batch& batch, const tensor& hidden, int64_t first_row) {
+    const packed_rows& rows = output_rows();
+    if (wanted_.last_hidden_state) scatter(run, rows, hidden, offset(rows, first_row), out_.last_hidden_state.view);
+    if (wanted_.embedding && !config_.is_encoder_decoder) compute_embedding(run, batch, hidden, first_row);
     if (wanted_.pooler_output)
       copy_rows(run, model_.network().pooled(run, first_tokens(run, batch, hidden)), first_row,
                 out_.pooler_output.view);
@@ -116,8 +142,8 @@ class pass {
     for (int64_t begin = 0; begin < batch.num_tokens; begin += logit_rows) {
       arena::scope scope(run.activations);
       const int64_t end = std::min(begin + logit_rows, batch.num_tokens);
-      scatter(run, model_.network().logits(run, hidden.slice(0, begin, end)), offset(first_row) + begin,
-              out_.logits.view);
+      scatter(run, output_rows(), model_.network().logits(run, hidden.slice(0, begin, end)),
+              offset(output_rows(), first_row) + begin, out_.logits.view);
     }
   }
 
@@ -128,13 +154,13 @@ class pass {
   }
 
   // Packed rows [n, width], the first being token `first`, to their places in the caller's layout.
-  void scatter(nn::run& run, const tensor& packed, int64_t first, const tensor& out) {
+  void scatter(nn::run& run, const packed_rows& rows, const tensor& packed, int64_t first, const tensor& out) {
     FT_CHECK(packed.contiguous());
     const size_t row_bytes = bytes_of(dtype::f32, packed.dim(1));
     for (int64_t i = 0, n = packed.dim(0); i < n;) {  // runs of neighbours in one copy
-      const int64_t place = rows_.place[static_cast<size_t>(first + i)];
+      const int64_t place = rows.place[static_cast<size_t>(first + i)];
       int64_t end = i + 1;
-      while (end < n && rows_.place[static_cast<size_t>(first + end)] == place + (end - i)) ++end;
+      while (end < n && rows.place[static_cast<size_t>(first + end)] == place + (end - i)) ++end;
       run.ex.device.download(out.as<char>() + static_cast<size_t>(place) * row_bytes,
                              packed.as<char>() + static_cast<size_t>(i) * row_bytes,
                              static_cast<size_t>(end - i) * row_bytes);
@@ -150,6 +176,7 @@ class pass {
   model& model_;
   const arch::model_config& config_;
   const packed_rows& rows_;
+  const packed_rows* decoder_rows_;  // null: the decoder, if there is one, does not run
   const forward_request& wanted_;
   forward_outputs out_;
   std::vector<int32_t> offsets_, positions_;
@@ -161,6 +188,8 @@ void refuse_absent_outputs(const model& m, const forward_request& wanted) {
     fail(FT_ERROR_UNSUPPORTED, "this ", config.architecture, " checkpoint has no pooler");
   if (wanted.logits && config.head == arch::head_kind::none)
     fail(FT_ERROR_UNSUPPORTED, "this ", config.architecture, " checkpoint has no head, so no logits");
+  if (wanted.encoder_last_hidden_state && !config.is_encoder_decoder)
+    fail(FT_ERROR_UNSUPPORTED, "a ", config.architecture, " is no encoder-decoder: its states are last_hidden_state");
 }
 
 }  // namespace
@@ -168,14 +197,27 @@ void refuse_absent_outputs(const model& m, const forward_request& wanted) {
 forward_request default_outputs(const model& m) {
   return {.last_hidden_state = true,
           .pooler_output = m.config().has_pooler,
-          .logits = m.config().head != arch::head_kind::none};
+          .logits = m.config().head != arch::head_kind::none,
+          .encoder_last_hidden_state = m.config().is_encoder_decoder};
 }
 
 forward_outputs forward(model& m, const forward_inputs& inputs, const forward_request& wanted) {
   refuse_absent_outputs(m, wanted);
   const auto& config = m.config();
-  const packed_rows rows = pack_rows(inputs, config.vocab_size, config.type_vocab_size, config.max_positions);
-  return pass(m, rows, wanted).run();
+  const bool two_sided = config.is_encoder_decoder;
+  const packed_rows rows = pack_rows(inputs, two_sided ? config.encoder_vocab_size : config.vocab_size,
+                                     config.type_vocab_size, config.max_positions);
+  if (!two_sided && (inputs.decoder_input_ids || inputs.decoder_attention_mask || inputs.decoder_row_offsets))
+    fail(FT_ERROR_INVALID_ARGUMENT, "decoder_input_ids are given, but a ", config.architecture,
+         " is no encoder-decoder");
+  std::optional<packed_rows> decoder_rows;
+  if (two_sided && (wanted.last_hidden_state || wanted.logits)) {
+    decoder_rows = pack_decoder_rows(inputs, config.vocab_size, config.max_positions);
+    if (decoder_rows->num_rows() != rows.num_rows())
+      fail(FT_ERROR_INVALID_ARGUMENT, "there are ", rows.num_rows(), " rows for the encoder and ",
+           decoder_rows->num_rows(), " for the decoder; they must be as many");
+  }
+  return pass(m, rows, decoder_rows ? &*decoder_rows : nullptr, wanted).run();
 }
 
 }  // namespace ft::runtime

@@ -13,13 +13,19 @@ struct forward_inputs {
   tensor attention_mask;  // as input_ids, or null
   tensor token_type_ids;  // as input_ids, or null
   tensor row_offsets;     // [rows + 1], or null
+
+  // Encoder-decoders: the rows of the decoder, as many, laid out by the same rules.
+  tensor decoder_input_ids;
+  tensor decoder_attention_mask;
+  tensor decoder_row_offsets;
 };
 
 struct forward_request {
   bool last_hidden_state = false;
   bool pooler_output = false;
   bool logits = false;
-  bool embedding = false;
+  bool embedding = false;  // encoder-decoders: of the encoder's states
+  bool encoder_last_hidden_state = false;
   std::optional<pool_kind> pooling;  // empty: the checkpoint's
   bool normalize = true;
 };
@@ -35,6 +41,7 @@ struct forward_outputs {
   host_tensor pooler_output;
   host_tensor logits;
   host_tensor embedding;
+  host_tensor encoder_last_hidden_state;
 };
 
 // What the model offers when the caller names nothing.

@@ -8,10 +8,21 @@
 namespace ft::runtime {
 namespace {
 
+// The tensors of one side, the model's input or its decoder's, which their names in messages tell apart.
+struct token_inputs {
+  const tensor& ids;
+  const tensor& mask;
+  const tensor& types;
+  const tensor& row_offsets;
+  std::string prefix;
+
+  std::string name(const char* tensor) const { return prefix + tensor; }
+};
+
 // Reads integers of any width through any strides.
 class integers {
  public:
-  integers(const tensor& t, const char* name) : t_(t), name_(name) {
+  integers(const tensor& t, std::string name) : t_(t), name_(std::move(name)) {
     if (is_float(t.type) || is_quantised(t.type))
       fail(FT_ERROR_INVALID_ARGUMENT, name, " has dtype ", ft::name(t.type), "; it must hold integers");
   }
@@ -48,64 +59,66 @@ class integers {
 
  private:
   const tensor& t_;
-  const char* name_;
+  std::string name_;
 };
 
-void require_same_shape(const tensor& t, const tensor& ids, const char* name) {
+void require_same_shape(const token_inputs& in, const tensor& t, const char* name) {
   if (!t) return;
-  if (t.rank != ids.rank || t.shape != ids.shape)
-    fail(FT_ERROR_INVALID_ARGUMENT, name, " and input_ids differ in shape");
+  if (t.rank != in.ids.rank || t.shape != in.ids.shape)
+    fail(FT_ERROR_INVALID_ARGUMENT, in.name(name), " and ", in.name("input_ids"), " differ in shape");
 }
 
 // Ends a row; rows without tokens and rows longer than the model's positions are refused.
-void close_row(packed_rows& rows, int64_t row, int64_t max_positions) {
+void close_row(packed_rows& rows, const token_inputs& in, int64_t row, int64_t max_positions) {
   const int64_t length = static_cast<int64_t>(rows.token_ids.size()) - rows.row_offsets.back();
-  if (length == 0) fail(FT_ERROR_INVALID_ARGUMENT, "row ", row, " has no tokens");
+  const char* whose = in.prefix.empty() ? "row " : "decoder row ";
+  if (length == 0) fail(FT_ERROR_INVALID_ARGUMENT, whose, row, " has no tokens");
   if (length > max_positions)
-    fail(FT_ERROR_INVALID_ARGUMENT, "row ", row, " has ", length, " tokens; the model has ", max_positions,
+    fail(FT_ERROR_INVALID_ARGUMENT, whose, row, " has ", length, " tokens; the model has ", max_positions,
          " positions");
   rows.row_offsets.push_back(static_cast<int32_t>(rows.token_ids.size()));
 }
 
-packed_rows pack_ragged(const forward_inputs& in, int64_t vocab_size, int64_t type_vocab_size, int64_t max_positions) {
+packed_rows pack_ragged(const token_inputs& in, int64_t vocab_size, int64_t type_vocab_size, int64_t max_positions) {
   if (in.row_offsets.rank != 1 || in.row_offsets.dim(0) < 2)
-    fail(FT_ERROR_INVALID_ARGUMENT, "row_offsets must be one-dimensional with at least two entries");
-  if (in.attention_mask)
-    fail(FT_ERROR_INVALID_ARGUMENT, "attention_mask goes with padded input_ids, not with ragged ones");
-  const integers ids(in.input_ids, "input_ids"), offsets(in.row_offsets, "row_offsets");
+    fail(FT_ERROR_INVALID_ARGUMENT, in.name("row_offsets"), " must be one-dimensional with at least two entries");
+  if (in.mask)
+    fail(FT_ERROR_INVALID_ARGUMENT, in.name("attention_mask"), " goes with padded ", in.name("input_ids"),
+         ", not with ragged ones");
+  const integers ids(in.ids, in.name("input_ids")), offsets(in.row_offsets, in.name("row_offsets"));
   std::optional<integers> types;
-  if (in.token_type_ids) types.emplace(in.token_type_ids, "token_type_ids");
+  if (in.types) types.emplace(in.types, in.name("token_type_ids"));
 
   packed_rows rows;
   rows.batch = in.row_offsets.dim(0) - 1;
   rows.row_offsets.push_back(0);
-  if (offsets(0) != 0 || offsets(rows.batch) != in.input_ids.dim(0))
-    fail(FT_ERROR_INVALID_ARGUMENT, "row_offsets must start at 0 and end at ", in.input_ids.dim(0),
-         ", the number of input_ids");
+  if (offsets(0) != 0 || offsets(rows.batch) != in.ids.dim(0))
+    fail(FT_ERROR_INVALID_ARGUMENT, in.name("row_offsets"), " must start at 0 and end at ", in.ids.dim(0),
+         ", the number of ", in.name("input_ids"));
   for (int64_t row = 0; row < rows.batch; ++row) {
     const int64_t begin = offsets(row), end = offsets(row + 1);
-    if (begin > end || begin < 0 || end > in.input_ids.dim(0))
-      fail(FT_ERROR_INVALID_ARGUMENT, "row_offsets falls from ", begin, " to ", end, " at row ", row);
+    if (begin > end || begin < 0 || end > in.ids.dim(0))
+      fail(FT_ERROR_INVALID_ARGUMENT, in.name("row_offsets"), " falls from ", begin, " to ", end, " at row ", row);
     for (int64_t t = begin; t < end; ++t) {
       rows.token_ids.push_back(ids.below(vocab_size, "tokens", t));
       if (types) rows.token_type_ids.push_back(types->below(type_vocab_size, "token types", t));
       rows.place.push_back(t);
     }
-    close_row(rows, row, max_positions);
+    close_row(rows, in, row, max_positions);
   }
   return rows;
 }
 
-packed_rows pack_padded(const forward_inputs& in, int64_t vocab_size, int64_t type_vocab_size, int64_t max_positions) {
-  const integers ids(in.input_ids, "input_ids");
+packed_rows pack_padded(const token_inputs& in, int64_t vocab_size, int64_t type_vocab_size, int64_t max_positions) {
+  const integers ids(in.ids, in.name("input_ids"));
   std::optional<integers> mask, types;
-  if (in.attention_mask) mask.emplace(in.attention_mask, "attention_mask");
-  if (in.token_type_ids) types.emplace(in.token_type_ids, "token_type_ids");
+  if (in.mask) mask.emplace(in.mask, in.name("attention_mask"));
+  if (in.types) types.emplace(in.types, in.name("token_type_ids"));
 
   packed_rows rows;
-  rows.batch = in.input_ids.dim(0);
-  rows.seq = in.input_ids.dim(1);
-  if (rows.batch < 1 || rows.seq < 1) fail(FT_ERROR_INVALID_ARGUMENT, "input_ids is empty");
+  rows.batch = in.ids.dim(0);
+  rows.seq = in.ids.dim(1);
+  if (rows.batch < 1 || rows.seq < 1) fail(FT_ERROR_INVALID_ARGUMENT, in.name("input_ids"), " is empty");
   rows.row_offsets.push_back(0);
   for (int64_t b = 0; b < rows.batch; ++b) {
     for (int64_t s = 0; s < rows.seq; ++s) {
@@ -114,26 +127,37 @@ packed_rows pack_padded(const forward_inputs& in, int64_t vocab_size, int64_t ty
       if (types) rows.token_type_ids.push_back(types->below(type_vocab_size, "token types", b, s));
       rows.place.push_back(b * rows.seq + s);
     }
-    close_row(rows, b, max_positions);
+    close_row(rows, in, b, max_positions);
   }
+  return rows;
+}
+
+packed_rows pack(const token_inputs& in, int64_t vocab_size, int64_t type_vocab_size, int64_t max_positions) {
+  if (!in.ids) fail(FT_ERROR_INVALID_ARGUMENT, in.name("input_ids"), " is not given");
+  if (in.types && type_vocab_size == 0)
+    fail(FT_ERROR_INVALID_ARGUMENT, "token_type_ids is given, but the model has no token types");
+  require_same_shape(in, in.mask, "attention_mask");
+  require_same_shape(in, in.types, "token_type_ids");
+  if (in.ids.rank != (in.row_offsets ? 1 : 2))
+    fail(FT_ERROR_INVALID_ARGUMENT, in.name("input_ids"), " has ", in.ids.rank,
+         " dimensions; it must be [batch, seq], or [total_tokens] together with ", in.name("row_offsets"));
+  packed_rows rows = in.row_offsets ? pack_ragged(in, vocab_size, type_vocab_size, max_positions)
+                                    : pack_padded(in, vocab_size, type_vocab_size, max_positions);
+  if (type_vocab_size && !in.types) rows.token_type_ids.assign(rows.token_ids.size(), 0);
   return rows;
 }
 
 }  // namespace
 
 packed_rows pack_rows(const forward_inputs& in, int64_t vocab_size, int64_t type_vocab_size, int64_t max_positions) {
-  if (!in.input_ids) fail(FT_ERROR_INVALID_ARGUMENT, "input_ids is not given");
-  if (in.token_type_ids && type_vocab_size == 0)
-    fail(FT_ERROR_INVALID_ARGUMENT, "token_type_ids is given, but the model has no token types");
-  require_same_shape(in.attention_mask, in.input_ids, "attention_mask");
-  require_same_shape(in.token_type_ids, in.input_ids, "token_type_ids");
-  if (in.input_ids.rank != (in.row_offsets ? 1 : 2))
-    fail(FT_ERROR_INVALID_ARGUMENT, "input_ids has ", in.input_ids.rank, " dimensions; it must be [batch, seq], or ",
-         "[total_tokens] together with row_offsets");
-  packed_rows rows = in.row_offsets ? pack_ragged(in, vocab_size, type_vocab_size, max_positions)
-                                    : pack_padded(in, vocab_size, type_vocab_size, max_positions);
-  if (type_vocab_size && !in.token_type_ids) rows.token_type_ids.assign(rows.token_ids.size(), 0);
-  return rows;
+  return pack({in.input_ids, in.attention_mask, in.token_type_ids, in.row_offsets, ""}, vocab_size, type_vocab_size,
+              max_positions);
+}
+
+packed_rows pack_decoder_rows(const forward_inputs& in, int64_t vocab_size, int64_t max_positions) {
+  const tensor no_types;
+  return pack({in.decoder_input_ids, in.decoder_attention_mask, no_types, in.decoder_row_offsets, "decoder_"},
+              vocab_size, 0, max_positions);
 }
 
 }  // namespace ft::runtime

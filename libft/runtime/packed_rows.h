@@ -25,4 +25,7 @@ struct packed_rows {
 // Throws ft::error (FT_ERROR_INVALID_ARGUMENT) naming the input and the place.
 packed_rows pack_rows(const forward_inputs& inputs, int64_t vocab_size, int64_t type_vocab_size, int64_t max_positions);
 
+// The decoder's rows of the same inputs.
+packed_rows pack_decoder_rows(const forward_inputs& inputs, int64_t vocab_size, int64_t max_positions);
+
 }  // namespace ft::runtime

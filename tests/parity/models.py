@@ -64,6 +64,7 @@ class Variant:
     config: dict[str, Any] = field(default_factory=dict)
     old_rope_keys: bool = False  # config.json with rope_theta and rope_scaling, as before transformers 5
     strip: str = ""  # a prefix that the names of the tensors are saved without
+    own_output: bool = False  # an output matrix that is not the embedding, though the class ties them
 
 
 def _rope(kind: str, **values: Any) -> dict[str, Any]:
@@ -247,7 +248,70 @@ ENCODERS: dict[str, Variant] = {
     "distilbert-mlm": Variant("DistilBertForMaskedLM"),
 }
 
-VARIANTS = DECODERS | BASES | ENCODERS
+_T5 = {
+    "vocab_size": VOCAB,
+    "d_model": 64,
+    "d_kv": 24,  # no d_model / num_heads
+    "d_ff": 116,
+    "num_layers": 3,
+    "num_decoder_layers": 2,
+    "num_heads": 4,
+    "relative_attention_num_buckets": 16,
+    "relative_attention_max_distance": 50,
+    "decoder_start_token_id": 0,
+    "eos_token_id": None,
+}
+_BART = {
+    "vocab_size": VOCAB,
+    "d_model": 64,
+    "encoder_layers": 3,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 8,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 100,
+    "decoder_ffn_dim": 116,
+    "max_position_embeddings": 512,
+    "pad_token_id": 1,
+    "bos_token_id": 0,
+    "eos_token_id": None,
+    "forced_eos_token_id": None,
+    "decoder_start_token_id": 2,
+}
+
+ENCODER_DECODERS: dict[str, Variant] = {
+    "t5": Variant("T5ForConditionalGeneration"),
+    "t5-default-buckets": Variant(
+        "T5ForConditionalGeneration",
+        {"relative_attention_num_buckets": 32, "relative_attention_max_distance": 128, "layer_norm_epsilon": 1e-3},
+    ),
+    "t5-v1_1": Variant("T5ForConditionalGeneration", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
+    "t5-own-output": Variant(
+        "T5ForConditionalGeneration",
+        {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+        own_output=True,
+    ),
+    "ul2": Variant("T5ForConditionalGeneration", {"feed_forward_proj": "gated-silu", "tie_word_embeddings": False}),
+    "t5-gelu": Variant("T5ForConditionalGeneration", {"feed_forward_proj": "gelu"}),
+    "mt5": Variant("MT5ForConditionalGeneration", {"feed_forward_proj": "gated-gelu"}),
+    "t5-bare": Variant("T5Model"),
+    "bart": Variant("BartForConditionalGeneration"),
+    "bart-untied": Variant("BartForConditionalGeneration", {"tie_word_embeddings": False, "scale_embedding": True}),
+    "bart-relu": Variant("BartForConditionalGeneration", {"activation_function": "relu", "scale_embedding": True}),
+    "bart-bare": Variant("BartModel"),
+    "mbart": Variant("MBartForConditionalGeneration", {"scale_embedding": True}),
+    "marian": Variant("MarianMTModel", {"activation_function": "swish", "scale_embedding": True}),
+    "marian-two-vocabularies": Variant(
+        "MarianMTModel", {"share_encoder_decoder_embeddings": False, "decoder_vocab_size": 150}
+    ),
+}
+
+# One of each way in which answers are made: for the grids that multiply.
+ENCODER_DECODERS_SHORT = ["t5", "ul2", "bart", "mbart", "marian-two-vocabularies"]
+
+# The encoders of encoder-decoders, saved alone.
+_HALVES = {"t5-encoder": Variant("T5EncoderModel"), "mt5-encoder": Variant("MT5EncoderModel", {"num_heads": 3})}
+
+VARIANTS = DECODERS | BASES | ENCODERS | ENCODER_DECODERS | _HALVES
 
 
 def config_of(variant: Variant, **overrides: Any) -> transformers.PreTrainedConfig:
@@ -257,6 +321,12 @@ def config_of(variant: Variant, **overrides: Any) -> transformers.PreTrainedConf
     own.pop("add_pooling_layer", None)
     if model_class.config_class is transformers.DistilBertConfig:
         return transformers.DistilBertConfig(**{**_DISTIL, **own})
+    if issubclass(model_class.config_class, (transformers.T5Config, transformers.MT5Config)):
+        return model_class.config_class(**{**_T5, **own})
+    if issubclass(
+        model_class.config_class, (transformers.BartConfig, transformers.MBartConfig, transformers.MarianConfig)
+    ):
+        return model_class.config_class(**{**_BART, **own})
     sizes = dict(_SIZES)
     if issubclass(model_class.config_class, (transformers.BertConfig, transformers.RobertaConfig)):
         sizes.update(_BERT)
@@ -284,11 +354,18 @@ def randomise(model: torch.nn.Module, seed: int) -> None:
                 weight.copy_(normal(weight.shape, 0.2) + (0.0 if offset_norm else 1.0))
             elif weight.ndim == 1:
                 weight.copy_(normal(weight.shape, 0.2))
+            elif name.endswith(".q.weight"):  # T5's attention has no scale
+                weight.copy_(normal(weight.shape, 1.3 * (weight.shape[1] * model.config.d_kv) ** -0.5))
+            elif name.endswith("relative_attention_bias.weight"):
+                weight.copy_(normal(weight.shape, 1.0))
             elif "embed" in name.lower() or name.endswith(("wte.weight", "wpe.weight")):
                 weight.copy_(normal(weight.shape, 2.4 * weight.shape[1] ** -0.5))
             else:
                 inputs = weight.shape[0 if name in transposed else 1]
                 weight.copy_(normal(weight.shape, 1.3 * inputs**-0.5))
+        for name, buffer in model.named_buffers():
+            if name == "final_logits_bias":
+                buffer.copy_(normal(buffer.shape, 0.5))
 
 
 def build(variant: Variant, seed: int, **overrides: Any) -> transformers.PreTrainedModel:
@@ -297,6 +374,8 @@ def build(variant: Variant, seed: int, **overrides: Any) -> transformers.PreTrai
     model_class = getattr(transformers, variant.model)
     extra = {"add_pooling_layer": False} if variant.config.get("add_pooling_layer") is False else {}
     model = model_class(config, **extra).eval()
+    if variant.own_output:
+        model.lm_head.weight = torch.nn.Parameter(torch.empty_like(model.lm_head.weight))
     randomise(model, seed)
     return model
 

@@ -166,7 +166,8 @@ def test_outputs_go_out_without_a_copy(bert: pyft.Model) -> None:
         (([[1] * 65],), ValueError),
         (([[1, 2], [3]], None, [[0, 0], [0, 0]]), ValueError),
         (([[1]], None, None, object()), pyft.UnsupportedError),
-        (([[1]], None, None, None, [[1]]), pyft.UnsupportedError),
+        (([[1]], None, None, None, [[1]]), ValueError),  # no encoder-decoder
+        (([[1]], None, None, None, None, [[1]]), ValueError),
     ],
 )
 def test_misuse(bert: pyft.Model, arguments: tuple, error: type) -> None:
