@@ -147,7 +147,10 @@ void check_heads(const model_config& config, const io::checkpoint& source) {
   if (config.num_heads % config.num_kv_heads != 0)
     fail(FT_ERROR_CHECKPOINT, source.source(), ": ", config.num_heads, " attention heads cannot share ",
          config.num_kv_heads, " key and value heads: the one is no multiple of the other");
-  constexpr int64_t widest_head = 4096;
+  constexpr int64_t widest_head = 4096, most_heads = 1 << 20;  // a list may have one element a head
+  if (config.num_heads > most_heads)
+    fail(FT_ERROR_CHECKPOINT, source.source(), ": ", config.num_heads, " attention heads; at most ", most_heads,
+         " can be");
   if (config.head_dim < 1 || config.head_dim > widest_head || config.num_heads > largest_size / config.head_dim)
     fail(FT_ERROR_CHECKPOINT, source.source(), ": heads of ", config.head_dim, " elements, ", config.num_heads,
          " of them, cannot be; head_dim must be from 1 to ", widest_head);

@@ -176,7 +176,8 @@ TEST(faulty_llama_configs_are_named) {
   CHECK_ERROR(FT_ERROR_CHECKPOINT, "num_hidden_layers", read_config(with(llama_3_1_8b, "num_hidden_layers", "1e30")));
   CHECK_ERROR(FT_ERROR_CHECKPOINT, "32 attention heads cannot share 5",
               read_config(with(llama_3_1_8b, "num_key_value_heads", "5")));
-  CHECK_ERROR(FT_ERROR_CHECKPOINT, "cannot turn 7 elements of heads of 7", read_config(with(llama_3_1_8b, "head_dim", "7")));
+  CHECK_ERROR(FT_ERROR_CHECKPOINT, "cannot turn 7 elements of heads of 7",
+              read_config(with(llama_3_1_8b, "head_dim", "7")));
   CHECK_ERROR(FT_ERROR_UNSUPPORTED, "hidden_act 'quick_gelu'",
               read_config(with(llama_3_1_8b, "hidden_act", "\"quick_gelu\"")));
   CHECK_ERROR(FT_ERROR_UNSUPPORTED, "'mamba'", read_config(R"({"model_type": "mamba"})"));

@@ -37,6 +37,15 @@ const std::vector<std::string> decoders = {
     decoder("qwen3", ""),
     decoder("gemma2", R"(, "sliding_window": 5)"),
     decoder("gemma3_text", R"(, "sliding_window": 5, "sliding_window_pattern": 2)"),
+    decoder("gpt2", R"(, "scale_attn_by_inverse_layer_idx": true)"),
+    decoder("gptj", R"(, "rotary_dim": 4)"),
+    decoder("gpt_neox", ""),
+    decoder("gpt_neox", R"(, "use_parallel_residual": false, "attention_bias": false)"),
+    decoder("opt", R"(, "ffn_dim": 48)"),
+    decoder("opt", R"(, "ffn_dim": 48, "do_layer_norm_before": false, "word_embed_proj_dim": 24)"),
+    decoder("opt", R"(, "ffn_dim": 48, "layer_norm_elementwise_affine": false)"),
+    decoder("bloom", ""),
+    decoder("bloom", R"(, "apply_residual_connection_post_layernorm": true, "n_head": 3, "n_embed": 33)"),
 };
 
 // Keys and values of one sequence, in pages that lie in reverse.
@@ -224,7 +233,7 @@ TEST(weights_that_cannot_be_packed_together_stand_side_by_side) {
 }
 
 TEST(a_steady_step_allocates_nothing) {
-  for (const std::string& config : {decoders[0], decoders[6]}) {
+  for (const std::string& config : decoders) {
     checkpoint_builder weights(config);
     weights.add_all();
     loaded_model model(weights.open());

@@ -213,6 +213,57 @@ DISTILBERT = {
     "activation": "gelu",
     "max_position_embeddings": 64,
 }
+GPT2 = {
+    "architectures": ["GPT2LMHeadModel"],
+    "model_type": "gpt2",
+    "vocab_size": 64,
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_inner": None,
+    "n_positions": 64,
+    "activation_function": "gelu_new",
+    "layer_norm_epsilon": 1e-5,
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": True,
+}
+NEOX = {
+    "architectures": ["GPTNeoXForCausalLM"],
+    "model_type": "gpt_neox",
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "rotary_pct": 0.25,
+    "rotary_emb_base": 10000,
+    "use_parallel_residual": False,
+    "attention_bias": True,
+}
+OPT = {
+    "architectures": ["OPTForCausalLM"],
+    "model_type": "opt",
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "word_embed_proj_dim": 16,
+    "ffn_dim": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "do_layer_norm_before": False,
+    "_remove_final_layer_norm": True,
+    "enable_bias": False,
+    "layer_norm_elementwise_affine": False,
+}
+BLOOM = {
+    "architectures": ["BloomForCausalLM"],
+    "model_type": "bloom",
+    "vocab_size": 64,
+    "n_embed": 33,
+    "n_layer": 2,
+    "n_head": 11,
+    "seq_length": 64,
+    "apply_residual_connection_post_layernorm": True,
+}
 
 
 def gguf_model(name: str, more: list[bytes] = (), tensors: list[bytes] = (), data: bytes = b"") -> bytes:
@@ -247,6 +298,12 @@ def config_seeds() -> dict[str, bytes]:
         "bert": BERT,
         "roberta": {**BERT, "model_type": "roberta", "architectures": ["RobertaForTokenClassification"]},
         "distilbert": DISTILBERT,
+        "gpt2": GPT2,
+        "gptj": {**GPT2, "model_type": "gptj", "architectures": ["GPTJForCausalLM"], "rotary_dim": 4},
+        "gpt-neox": NEOX,
+        "opt": OPT,
+        "bloom": BLOOM,
+        "many-heads": {**BLOOM, "n_embed": 2**30, "n_head": 2**30},
         "empty": {},
         "no-heads": {**LLAMA, "num_attention_heads": 0},
         "negative": {**LLAMA, "hidden_size": -32},
