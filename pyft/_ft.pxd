@@ -267,6 +267,10 @@ cdef extern from "ft/generate.h" nogil:
         float length_penalty
         int32_t early_stopping
         ft_stop_callback should_stop
+        float typical_p
+        float top_p_decay
+        float top_p_min
+        int32_t top_p_reset_id
 
     ctypedef int (*ft_token_callback)(ft_request *request, int32_t token, void *user_data) noexcept nogil
     ctypedef int (*ft_logits_callback)(ft_request *request, const int32_t *tokens, size_t num_tokens, float *logits,

@@ -21,7 +21,7 @@ from pyft.errors import CheckpointError, Error, OutOfMemoryError, UnsupportedErr
 from pyft.hardware import devices
 from pyft.inspection import size_text
 from pyft.model import Model, load
-from pyft.options import GenerateOptions
+from pyft.options import SAMPLING, GenerateOptions
 
 _HINTS: tuple[tuple[type[BaseException], str], ...] = (
     (OutOfMemoryError, "try fewer or shorter prompts, a smaller --kv-cache-bytes, or a smaller model"),
@@ -150,6 +150,10 @@ def _add_generation(command: argparse.ArgumentParser, new_tokens: int = 64) -> N
     add("--top-k", type=int, metavar="N")
     add("--top-p", type=float, metavar="P")
     add("--min-p", type=float, metavar="P")
+    add("--typical-p", type=float, metavar="P")
+    add("--top-p-decay", type=float, metavar="X", help="multiplies top-p at each new token")
+    add("--top-p-min", type=float, metavar="P", help="top-p decays no further")
+    add("--top-p-reset-id", type=int, metavar="ID", help="top-p begins anew after this token")
     add("--seed", type=int, metavar="N")
     add("--repetition-penalty", type=float, metavar="X")
     add("--presence-penalty", type=float, metavar="X")
@@ -173,7 +177,7 @@ def generation_options(options: argparse.Namespace) -> dict[str, Any]:
     given = {name: values[name] for name in GenerateOptions.__annotations__ if values.get(name) is not None}
     if given.get("temperature") == 0:
         del given["temperature"]
-    elif any(name in given for name in ("temperature", "top_k", "top_p", "min_p")):
+    elif any(name in given for name in SAMPLING):
         given["do_sample"] = True
     return given
 

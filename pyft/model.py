@@ -229,12 +229,13 @@ class Model:
         [batch, seq] integer array with attention_mask where it is padded. With num_return_sequences above 1 each
         prompt gives a list, drawn with seed, seed + 1, ...
 
-        Options mean what they mean in transformers. Sampling (temperature, top_k=50, top_p, min_p) acts under
-        do_sample=True; seed=None draws one. stop_token_ids=None are the checkpoint's own end tokens, [] are none.
-        stop_strings stay in the text, as in transformers. logits_processor(token_ids, logits) is called for each new
-        token, with the prompt and new tokens and their float32 logits; it changes them in place or returns others.
-        What it raises ends the call. Requests of several threads share one running batch, and a prompt's tokens do
-        not depend on what runs beside it.
+        Options mean what they mean in transformers. Sampling (temperature, top_k=50, top_p, min_p, typical_p) acts
+        under do_sample=True; seed=None draws one. top_p_decay, top_p_min and top_p_reset_id are FasterTransformer's:
+        top_p is multiplied by the decay at each new token, down to the minimum, and begins anew after the reset
+        token. stop_token_ids=None are the checkpoint's own end tokens, [] are none. stop_strings stay in the text, as
+        in transformers. logits_processor(token_ids, logits) is called for each new token, with the prompt and new
+        tokens and their float32 logits; it changes them in place or returns others. What it raises ends the call.
+        Requests of several threads share one running batch, and a prompt's tokens do not depend on what runs beside it.
         """
         return generation.generate(self, prompts, attention_mask, options)
 

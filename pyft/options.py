@@ -24,6 +24,19 @@ _EARLY_STOPPING = {False: 0, True: 1, "never": 2}
 _LOGPROBS = {False: 0, True: 1, "raw": 1, "processed": 2}
 
 
+# What acts only when sampling, with the values under which it does nothing.
+SAMPLING: dict[str, tuple[Any, ...]] = {
+    "temperature": (1,),
+    "top_k": (50, 0, None),
+    "top_p": (1, None),
+    "min_p": (0, None),
+    "typical_p": (1, None),
+    "top_p_decay": (1,),
+    "top_p_min": (0,),
+    "top_p_reset_id": (None,),
+}
+
+
 class GenerateOptions(TypedDict, total=False):
     """The keyword arguments of generate, stream and chat."""
 
@@ -40,6 +53,10 @@ class GenerateOptions(TypedDict, total=False):
     top_k: int | None
     top_p: float | None
     min_p: float | None
+    typical_p: float | None
+    top_p_decay: float
+    top_p_min: float
+    top_p_reset_id: int | None
     repetition_penalty: float
     presence_penalty: float
     frequency_penalty: float
@@ -132,15 +149,12 @@ def resolve(options: GenerateOptions, vocab_size: int, encode: Callable[[str], l
     temperature = get("temperature", 1.0)
     if do_sample and temperature == 0:
         raise ValueError("temperature=0 is no distribution: use do_sample=False for the most probable tokens")
-    top_p = 1.0 if get("top_p") is None else get("top_p")
     native: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "min_new_tokens": integer("min_new_tokens", get("min_new_tokens", 0), 0),
         "do_sample": do_sample,
         "temperature": number("temperature", temperature, 0, above=do_sample),
-        "top_k": _top_k(options),
-        "top_p": number("top_p", top_p, 0, 1, above=True),
-        "min_p": number("min_p", get("min_p") or 0, 0, 1),
+        **_cuts(options, vocab_size),
         "repetition_penalty": number("repetition_penalty", get("repetition_penalty", 1.0), 0, above=True),
         "presence_penalty": number("presence_penalty", get("presence_penalty", 0.0), -1e6, 1e6),
         "frequency_penalty": number("frequency_penalty", get("frequency_penalty", 0.0), -1e6, 1e6),
@@ -199,15 +213,25 @@ def _one_of(name: str, value: Any, meanings: dict[Any, int]) -> int:
 
 
 def _warn_unused(options: GenerateOptions, do_sample: bool) -> None:
-    unused = {"temperature": (1, 1.0), "top_k": (50, 0, None), "top_p": (1, None), "min_p": (0, None)}
-    named = [name for name, neutral in unused.items() if name in options and options.get(name) not in neutral]
+    named = [name for name, neutral in SAMPLING.items() if name in options and options.get(name) not in neutral]
     if named and not do_sample:
         warnings.warn(f"{', '.join(named)} acts only with do_sample=True", UserWarning, stacklevel=6)
 
 
-def _top_k(options: GenerateOptions) -> int:
-    value = options.get("top_k", 50)
-    return 0 if value is None else integer("top_k", value, 0)
+def _cuts(options: GenerateOptions, vocab_size: int) -> dict[str, Any]:
+    """What sampling leaves out; None turns a cut off, as in transformers."""
+    get = options.get
+    top_k, reset = get("top_k", 50), get("top_p_reset_id")
+    top_p = number("top_p", 1.0 if get("top_p") is None else get("top_p"), 0, 1, above=True)
+    return {
+        "top_k": 0 if top_k is None else integer("top_k", top_k, 0),
+        "top_p": top_p,
+        "min_p": number("min_p", get("min_p") or 0, 0, 1),
+        "typical_p": number("typical_p", 1.0 if get("typical_p") is None else get("typical_p"), 0, 1, above=True),
+        "top_p_decay": number("top_p_decay", get("top_p_decay", 1.0), 0, 1, above=True),
+        "top_p_min": number("top_p_min", get("top_p_min", 0.0), 0, top_p),
+        "top_p_reset_id": -1 if reset is None else integer("top_p_reset_id", reset, 0, vocab_size - 1),
+    }
 
 
 def _stop_strings(value: Any, has_tokenizer: bool) -> tuple[str, ...]:

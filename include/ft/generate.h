@@ -87,6 +87,10 @@ typedef struct ft_generate_options {
     float length_penalty;         /* a sequence's score is its log-probability / length ^ length_penalty */
     int32_t early_stopping;       /* an ft_early_stopping */
     ft_stop_callback should_stop; /* may be NULL; gets the submission's user_data */
+    float typical_p;              /* 1: off; locally typical sampling (Meister et al., 2022), after min_p */
+    float top_p_decay;            /* 1: off; top_p is multiplied by it at each new token (Lee et al., 2022), ... */
+    float top_p_min;              /* ... falls no lower than this, ... */
+    int32_t top_p_reset_id;       /* ... and begins anew after this token; -1: none. As in FasterTransformer */
 } ft_generate_options;
 
 #define FT_GENERATE_OPTIONS_INIT  \
@@ -115,7 +119,11 @@ typedef struct ft_generate_options {
      0.0f,                        \
      1.0f,                        \
      0,                           \
-     0}
+     0,                           \
+     1.0f,                        \
+     1.0f,                        \
+     0.0f,                        \
+     -1}
 
 /*
  * Called for each new token of the first sequence, stop tokens included, in order; with beams, when it is settled: when

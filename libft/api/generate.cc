@@ -38,6 +38,10 @@ decode::options to_options(const ft_generate_options& given, const std::vector<i
   o.top_k = given.top_k;
   o.top_p = given.top_p;
   o.min_p = given.min_p;
+  o.typical_p = given.typical_p;
+  o.top_p_decay = given.top_p_decay;
+  o.top_p_min = given.top_p_min;
+  o.top_p_reset_id = given.top_p_reset_id;
   o.repetition_penalty = given.repetition_penalty;
   o.presence_penalty = given.presence_penalty;
   o.frequency_penalty = given.frequency_penalty;

@@ -1,5 +1,6 @@
 #include "decode/options.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/status.h"
@@ -25,9 +26,7 @@ void options::validate(int64_t vocab_size) const {
           "between 0 and max_new_tokens");
   require(std::isfinite(temperature) && temperature > 0, "temperature", temperature,
           "greater than 0; for the most probable token, turn do_sample off");
-  require(top_k >= 0, "top_k", top_k, "0 (off) or more");
-  require(top_p > 0 && top_p <= 1, "top_p", top_p, "greater than 0 and at most 1 (off)");
-  require(min_p >= 0 && min_p <= 1, "min_p", min_p, "between 0 (off) and 1");
+  validate_cuts(vocab_size);
   require(std::isfinite(repetition_penalty) && repetition_penalty > 0, "repetition_penalty", repetition_penalty,
           "greater than 0 (1 is off)");
   require(std::isfinite(presence_penalty), "presence_penalty", presence_penalty, "finite (0 is off)");
@@ -39,6 +38,24 @@ void options::validate(int64_t vocab_size) const {
     require(!word.empty(), "bad_words", "holding an empty sequence", "made of sequences of at least one token");
     for (int32_t token : word) require_token(token, vocab_size, "bad_words");
   }
+}
+
+void options::validate_cuts(int64_t vocab_size) const {
+  require(top_k >= 0, "top_k", top_k, "0 (off) or more");
+  require(top_p > 0 && top_p <= 1, "top_p", top_p, "greater than 0 and at most 1 (off)");
+  require(min_p >= 0 && min_p <= 1, "min_p", min_p, "between 0 (off) and 1");
+  require(typical_p > 0 && typical_p <= 1, "typical_p", typical_p, "greater than 0 and at most 1 (off)");
+  require(top_p_decay > 0 && top_p_decay <= 1, "top_p_decay", top_p_decay, "greater than 0 and at most 1 (off)");
+  require(top_p_min >= 0 && top_p_min <= top_p, "top_p_min", top_p_min, "between 0 and top_p");
+  require(top_p_reset_id >= -1 && top_p_reset_id < vocab_size, "top_p_reset_id", top_p_reset_id,
+          cat("a token, of ", vocab_size, ", or -1 (none)").c_str());
+}
+
+double options::top_p_after(std::span<const int32_t> new_tokens) const {
+  if (top_p_decay == 1) return top_p;
+  const auto last_reset = std::find(new_tokens.rbegin(), new_tokens.rend(), top_p_reset_id);
+  const auto since = static_cast<double>(last_reset - new_tokens.rbegin());
+  return std::max<double>(top_p_min, top_p * std::pow(double{top_p_decay}, since));
 }
 
 void options::validate_beams() const {

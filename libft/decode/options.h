@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace ft::decode {
@@ -22,6 +23,10 @@ struct options {
   int32_t top_k = 0;
   float top_p = 1;
   float min_p = 0;
+  float typical_p = 1;
+  float top_p_decay = 1;  // FasterTransformer's: see top_p_after
+  float top_p_min = 0;
+  int32_t top_p_reset_id = -1;  // -1: none
   float repetition_penalty = 1;
   float presence_penalty = 0;
   float frequency_penalty = 0;
@@ -42,10 +47,15 @@ struct options {
   // Sequences that are computed side by side.
   int32_t width() const { return uses_beams() ? num_beams : num_return_sequences; }
 
+  // The nucleus for the token that follows `new_tokens`: top_p, times top_p_decay for each new token since the last
+  // top_p_reset_id, but top_p_min at least (factual-nucleus sampling, arXiv:2206.04624, eq. 1).
+  double top_p_after(std::span<const int32_t> new_tokens) const;
+
   // Throws ft::error (FT_ERROR_INVALID_ARGUMENT) naming the option, its value and what it may be.
   void validate(int64_t vocab_size) const;
 
  private:
+  void validate_cuts(int64_t vocab_size) const;
   void validate_beams() const;
 };
 

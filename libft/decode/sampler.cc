@@ -37,13 +37,14 @@ float log_probability(std::span<const float> logits, int32_t token) {
   return static_cast<float>(logits[static_cast<size_t>(token)] - highest - std::log(sum));
 }
 
-sampler::choice sampler::sample(std::span<const float> logits, const options& settings, uint64_t seed, uint64_t draw) {
-  cut(logits, settings, 1);
+sampler::choice sampler::sample(std::span<const float> logits, const options& settings,
+                                std::span<const int32_t> new_tokens, uint64_t seed) {
+  cut(logits, settings, settings.top_p_after(new_tokens), 1);
   if (candidates_.empty()) return {argmax(logits), 0};  // everything is banned; throws when nothing was finite at all
 
   double total = 0;
   for (const candidate& c : candidates_) total += c.probability;
-  double remaining = uniform(seed, draw) * total;
+  double remaining = uniform(seed, new_tokens.size()) * total;
   const candidate* chosen = &candidates_.back();  // if rounding lets none be reached
   for (const candidate& c : candidates_) {
     remaining -= c.probability;
@@ -54,23 +55,25 @@ sampler::choice sampler::sample(std::span<const float> logits, const options& se
   return {chosen->token, static_cast<float>(std::log(chosen->probability / total))};
 }
 
-void sampler::warp(std::span<float> logits, const options& settings, size_t min_kept) {
-  cut(logits, settings, min_kept);
+void sampler::warp(std::span<float> logits, const options& settings, std::span<const int32_t> new_tokens,
+                   size_t min_kept) {
+  cut(logits, settings, settings.top_p_after(new_tokens), min_kept);
   std::fill(logits.begin(), logits.end(), -std::numeric_limits<float>::infinity());
   for (const candidate& c : candidates_) logits[static_cast<size_t>(c.token)] = c.logit;
 }
 
-void sampler::cut(std::span<const float> logits, const options& settings, size_t min_kept) {
+void sampler::cut(std::span<const float> logits, const options& settings, double top_p, size_t min_kept) {
   candidates_.clear();
   for (size_t i = 0; i < logits.size(); ++i)
     if (logits[i] > -std::numeric_limits<float>::infinity())
-      candidates_.push_back({logits[i] / settings.temperature, static_cast<int32_t>(i), 0});
+      candidates_.push_back({logits[i] / settings.temperature, static_cast<int32_t>(i), 0, 0});
   if (candidates_.empty()) return;
   const size_t k = std::max(static_cast<size_t>(settings.top_k), min_kept);
   if (settings.top_k > 0 && k < candidates_.size()) keep_top_k(k);
   set_probabilities();
-  if (settings.top_p < 1) keep_top_p(settings.top_p, min_kept);
+  if (top_p < 1) keep_top_p(top_p, min_kept);
   if (settings.min_p > 0) keep_min_p(settings.min_p, min_kept);
+  if (settings.typical_p < 1) keep_typical_p(settings.typical_p, min_kept);
 }
 
 void sampler::keep_top_k(size_t k) {
@@ -105,6 +108,26 @@ void sampler::keep_min_p(double p, size_t min_kept) {
   const auto kept = candidates_.begin() + static_cast<std::ptrdiff_t>(std::min(min_kept - 1, candidates_.size()));
   candidates_.erase(std::remove_if(kept, candidates_.end(), [&](auto& c) { return c.probability < p * highest; }),
                     candidates_.end());
+}
+
+// The smallest set that holds at least p of tokens whose information -log P is nearest to the expected, the entropy;
+// ties with the last stay.
+void sampler::keep_typical_p(double p, size_t min_kept) {
+  set_probabilities();
+  double entropy = 0;
+  for (candidate& c : candidates_) {
+    c.surprise = -std::log(c.probability);
+    if (c.probability > 0) entropy += c.probability * c.surprise;
+  }
+  for (candidate& c : candidates_) c.surprise = std::abs(c.surprise - entropy);
+  std::sort(candidates_.begin(), candidates_.end(), [](const candidate& a, const candidate& b) {
+    return a.surprise != b.surprise ? a.surprise < b.surprise : a.token < b.token;
+  });
+  double sum = 0;
+  size_t kept = 0;
+  while (kept < candidates_.size() && sum < p) sum += candidates_[kept++].probability;
+  while (kept < candidates_.size() && candidates_[kept].surprise == candidates_[kept - 1].surprise) ++kept;
+  candidates_.resize(std::min(candidates_.size(), std::max(kept, min_kept)));
 }
 
 }  // namespace ft::decode

@@ -16,7 +16,7 @@ int32_t argmax(std::span<const float> logits);
 float log_probability(std::span<const float> logits, int32_t token);
 
 // Draws from softmax(logits / temperature) cut by top-k, then top-p (nucleus, arXiv:1904.09751), then min-p
-// (arXiv:2407.01082), as Hugging Face transformers orders them.
+// (arXiv:2407.01082), then typical-p (arXiv:2202.00666), as Hugging Face transformers orders them.
 class sampler {
  public:
   explicit sampler(int64_t vocab_size) { candidates_.reserve(static_cast<size_t>(vocab_size)); }
@@ -26,24 +26,27 @@ class sampler {
     float logprob;  // under the cut distribution that it was drawn from
   };
 
-  // (seed, draw) decides the random number; `draw` numbers the request's draws. Allocates nothing.
-  choice sample(std::span<const float> logits, const options& settings, uint64_t seed, uint64_t draw);
+  // The token that follows `new_tokens`. The seed and how many they are decide the random number. Allocates nothing.
+  choice sample(std::span<const float> logits, const options& settings, std::span<const int32_t> new_tokens,
+                uint64_t seed);
 
   // The same distribution as logits in place: divided by the temperature, and -infinity where cut. At least `min_kept`
   // tokens are left, if there are as many.
-  void warp(std::span<float> logits, const options& settings, size_t min_kept);
+  void warp(std::span<float> logits, const options& settings, std::span<const int32_t> new_tokens, size_t min_kept);
 
  private:
   struct candidate {
     float logit;
     int32_t token;
-    double probability;
+    double probability;   // of those left
+    double surprise = 0;  // how far its information lies from the expected
   };
-  void cut(std::span<const float> logits, const options& settings, size_t min_kept);
+  void cut(std::span<const float> logits, const options& settings, double top_p, size_t min_kept);
   void keep_top_k(size_t k);
   void set_probabilities();
   void keep_top_p(double p, size_t min_kept);
   void keep_min_p(double p, size_t min_kept);
+  void keep_typical_p(double p, size_t min_kept);
 
   std::vector<candidate> candidates_;
 };

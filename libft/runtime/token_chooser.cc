@@ -17,6 +17,10 @@ float score_of(std::span<const float> logprobs, float length_penalty) {
 
 }  // namespace
 
+std::span<const int32_t> token_chooser::new_tokens(const request& r, const sequence& s) {
+  return std::span(s.tokens).subspan(static_cast<size_t>(r.prompt_length_));
+}
+
 token_chooser::token_chooser(int64_t vocab_size)
     : vocab_size_(static_cast<size_t>(vocab_size)), marks_(vocab_size), sampler_(vocab_size) {
   copy_.reserve(vocab_size_);
@@ -74,8 +78,7 @@ token_chooser::verdict token_chooser::choose_one(request& r, size_t index, std::
   if (!process(r, s, row)) return {FT_FINISH_CANCELLED, "logits"};
   decode::sampler::choice choice{};
   if (settings.do_sample) {
-    const auto draw = static_cast<uint64_t>(s.length() - r.prompt_length_);
-    choice = sampler_.sample(row, settings, settings.seed + index, draw);
+    choice = sampler_.sample(row, settings, new_tokens(r, s), settings.seed + index);
   } else {
     choice.token = decode::argmax(row);
     if (settings.logprobs == logprobs_kind::processed) choice.logprob = decode::log_probability(row, choice.token);
@@ -169,7 +172,7 @@ bool token_chooser::offer_beam(request& r, decode::beam_group& group, size_t bea
   if (!process(r, s, row)) return false;
   // Transformers leaves one more than can end the sequence, so that there is always a beam to go on with.
   const size_t stops = r.settings_.stop_token_ids.size();
-  if (r.settings_.do_sample) sampler_.warp(row, r.settings_, stops ? stops + 1 : 2);
+  if (r.settings_.do_sample) sampler_.warp(row, r.settings_, new_tokens(r, s), stops ? stops + 1 : 2);
   const bool raw = r.settings_.logprobs == logprobs_kind::raw;
   group.offer(beam, row, raw ? std::span<const float>(raw_) : row, s.length() - r.prompt_length_ + 1);
   return true;

@@ -30,6 +30,7 @@ class token_chooser {
   uint64_t chosen() const { return chosen_; }  // tokens so far
 
  private:
+  static std::span<const int32_t> new_tokens(const request& r, const sequence& s);
   std::span<float> row_of(const sequence& s, std::span<float> logits, bool keep);
   bool process(request& r, const sequence& s, std::span<float> row);
   verdict choose_each(request& r, std::span<float> logits, page_pool& pool);

@@ -89,6 +89,14 @@ void test_submit_values(void) {
     REFUSED((o.do_sample = 1, o.top_p = NAN));
     REFUSED((o.do_sample = 1, o.min_p = -0.1f));
     REFUSED((o.do_sample = 1, o.min_p = 1.1f));
+    REFUSED((o.do_sample = 1, o.typical_p = 0.0f));
+    REFUSED((o.do_sample = 1, o.typical_p = NAN));
+    REFUSED((o.do_sample = 1, o.top_p_decay = 0.0f));
+    REFUSED((o.do_sample = 1, o.top_p_decay = 1.5f));
+    REFUSED((o.do_sample = 1, o.top_p = 0.5f, o.top_p_min = 0.6f));
+    REFUSED((o.do_sample = 1, o.top_p_min = -0.1f));
+    REFUSED((o.do_sample = 1, o.top_p_reset_id = -2));
+    REFUSED((o.do_sample = 1, o.top_p_reset_id = 96));
     REFUSED(o.repetition_penalty = 0.0f);
     REFUSED(o.repetition_penalty = -2.0f);
     REFUSED(o.repetition_penalty = NAN);

@@ -5,6 +5,9 @@ tokens, counted (Pearson's chi-squared); and one long continuation, every token 
 conditional distribution, which must give uniform numbers (the probability integral transform).
 """
 
+import itertools
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +17,7 @@ from transformers.generation.logits_process import (
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
+    TypicalLogitsWarper,
 )
 
 from . import models
@@ -31,7 +35,10 @@ SETTINGS = {
     "top-p": {"top_p": 0.7},
     "top-p-small": {"top_p": 0.01},
     "min-p": {"min_p": 0.15},
+    "typical-p": {"typical_p": 0.6},
+    "typical-p-small": {"typical_p": 0.02},
     "all": {"temperature": 1.3, "top_k": 9, "top_p": 0.85, "min_p": 0.05},
+    "all-and-typical": {"temperature": 1.6, "top_k": 14, "top_p": 0.95, "min_p": 0.03, "typical_p": 0.8},
     "hot-top-p": {"temperature": 2.5, "top_p": 0.5},
 }
 
@@ -47,6 +54,8 @@ def exact(logits: np.ndarray, settings: dict) -> np.ndarray:
         warpers.append(TopPLogitsWarper(settings["top_p"]))
     if "min_p" in settings:
         warpers.append(MinPLogitsWarper(settings["min_p"]))
+    if "typical_p" in settings:
+        warpers.append(TypicalLogitsWarper(settings["typical_p"]))
     rows = torch.tensor(logits, dtype=torch.float32)
     return torch.softmax(warpers(None, rows).double(), -1).numpy()
 
@@ -72,15 +81,13 @@ def test_first_token_counts(tiny, rng, kind):
         logits = pair.hf_forward(prompt)["logits"][-1:]
         if not _near_edge(logits, settings):
             break
-    count = 3000
-    drawn = pair.ft.generate(
-        prompt,
-        max_new_tokens=1,
-        num_return_sequences=count,
-        seed=int(rng.integers(2**40)),
-        **_draw_settings(settings),
-    )
-    counts = np.bincount([int(g.token_ids[0]) for g in drawn], minlength=VOCAB)
+    seed, several = int(rng.integers(2**40)), 125
+    counts = np.zeros(VOCAB)
+    for first in range(seed, seed + 3000, several):
+        drawn = pair.ft.generate(
+            prompt, max_new_tokens=1, num_return_sequences=several, seed=first, **_draw_settings(settings)
+        )
+        counts += np.bincount([int(g.token_ids[0]) for g in drawn], minlength=VOCAB)
     assert_counts(counts, exact(logits, settings)[0], kind)
 
 
@@ -106,6 +113,103 @@ def test_continuations(tiny, rng, kind):
         uniform = below + rng.random(700) * probabilities[rows, tokens]
         cells += np.histogram(np.clip(uniform, 0, 1), bins=20, range=(0, 1))[0]
     assert_counts(cells, np.full(20, 0.05), f"{kind}: conditional distributions")
+
+
+def test_top_p_decays_and_is_reset(tiny, rng):
+    """Each token of a continuation lies in the nucleus of FasterTransformer's decayed top_p, and is drawn from it."""
+    pair = tiny("llama-gqa", vocab_size=VOCAB, max_position_embeddings=2048)
+    reset, first, decay, least, length = int(rng.integers(3, VOCAB)), 0.95, 0.8, 0.25, 700
+    cells = np.zeros(20)
+    prompts = [draw_prompt(rng, VOCAB, 1, 12) for _ in range(3)]
+    settings = {"top_p": first, "top_p_decay": decay, "top_p_min": least, "top_p_reset_id": reset, "temperature": 2.0}
+    # The prompt's tokens reset nothing: the first nucleus is top_p itself in any case.
+    drawn = pair.ft.generate(prompts, max_new_tokens=length, seed=int(rng.integers(2**40)), **_draw_settings(settings))
+    for prompt, generation in zip(prompts, drawn, strict=True):
+        tokens = generation.token_ids
+        logits = pair.hf_forward([*prompt, *tokens.tolist()])["logits"][len(prompt) - 1 : -1]
+        top_p, impossible = first, 0
+        for row, token in zip(logits, tokens, strict=True):
+            probabilities = exact(row[None], {"temperature": 2.0, "top_p": top_p})[0]
+            if probabilities[token] == 0:
+                impossible += 1
+                assert _near_edge(row[None], {"temperature": 2.0, "top_p": top_p})
+            below = probabilities[:token].sum() + rng.random() * probabilities[token]
+            cells[min(19, int(below * 20))] += 1
+            top_p = first if token == reset else max(top_p * decay, least)
+        assert impossible <= 3
+    assert_counts(cells, np.full(20, 0.05), "decayed nuclei")
+
+
+def test_sampled_beams_follow_the_exact_distribution(tiny, rng):
+    """Two steps of two beams: each step draws candidates without replacement from softmax of the accumulated
+    log-probabilities, the best two of them go on, and of the last step the first two drawn are returned."""
+    vocab = 7
+    pair = tiny("llama-gqa", vocab_size=vocab)
+    prompt = draw_prompt(rng, vocab, 1, 12)
+
+    def log_probs(ids):
+        return torch.log_softmax(torch.tensor(pair.hf_forward(ids)["logits"][-1]).double() / 1.5, -1).numpy()
+
+    first = log_probs(prompt)
+    after = {a: log_probs([*prompt, a]) for a in range(vocab)}
+    running: dict[tuple, float] = {}
+    for drawn in itertools.permutations(range(vocab), 4):
+        chance, left = 1.0, 1.0
+        for token in drawn:
+            chance *= np.exp(first[token]) / left
+            left -= np.exp(first[token])
+        pair_of = tuple(sorted(sorted(drawn, key=lambda t: -first[t])[:2]))
+        running[pair_of] = running.get(pair_of, 0.0) + chance
+    outcomes: dict[frozenset, float] = {}
+    for beams, chance in running.items():
+        totals = {(a, b): float(np.exp(first[a] + after[a][b])) for a in beams for b in range(vocab)}
+        whole = sum(totals.values())
+        for one, other in itertools.permutations(totals, 2):
+            p = totals[one] / whole * totals[other] / (whole - totals[one])
+            key = frozenset((one, other))
+            outcomes[key] = outcomes.get(key, 0.0) + chance * p
+    assert sum(outcomes.values()) == pytest.approx(1)
+    names = list(outcomes)
+    counts = np.zeros(len(names))
+    settings = {"num_beams": 2, "num_return_sequences": 2, "max_new_tokens": 2, "temperature": 1.5}
+    for _ in range(2000):
+        drawn = pair.ft.generate(prompt, seed=int(rng.integers(2**60)), **_draw_settings(settings))
+        counts[names.index(frozenset(tuple(g.token_ids.tolist()) for g in drawn))] += 1
+    assert_counts(counts, np.array(list(outcomes.values())), "sampled beams")
+
+
+def test_seeds_do_not_depend_on_neighbours_of_every_kind(tiny, rng):
+    """A sampled request beside beams, sampled beams, greedy search and sampled groups, in several compositions."""
+    pair = tiny("gemma2")
+    model = pair.load(max_batch_size=12, max_tokens_per_step=16)
+    prompts = [draw_prompt(rng, models.VOCAB) for _ in range(5)]
+    sampled = {"do_sample": True, "temperature": 1.5, "top_k": 0}
+    kinds = [
+        {**sampled, "seed": 3},
+        {"num_beams": 4},
+        {**sampled, "seed": 4, "num_beams": 3, "num_return_sequences": 2},
+        {},
+        {**sampled, "seed": 5, "num_return_sequences": 3, "typical_p": 0.9},
+    ]
+    common = {"max_new_tokens": 20, "stop_token_ids": []}
+
+    def tokens(made):
+        return [g.token_ids.tolist() for g in (made if isinstance(made, list) else [made])]
+
+    alone = [tokens(pair.ft.generate(p, **k, **common)) for p, k in zip(prompts, kinds, strict=True)]
+    for _ in range(4):
+        order = rng.permutation(5)[: rng.integers(2, 6)]
+        found = {}
+
+        def run(index, found=found):
+            found[index] = tokens(model.generate(prompts[index], **kinds[index], **common))
+
+        threads = [threading.Thread(target=run, args=(int(i),)) for i in order]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == {int(i): alone[i] for i in order}
 
 
 @pytest.mark.parametrize("name", ["llama-gqa", "gemma3"])

@@ -1,10 +1,13 @@
 // Logits processors, the sampler and its random numbers.
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <map>
 #include <random>
 
 #include "check.h"
+#include "decode/beam_search.h"
 #include "decode/options.h"
 #include "decode/philox.h"
 #include "decode/processors.h"
@@ -37,7 +40,7 @@ double chi_squared(const std::vector<float>& logits, options settings, const std
   sampler s(static_cast<int64_t>(logits.size()));
   std::vector<int> counts(logits.size(), 0);
   for (int i = 0; i < draws; ++i)
-    ++counts[static_cast<size_t>(s.sample(logits, settings, settings.seed, static_cast<uint64_t>(i)).token)];
+    ++counts[static_cast<size_t>(s.sample(logits, settings, {}, settings.seed + static_cast<uint64_t>(i)).token)];
   double statistic = 0;
   for (size_t t = 0; t < counts.size(); ++t) {
     if (expected[t] == 0) CHECK_EQ(counts[t], 0);
@@ -114,6 +117,138 @@ TEST(log_probability_is_log_softmax) {
   CHECK(log_probability(logits, 2) == -inf);
 }
 
+// The cuts by their definitions, one after another: the oracle of the sampler.
+struct exact_cuts {
+  std::vector<double> p;
+
+  void normalise() {
+    double sum = 0;
+    for (double x : p) sum += x;
+    for (double& x : p) x /= sum;
+  }
+  // Keeps tokens in the order of `rank`, lowest first, until `enough` of those kept so far.
+  void keep(const std::vector<double>& rank, const std::function<bool(size_t count, double mass)>& enough) {
+    std::vector<size_t> order;
+    for (size_t t = 0; t < p.size(); ++t)
+      if (p[t] > 0) order.push_back(t);
+    std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return rank[a] < rank[b]; });
+    std::vector<double> kept(p.size(), 0);
+    double mass = 0;
+    for (size_t i = 0; i < order.size() && !enough(i, mass); ++i) mass += kept[order[i]] = p[order[i]];
+    p = kept;
+    normalise();
+  }
+  std::vector<double> improbability() const {
+    std::vector<double> rank;
+    for (double x : p) rank.push_back(-x);
+    return rank;
+  }
+  void apply(const options& o, double top_p) {
+    if (o.top_k > 0) keep(improbability(), [&](size_t n, double) { return n >= static_cast<size_t>(o.top_k); });
+    if (top_p < 1) keep(improbability(), [&](size_t, double mass) { return mass >= top_p; });
+    const double highest = *std::max_element(p.begin(), p.end());
+    if (o.min_p > 0)
+      for (double& x : p) x = x < double{o.min_p} * highest ? 0 : x;
+    normalise();
+    if (o.typical_p == 1) return;
+    double entropy = 0;
+    for (double x : p) entropy -= x > 0 ? x * std::log(x) : 0;
+    std::vector<double> surprise;
+    for (double x : p) surprise.push_back(std::abs(-std::log(x) - entropy));
+    keep(surprise, [&](size_t, double mass) { return mass >= double{o.typical_p}; });
+  }
+};
+
+TEST(every_cut_and_their_combinations_follow_the_exact_distribution) {
+  const uint64_t seed = std::random_device{}();
+  std::mt19937 random(static_cast<uint32_t>(seed));
+  std::normal_distribution<float> normal(0, 1.5f);
+  for (int cuts = 1; cuts < 32; ++cuts) {
+    std::vector<float> logits(12);
+    for (float& l : logits) l = normal(random);
+    logits[random() % 12] = -inf;
+    options o;
+    o.do_sample = true;
+    o.seed = static_cast<uint64_t>(random()) << 32;
+    const auto unit = [&] { return 0.3f + 0.6f * static_cast<float>(random() % 1000) / 1000; };
+    if (cuts & 1) o.temperature = 0.5f + unit();
+    if (cuts & 2) o.top_k = static_cast<int32_t>(2 + random() % 9);
+    if (cuts & 4) o.top_p = unit();
+    if (cuts & 8) o.min_p = unit() / 6;
+    if (cuts & 16) o.typical_p = unit();
+    exact_cuts expected{softmax(logits, double{o.temperature})};
+    expected.apply(o, double{o.top_p});
+    // The 99.99999th percentile of chi-squared with 11 degrees of freedom, the most there can be, is 54.7.
+    CHECK_MSG(chi_squared(logits, o, expected.p, 20000) < 54.7, "seed ", seed, " cuts ", cuts);
+  }
+}
+
+// FasterTransformer's: top_p falls by the factor at every token, no lower than the minimum, and a reset token restores
+// it.
+TEST(top_p_decays_and_is_reset) {
+  options o;
+  o.top_p = 0.8f;
+  const std::vector<int32_t> said = {3, 5, 1, 1, 9};
+  CHECK(o.top_p_after(said) == double{o.top_p});
+  o.top_p_decay = 0.5f;
+  o.top_p_min = 0.15f;
+  o.top_p_reset_id = 5;
+  double runtime = double{o.top_p};
+  for (size_t n = 0; n <= said.size(); ++n) {
+    CHECK_MSG(std::abs(o.top_p_after(std::span(said).first(n)) - runtime) < 1e-12, "after ", n, " tokens");
+    if (n == said.size()) break;
+    runtime = said[n] == 5 ? double{o.top_p} : std::max(runtime * 0.5, double{o.top_p_min});
+  }
+  CHECK(runtime == double{o.top_p_min});
+  const std::vector<float> logits = {2, 1.5f, 1, 0.5f};
+  sampler s(4);
+  std::vector<float> warped = logits;
+  s.warp(warped, o, {}, 1);
+  CHECK(warped[2] > -inf && warped[3] == -inf);
+  warped = logits;
+  s.warp(warped, o, said, 1);
+  CHECK(warped[0] > -inf && warped[1] == -inf);
+}
+
+// Beam sampling draws continuations without replacement: of two beams of one token, the set {a, b} comes with
+// P(a) P(b) (1 / (1 - P(a)) + 1 / (1 - P(b))).
+TEST(sampled_beams_are_drawn_without_replacement) {
+  const uint64_t seed = std::random_device{}();
+  std::mt19937 random(static_cast<uint32_t>(seed));
+  std::normal_distribution<float> normal(0, 1);
+  constexpr size_t vocab = 6, draws = 20000;
+  std::vector<float> logits(vocab), log_probs;
+  for (float& l : logits) l = normal(random);
+  const auto p = softmax(logits, 1);
+  for (double x : p) log_probs.push_back(static_cast<float>(std::log(x)));
+  options o;
+  o.do_sample = true;
+  o.num_beams = o.num_return_sequences = 2;
+  o.max_new_tokens = 1;
+  std::map<std::pair<int32_t, int32_t>, int> counts;
+  for (size_t i = 0; i < draws; ++i) {
+    o.seed = seed + i;
+    beam_search search(o, 1);
+    beam_group& group = search.groups()[0];
+    group.offer(0, log_probs, log_probs, 1);
+    group.advance(1, [](int32_t, int32_t) { return false; }, [](int32_t) { return beam_history{}; });
+    const auto best = search.best();
+    CHECK_EQ(best.size(), size_t{2});
+    const int32_t a = best[0]->tokens[0], b = best[1]->tokens[0];
+    CHECK(p[static_cast<size_t>(a)] >= p[static_cast<size_t>(b)]);
+    ++counts[std::minmax(a, b)];
+  }
+  double statistic = 0;
+  for (size_t a = 0; a < vocab; ++a)
+    for (size_t b = a + 1; b < vocab; ++b) {
+      const double expected = draws * p[a] * p[b] * (1 / (1 - p[a]) + 1 / (1 - p[b]));
+      const auto pair = std::pair(static_cast<int32_t>(a), static_cast<int32_t>(b));
+      statistic += std::pow(counts[pair] - expected, 2) / expected;
+    }
+  // 15 pairs: the 99.99999th percentile of chi-squared with 14 degrees of freedom is 61.1.
+  CHECK_MSG(statistic < 61.1, "seed ", seed, ", chi-squared ", statistic);
+}
+
 TEST(sampling_follows_the_exact_distribution) {
   const uint64_t seed = std::random_device{}();
   std::mt19937 random(static_cast<uint32_t>(seed));
@@ -155,9 +290,12 @@ TEST(sampling_is_a_function_of_seed_and_draw) {
   o.do_sample = true;
   o.seed = 7;
   sampler a(100), b(100);
-  b.sample(logits, o, o.seed, 99);
-  for (uint64_t draw = 0; draw < 50; ++draw)
-    CHECK_EQ(a.sample(logits, o, o.seed, draw).token, b.sample(logits, o, o.seed, draw).token);
+  const std::vector<int32_t> said(99, 1);
+  b.sample(logits, o, said, o.seed);
+  for (size_t draw = 0; draw < 50; ++draw) {
+    const auto before = std::span(said).first(draw);
+    CHECK_EQ(a.sample(logits, o, before, o.seed).token, b.sample(logits, o, before, o.seed).token);
+  }
 }
 
 TEST(options_name_what_is_wrong) {
@@ -175,6 +313,12 @@ TEST(options_name_what_is_wrong) {
   refused([](options& o) { o.top_p = 0; }, "top_p");
   refused([](options& o) { o.top_p = 1.5f; }, "top_p");
   refused([](options& o) { o.min_p = -0.5f; }, "min_p");
+  refused([](options& o) { o.typical_p = 0; }, "typical_p");
+  refused([](options& o) { o.typical_p = 1.5f; }, "typical_p");
+  refused([](options& o) { o.top_p_decay = 0; }, "top_p_decay");
+  refused([](options& o) { o.top_p_decay = std::nanf(""); }, "top_p_decay");
+  refused([](options& o) { o.top_p = 0.5f, o.top_p_min = 0.6f; }, "top_p_min");
+  refused([](options& o) { o.top_p_reset_id = 10; }, "top_p_reset_id");
   refused([](options& o) { o.repetition_penalty = 0; }, "repetition_penalty");
   refused([](options& o) { o.presence_penalty = inf; }, "presence_penalty");
   refused([](options& o) { o.frequency_penalty = inf; }, "frequency_penalty");
