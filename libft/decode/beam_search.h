@@ -52,6 +52,8 @@ class beam_group {
   bool done() const { return done_; }
   // Beams to be computed next, best first; before the first step one, which is the prompt.
   std::span<const continuation> running() const { return running_; }
+  // The tokens that the last step's best `width` continuations that do not end took, whether they go on or not.
+  std::span<const int32_t> chosen() const { return chosen_; }
   // Best first.
   std::span<const hypothesis> finished() const { return finished_; }
 
@@ -65,8 +67,8 @@ class beam_group {
 
  private:
   void keep(const continuation& c);
-  void collect_hypotheses(int64_t length, const std::function<beam_history(int32_t)>& history);
-  void add_hypothesis(const continuation& c, float score, const beam_history& history, bool stopped);
+  bool accepts_hypotheses() const;
+  void add_hypothesis(const continuation& c, int64_t length, const beam_history& history);
   void judge(int64_t length, float best_candidate);
 
   const options& settings_;
@@ -75,6 +77,7 @@ class beam_group {
   const size_t num_candidates_;
   std::vector<continuation> candidates_;  // a heap while they are offered, the worst on top
   std::vector<continuation> running_;
+  std::vector<int32_t> chosen_;
   std::vector<hypothesis> finished_;
   std::vector<hypothesis> spare_;  // their memory is used again
   bool saw_number_ = false;        // some log-probability was no NaN

@@ -155,8 +155,9 @@ token_chooser::verdict token_chooser::choose_beams(request& r, std::span<float> 
       s.fork(rows[c.parent], pool);
       s.tokens.push_back(c.token);
       if (r.keeps_logprobs()) s.logprobs.push_back(c.logprob);
-      if (r.settings_.diversity_penalty > 0) group_tokens_.push_back(c.token);
     }
+    if (r.settings_.diversity_penalty > 0)
+      group_tokens_.insert(group_tokens_.end(), group.chosen().begin(), group.chosen().end());
     if (!first_step) first += count;
     chosen_ += count;
   }
