@@ -29,7 +29,7 @@ else
     echo "(there is no pkg-config; the flags it would print are given by hand)"
     flags="-I$prefix/include -L$libraries -Wl,-rpath,$libraries -lft"
 fi
-for example in encode generate stream_cancel inspect; do
+for example in encode generate beam stream_cancel inspect; do
     # shellcheck disable=SC2086 # flags are several words
     cc -std=c11 -Wall -Wextra -pedantic -Werror -o by_pkg_config/$example "$here/$example.c" $flags
 done
@@ -54,6 +54,9 @@ for built in by_cmake by_pkg_config; do
     echo "5, 6, 7" >prompt.txt
     expect "" "$built/generate" tiny/llama 12 "5 6 7" @prompt.txt
     [ "$(sort -u out.txt | wc -l)" = 1 ] # the same prompt twice
+    expect "" "$built/beam" tiny/llama 4 12 "5 6 7"
+    [ "$(wc -l <out.txt)" = 4 ]
+    cut -d: -f1 out.txt | sort -rg | cmp - <(cut -d: -f1 out.txt) # best first
     expect "" "$built/stream_cancel" tiny/llama "5 6 7" 4
     [ "$(wc -w <out.txt)" = 20 ]
 done

@@ -1,6 +1,6 @@
-"""Diverse beam search by the last transformers that has it (version 5 dropped it): run by test_diverse_beams.py with that
-release on the path. Reads {"folder": ..., "searches": [{"prompt": ids, "settings": {...}}]} and writes, for each search,
-[[token ids, score], ...]."""
+"""Diverse beam search by the last transformers that has it, for version 5 dropped it: test_diverse_beams.py runs this
+with that release on the path. Reads {"folder": ..., "searches": [{"prompt": ids, "settings": {...}}]} and writes, for
+each search, [[token ids, score], ...]."""
 
 import json
 import sys

@@ -82,6 +82,7 @@ def test_drawn_diverse_searches(tiny, rng, draws):
         made = pair.ft.generate(s["prompt"], stop_token_ids=s["stops"], bad_words=[[_PAD]], **s["settings"])
         rows = made if s["settings"]["num_return_sequences"] > 1 else [made]
         ours = [_without_stop(one.token_ids.tolist(), s["stops"]) for one in rows]
-        assert ours == [_without_stop(tokens, s["stops"]) for tokens, _ in expected], f"{s}\nours {rows}\ntheirs {expected}"
+        theirs = [_without_stop(tokens, s["stops"]) for tokens, _ in expected]
+        assert ours == theirs, f"{s}\nours {rows}\ntransformers' {expected}"
         for one, (_, score) in zip(rows, expected, strict=True):
             assert one.score == pytest.approx(score, rel=1e-4, abs=1e-5), str(s)
