@@ -156,10 +156,8 @@ def ambiguous(pair: Pair, d: Drawn, theirs: list[list[tuple]]) -> bool:
     tie within float32's precision, and the draw proves nothing."""
     expected = [[one[0] for one in row] for row in theirs]
     double = models.oracle(pair.variant, pair.folder).double()
-    return any(
-        [[one[0] for one in row] for row in hf_beams(pair, d, double, _Rounding(seed))] != expected
-        for seed in range(16)
-    )
+    found = ([[one[0] for one in row] for row in hf_beams(pair, d, double, _Rounding(seed))] for seed in range(16))
+    return any(tokens != expected for tokens in found)
 
 
 def check_draws(pair: Pair, rng: np.random.Generator, draws: int) -> None:
