@@ -141,21 +141,42 @@ inline float element_of(const tensor& t, int64_t row, int64_t column) {
   return t.type == dtype::f16 ? to_float(read<f16>(at)) : to_float(read<bf16>(at));
 }
 
-// One row of `count` elements as float32.
-inline void widen_row(const tensor& t, int64_t row, int64_t count, float* to) {
-  const char* from = t.as<const char>() + row * t.stride[0] * traits(t.type).block_bytes;
-  const auto convert = [&]<class Source>(Source) {
-    for_vectors(count,
-                [&](int64_t i, auto n) { store(to + i, load(reinterpret_cast<const Source*>(from) + i, n), n); });
+// `count` rows, at most `lanes`, whose columns are dense (a matrix stored transposed) to float32 rows: tiles of lanes x
+// lanes elements are loaded by columns and turned, so that every line of the source is read once for all the rows.
+template <class Source>
+void turn_rows(const tensor& t, int64_t row, int64_t count, float* to) {
+  const int64_t columns = t.dim(1);
+  const auto* from = reinterpret_cast<const Source*>(t.as<const char>() + row * static_cast<int64_t>(sizeof(Source)));
+  for (int64_t k = 0; k < columns; k += lanes) {
+    const int64_t valid = std::min<int64_t>(lanes, columns - k);
+    ivec tile[lanes] = {};
+    for (int64_t j = 0; j < valid; ++j) tile[j] = bits_of(load(from + (k + j) * t.stride[1], static_cast<int>(count)));
+    transpose(tile);
+    for (int64_t r = 0; r < count; ++r) store(to + r * columns + k, float_of(tile[r]), static_cast<int>(valid));
+  }
+}
+
+// `count` rows, at most `lanes`, of any strides as contiguous float32 rows.
+inline void widen_rows(const tensor& t, int64_t row, int64_t count, float* to) {
+  const int64_t columns = t.dim(1);
+  const auto widen = [&]<class Source>(Source) {
+    if (t.stride[0] == 1 && t.stride[1] != 1) return turn_rows<Source>(t, row, count, to);
+    for (int64_t r = 0; r < count; ++r) {
+      const char* from = t.as<const char>() + (row + r) * t.stride[0] * static_cast<int64_t>(sizeof(Source));
+      float* out = to + r * columns;
+      if (t.stride[1] != 1)
+        for (int64_t k = 0; k < columns; ++k) out[k] = element_of(t, row + r, k);
+      else
+        for_vectors(columns,
+                    [&](int64_t i, auto n) { store(out + i, load(reinterpret_cast<const Source*>(from) + i, n), n); });
+    }
   };
-  if (t.stride[1] != 1)
-    for (int64_t k = 0; k < count; ++k) to[k] = element_of(t, row, k);
-  else if (t.type == dtype::f32)
-    std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float));
+  if (t.type == dtype::f32)
+    widen(float{});
   else if (t.type == dtype::f16)
-    convert(f16{});
+    widen(f16{});
   else
-    convert(bf16{});
+    widen(bf16{});
 }
 
 // ---- the weight ----
@@ -198,15 +219,13 @@ void dense_weight<D>::pack_part(const tensor& part, int64_t row) {
       place_rows<D>(part.type, {from, part.stride[0] * element_bytes, inverse_scales, n, to}, in_features);
       continue;
     }
-    for (int64_t r = 0; r < n; ++r) {
-      float* values = widened.as<float>() + r * in_features;
-      widen_row(part, i + r, in_features, values);
-      if constexpr (D::integer) {
-        const row_scale s = scale_of(values, in_features);
+    widen_rows(part, i, n, widened.as<float>());
+    if constexpr (D::integer)
+      for (int64_t r = 0; r < n; ++r) {
+        const row_scale s = scale_of(widened.as<float>() + r * in_features, in_features);
         inverse_scales[r] = s.inverse;
         scales_.as<float>()[row + r] = s.scale;
       }
-    }
     const int64_t stride = in_features * static_cast<int64_t>(sizeof(float));
     place_rows<D, float>({widened.as<const char>(), stride, inverse_scales, n, to}, in_features);
   }
