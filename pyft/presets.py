@@ -5,8 +5,9 @@ folder is an ordinary checkpoint: any tool can read it.
 """
 
 import json
+import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,6 +20,8 @@ Shape = tuple[int, ...]
 # Random numbers are drawn once and repeated: 8 billion of them would take longer than what is to be measured.
 _BLOCK = 1 << 20
 
+_NORM = re.compile(r"(norm|LayerNorm|ln_\w+)\.weight$")
+
 
 @dataclass(frozen=True, slots=True)
 class Preset:
@@ -29,9 +32,7 @@ class Preset:
 
     def tensors(self) -> Iterator[tuple[str, Shape]]:
         """Names and shapes, in file order."""
-        if self.config["model_type"] == "bert":
-            return _bert_tensors(self.config)
-        return _llama_tensors(self.config)
+        return _TENSORS[self.config["model_type"]](self.config)
 
 
 def _llama(hidden: int, layers: int, heads: int, kv_heads: int, inner: int, vocab: int, **more: Any) -> Preset:
@@ -76,11 +77,43 @@ def _bert(hidden: int, layers: int, heads: int) -> Preset:
     return Preset(config, "float32")
 
 
+def _gpt(kind: str, model_class: str, hidden: int, layers: int, heads: int, vocab: int, **more: Any) -> Preset:
+    config = {
+        "architectures": [model_class],
+        "model_type": kind,
+        "vocab_size": vocab,
+        "torch_dtype": "bfloat16",
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    names = ("n_embd", "n_layer", "n_head") if kind in ("gpt2", "gptj") else _LONG_NAMES
+    return Preset({**config, **dict(zip(names, (hidden, layers, heads), strict=True)), **more}, "bfloat16")
+
+
+_LONG_NAMES = ("hidden_size", "num_hidden_layers", "num_attention_heads")
+
 PRESETS: dict[str, Preset] = {
     "smollm2-135m": _llama(576, 30, 9, 3, 1536, 49152, rope_theta=100000.0, tie_word_embeddings=True),
     "llama-1b": _llama(2048, 16, 32, 8, 8192, 128256, tie_word_embeddings=True),
     "llama-3b": _llama(3072, 28, 24, 8, 8192, 128256, tie_word_embeddings=True),
     "llama-8b": _llama(4096, 32, 32, 8, 14336, 128256),
+    "gpt2": _gpt("gpt2", "GPT2LMHeadModel", 768, 12, 12, 50257, n_positions=1024),
+    "gpt2-xl": _gpt("gpt2", "GPT2LMHeadModel", 1600, 48, 25, 50257, n_positions=1024),
+    "gptj-6b": _gpt("gptj", "GPTJForCausalLM", 4096, 28, 16, 50400, n_positions=2048, rotary_dim=64),
+    "gpt-neox-20b": _gpt(
+        "gpt_neox",
+        "GPTNeoXForCausalLM",
+        6144,
+        44,
+        64,
+        50432,
+        intermediate_size=24576,
+        hidden_act="gelu_fast",
+        rotary_pct=0.25,
+        max_position_embeddings=2048,
+    ),
+    "opt-125m": _gpt("opt", "OPTForCausalLM", 768, 12, 12, 50272, ffn_dim=3072, max_position_embeddings=2048),
+    "bloom-560m": _gpt("bloom", "BloomForCausalLM", 1024, 24, 16, 250880, seq_length=2048),
     "bert-base": _bert(768, 12, 12),
     "bert-large": _bert(1024, 24, 16),
     "minilm-l6": _bert(384, 6, 12),
@@ -126,9 +159,97 @@ def _bert_tensors(config: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
     yield from _with_bias("pooler.dense", (hidden, hidden))
 
 
+def _gpt2_tensors(config: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
+    hidden = config["n_embd"]
+    yield "transformer.wte.weight", (config["vocab_size"], hidden)
+    yield "transformer.wpe.weight", (config["n_positions"], hidden)
+    for layer in range(config["n_layer"]):
+        prefix = f"transformer.h.{layer}."
+        yield from _with_bias(prefix + "ln_1", (hidden,))
+        yield from _transposed_with_bias(prefix + "attn.c_attn", (3 * hidden, hidden))
+        yield from _transposed_with_bias(prefix + "attn.c_proj", (hidden, hidden))
+        yield from _with_bias(prefix + "ln_2", (hidden,))
+        yield from _transposed_with_bias(prefix + "mlp.c_fc", (4 * hidden, hidden))
+        yield from _transposed_with_bias(prefix + "mlp.c_proj", (hidden, 4 * hidden))
+    yield from _with_bias("transformer.ln_f", (hidden,))
+
+
+def _gptj_tensors(config: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
+    hidden, vocab = config["n_embd"], config["vocab_size"]
+    yield "transformer.wte.weight", (vocab, hidden)
+    for layer in range(config["n_layer"]):
+        prefix = f"transformer.h.{layer}."
+        yield from _with_bias(prefix + "ln_1", (hidden,))
+        for name in ("q", "k", "v", "out"):
+            yield f"{prefix}attn.{name}_proj.weight", (hidden, hidden)
+        yield from _with_bias(prefix + "mlp.fc_in", (4 * hidden, hidden))
+        yield from _with_bias(prefix + "mlp.fc_out", (hidden, 4 * hidden))
+    yield from _with_bias("transformer.ln_f", (hidden,))
+    yield from _with_bias("lm_head", (vocab, hidden))
+
+
+def _opt_tensors(config: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
+    hidden, inner = config["hidden_size"], config["ffn_dim"]
+    yield "model.decoder.embed_tokens.weight", (config["vocab_size"], hidden)
+    yield "model.decoder.embed_positions.weight", (config["max_position_embeddings"] + 2, hidden)
+    for layer in range(config["num_hidden_layers"]):
+        prefix = f"model.decoder.layers.{layer}."
+        yield from _with_bias(prefix + "self_attn_layer_norm", (hidden,))
+        for name in ("q", "k", "v", "out"):
+            yield from _with_bias(f"{prefix}self_attn.{name}_proj", (hidden, hidden))
+        yield from _with_bias(prefix + "final_layer_norm", (hidden,))
+        yield from _with_bias(prefix + "fc1", (inner, hidden))
+        yield from _with_bias(prefix + "fc2", (hidden, inner))
+    yield from _with_bias("model.decoder.final_layer_norm", (hidden,))
+
+
+def _neox_tensors(config: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
+    hidden, vocab = config["hidden_size"], config["vocab_size"]
+    yield "gpt_neox.embed_in.weight", (vocab, hidden)
+    for layer in range(config["num_hidden_layers"]):
+        yield from _fused_layer(f"gpt_neox.layers.{layer}.", "attention", hidden, config["intermediate_size"])
+    yield from _with_bias("gpt_neox.final_layer_norm", (hidden,))
+    yield "embed_out.weight", (vocab, hidden)
+
+
+def _bloom_tensors(config: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
+    hidden = config["hidden_size"]
+    yield "transformer.word_embeddings.weight", (config["vocab_size"], hidden)
+    yield from _with_bias("transformer.word_embeddings_layernorm", (hidden,))
+    for layer in range(config["num_hidden_layers"]):
+        yield from _fused_layer(f"transformer.h.{layer}.", "self_attention", hidden, 4 * hidden)
+    yield from _with_bias("transformer.ln_f", (hidden,))
+
+
+def _fused_layer(prefix: str, attention: str, hidden: int, inner: int) -> Iterator[tuple[str, Shape]]:
+    """A layer of GPT-NeoX and BLOOM, whose query, key and value are one matrix."""
+    yield from _with_bias(prefix + "input_layernorm", (hidden,))
+    yield from _with_bias(f"{prefix}{attention}.query_key_value", (3 * hidden, hidden))
+    yield from _with_bias(f"{prefix}{attention}.dense", (hidden, hidden))
+    yield from _with_bias(prefix + "post_attention_layernorm", (hidden,))
+    yield from _with_bias(prefix + "mlp.dense_h_to_4h", (inner, hidden))
+    yield from _with_bias(prefix + "mlp.dense_4h_to_h", (hidden, inner))
+
+
 def _with_bias(name: str, shape: Shape) -> Iterator[tuple[str, Shape]]:
     yield name + ".weight", shape
     yield name + ".bias", shape[:1]
+
+
+def _transposed_with_bias(name: str, shape: Shape) -> Iterator[tuple[str, Shape]]:
+    yield name + ".weight", shape[::-1]
+    yield name + ".bias", shape[:1]
+
+
+_TENSORS: dict[str, Callable[[dict[str, Any]], Iterator[tuple[str, Shape]]]] = {
+    "llama": _llama_tensors,
+    "bert": _bert_tensors,
+    "gpt2": _gpt2_tensors,
+    "gptj": _gptj_tensors,
+    "gpt_neox": _neox_tensors,
+    "opt": _opt_tensors,
+    "bloom": _bloom_tensors,
+}
 
 
 def write_checkpoint(preset: Preset, folder: Path, seed: int = 0) -> None:
@@ -155,7 +276,7 @@ def write_checkpoint(preset: Preset, folder: Path, seed: int = 0) -> None:
 def _write_values(file: BinaryIO, name: str, shape: Shape, draw: npt.NDArray[np.float32], dtype: str) -> None:
     """Norms near 1, biases near 0, matrices scaled so that activations neither die nor explode."""
     if len(shape) == 1:
-        block = draw * 0.02 + (1.0 if name.endswith("norm.weight") or "LayerNorm.weight" in name else 0.0)
+        block = draw * 0.02 + (1.0 if _NORM.search(name) else 0.0)
     else:
         block = draw * np.float32(0.02 if "embed" in name else shape[-1] ** -0.5)
     raw = _bfloat16(block) if dtype == "bfloat16" else block.astype("<f4")

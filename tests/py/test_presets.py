@@ -19,6 +19,12 @@ from pyft.presets import PRESETS, Preset, write_checkpoint
         ("llama-1b", 1_235_814_400),
         ("llama-3b", 3_212_749_824),
         ("llama-8b", 8_030_261_248),
+        ("gpt2", 124_439_808),
+        ("gpt2-xl", 1_557_611_200),
+        ("gptj-6b", 6_050_882_784),
+        ("gpt-neox-20b", 20_554_567_680),
+        ("opt-125m", 125_239_296),
+        ("bloom-560m", 559_214_592),
         ("bert-base", 109_482_240),
         ("bert-large", 335_141_888),
         ("minilm-l6", 22_713_216),
@@ -33,13 +39,16 @@ def test_parameter_counts(name: str, parameters: int) -> None:
 def small(name: str) -> Preset:
     """The preset with few and narrow layers."""
     preset = PRESETS[name]
-    changes = {"num_hidden_layers": 2, "vocab_size": 300, "hidden_size": 96, "intermediate_size": 64}
-    if "num_key_value_heads" in preset.config:
-        changes.update(num_attention_heads=6, num_key_value_heads=3)
-    return Preset({**preset.config, **changes}, preset.dtype)
+    changes = {"vocab_size": 300, "intermediate_size": 64, "ffn_dim": 64}
+    changes |= {"num_hidden_layers": 2, "hidden_size": 96, "num_attention_heads": 6, "num_key_value_heads": 3}
+    changes |= {"n_layer": 2, "n_embd": 96, "n_head": 6, "rotary_dim": 8}
+    known = {key: value for key, value in changes.items() if key in preset.config}
+    return Preset({**preset.config, **known}, preset.dtype)
 
 
-@pytest.mark.parametrize("name", ["llama-8b", "bert-base", "smollm2-135m"])
+@pytest.mark.parametrize(
+    "name", ["llama-8b", "bert-base", "smollm2-135m", "gpt2", "gptj-6b", "gpt-neox-20b", "opt-125m", "bloom-560m"]
+)
 def test_transformers_reads_them_alike(name: str, tmp_path: Path) -> None:
     write_checkpoint(small(name), tmp_path)
     ids = np.random.default_rng(0).integers(0, 300, (2, 9))
