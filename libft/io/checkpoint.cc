@@ -103,7 +103,8 @@ std::shared_ptr<const checkpoint> checkpoint::from_parts(std::string source, che
 
 checkpoint::checkpoint(std::string source, checkpoint_parts parts, bool is_folder)
     : source_(std::move(source)), parts_(std::move(parts)), is_folder_(is_folder) {
-  const auto& [known, foreign] = std::tie(parts_.tensors, parts_.foreign);
+  const std::vector<stored_tensor>& known = parts_.tensors;  // clang 14 captures no structured bindings
+  const std::vector<foreign_tensor>& foreign = parts_.foreign;
   index_.reserve(known.size() + foreign.size());
   const auto file_of = [&](size_t i) {
     return i < known.size() ? known[i].file.get() : foreign[i - known.size()].file.get();
