@@ -61,6 +61,30 @@ def test_smollm2_greedy_tokens(exact, quantised, prompt):
 
 
 @needs_smollm2
+def test_smollm2_beams(exact, quantised):
+    """The four best of four beams over 40 tokens, with their scores."""
+    ids = quantised.tokenizer.encode(PROMPTS[2]).ids
+    settings = {"num_beams": 4, "num_return_sequences": 4, "max_new_tokens": 40, "no_repeat_ngram_size": 3}
+    prompt = torch.tensor([ids])
+    reference = exact.hf.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        do_sample=False,
+        eos_token_id=2,
+        pad_token_id=2,
+        return_dict_in_generate=True,
+        output_scores=True,
+        **settings,
+    )
+    lengths = (reference.beam_indices >= 0).sum(1).tolist()
+    ours = exact.ft.generate(ids, stop_token_ids=[2], **settings)
+    assert [one.token_ids.tolist() for one in ours] == [
+        row[len(ids) :][:n].tolist() for row, n in zip(reference.sequences, lengths, strict=True)
+    ]
+    np.testing.assert_allclose([one.score for one in ours], reference.sequences_scores.numpy(), rtol=1e-4)
+
+
+@needs_smollm2
 def test_smollm2_logits(exact, quantised):
     """The hidden state and logits of a page, from the folder, and from the GGUF's blocks decoded to float32."""
     ids = quantised.tokenizer.encode(PAGE).ids[:256]
