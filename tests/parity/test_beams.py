@@ -13,7 +13,7 @@ import transformers
 from . import models
 from .pair import Pair, draw_prompt
 
-DECODERS = ["llama-gqa", "qwen2-tied", "gemma2"]
+DECODERS = ["llama-gqa", "qwen2-tied", "gemma2", "gpt2", "bloom"]
 
 
 class _PresenceAndFrequency(transformers.LogitsProcessor):
