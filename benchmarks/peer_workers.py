@@ -57,7 +57,8 @@ class Pyft(Engine):
         import pyft
 
         dtype = {"fp32": "float32", "bf16": "bfloat16", "int8": "int8"}.get(self.precision, "auto")
-        self.model = pyft.load(job["model"], device="cpu", dtype=dtype, threads=self.threads)
+        # Runs are repeated, and each is to compute its prompt.
+        self.model = pyft.load(job["model"], device="cpu", dtype=dtype, threads=self.threads, prefix_cache=False)
 
     def encode(self, ids: np.ndarray) -> np.ndarray:
         return self.model.forward(ids).last_hidden_state.numpy()

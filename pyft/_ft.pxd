@@ -220,6 +220,7 @@ cdef extern from "ft/generate.h" nogil:
         int32_t max_batch_size
         int32_t max_tokens_per_step
         int64_t kv_cache_bytes
+        int32_t prefix_cache
 
     ft_status ft_session_create(ft_session **out, ft_model *model, const ft_session_options *options)
     void ft_session_destroy(ft_session *session)
@@ -292,6 +293,8 @@ cdef extern from "ft/generate.h" nogil:
         uint64_t page_bytes
         uint64_t allocations
         uint64_t pages_copied
+        uint64_t prompt_tokens_reused
+        int64_t pages_kept
 
     ft_status ft_session_get_stats(ft_session_stats *out, const ft_session *session)
 

@@ -8,7 +8,12 @@ from pyft._model import ModelHandle
 
 class Session:
     def __init__(
-        self, model: ModelHandle, max_batch_size: int = 0, max_tokens_per_step: int = 0, kv_cache_bytes: int = 0
+        self,
+        model: ModelHandle,
+        max_batch_size: int = 0,
+        max_tokens_per_step: int = 0,
+        kv_cache_bytes: int = 0,
+        prefix_cache: bool = True,
     ) -> None: ...
     def submit(
         self,

@@ -101,11 +101,12 @@ cdef class Session:
     cdef object process
 
     def __cinit__(self, ModelHandle model not None, int max_batch_size=0, int max_tokens_per_step=0,
-                  int64_t kv_cache_bytes=0):
+                  int64_t kv_cache_bytes=0, bint prefix_cache=True):
         cdef ft.ft_session_options options = ft.pyft_init_ft_session_options()
         options.max_batch_size = max_batch_size
         options.max_tokens_per_step = max_tokens_per_step
         options.kv_cache_bytes = kv_cache_bytes
+        options.prefix_cache = prefix_cache
         cdef ft.ft_session *handle = NULL
         cdef ft.ft_status status
         with nogil:

@@ -189,7 +189,7 @@ def _progress_bar(text: str, **settings: Any) -> Iterator[Any]:
         yield bar
 
 
-def open_model(options: argparse.Namespace, source: str | None = None) -> Model:
+def open_model(options: argparse.Namespace, source: str | None = None, **settings: Any) -> Model:
     with _progress_bar("loading", unit="B", unit_scale=True, unit_divisor=1024) as bar:
 
         def progress(done: int, total: int) -> None:
@@ -203,6 +203,7 @@ def open_model(options: argparse.Namespace, source: str | None = None) -> Model:
             threads=options.threads,
             kv_cache_bytes=options.kv_cache_bytes,
             progress=progress,
+            **settings,
         )
 
 
@@ -322,7 +323,7 @@ def run_bench(options: argparse.Namespace) -> None:
             _write_preset(source, folder)
             source = str(folder)
         start = time.perf_counter()
-        model = open_model(options, source)
+        model = open_model(options, source, prefix_cache=False)  # runs are repeated, and each is to compute its prompt
         loaded = time.perf_counter() - start
         result = bench.measure(
             model,

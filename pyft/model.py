@@ -71,6 +71,7 @@ def load(
     max_batch_size: int | None = None,
     max_tokens_per_step: int | None = None,
     kv_cache_bytes: int | None = None,
+    prefix_cache: bool = True,
 ) -> "Model":
     """Loads a checkpoint: a Hugging Face folder (config.json and \\*.safetensors) or a .gguf file.
 
@@ -78,7 +79,8 @@ def load(
     threads: of the CPU, all cores by default. progress(done_bytes, total_bytes) is called as weights are placed; a
     true return cancels with CancelledError. max_batch_size, max_tokens_per_step and kv_cache_bytes bound the
     generation session: sequences and tokens of one step, and memory for keys and values (default: half of what is
-    free).
+    free). prefix_cache keeps full pages of computed tokens while there is room: a prompt that begins as an earlier
+    prompt or answer did computes only what is new, with the same result.
 
     CheckpointError names the file, the tensor and the fault; UnsupportedError what this build cannot do.
     """
@@ -105,7 +107,7 @@ def load(
         0 if threads is None else integer("threads", threads, 1, 4096),
         progress,
     )
-    return Model(handle, Path(source), sizes)
+    return Model(handle, Path(source), (sizes[0], sizes[1], sizes[2], bool(prefix_cache)))
 
 
 def _one_device(device: str | Sequence[str]) -> str:
@@ -122,7 +124,7 @@ def _one_device(device: str | Sequence[str]) -> str:
 class Model:
     """A loaded model; made by :func:`pyft.load`. Any number of threads may use it at once."""
 
-    def __init__(self, handle: ModelHandle, source: Path, session_sizes: Sequence[int]) -> None:
+    def __init__(self, handle: ModelHandle, source: Path, session_settings: tuple[int, int, int, bool]) -> None:
         self._open: ModelHandle | None = handle
         self.source = source
         self.config = Config(handle.config())
@@ -131,7 +133,7 @@ class Model:
         self._why_no_tokenizer = text.why_none
         self.special_tokens = text.special_tokens
         self.chat_templates = text.chat_templates
-        self._session_sizes = session_sizes
+        self._session_settings = session_settings
         self._session: Session | None = None
         self._embedder: Embedder | None = None
         self._running: set[Request] = set()
@@ -190,7 +192,7 @@ class Model:
         handle = self._handle
         with self._lock:
             if self._session is None:
-                self._session = Session(handle, *self._session_sizes)
+                self._session = Session(handle, *self._session_settings)
             return self._session
 
     # Text.

@@ -25,9 +25,12 @@ typedef struct ft_session_options {
     int32_t max_batch_size;      /* sequences computed in one step, beams included; 0: 128 */
     int32_t max_tokens_per_step; /* tokens computed in one step: longer prompts are cut in chunks; 0: 512 */
     int64_t kv_cache_bytes;      /* bound on key-value pages; 0: half of the memory that is free */
+    int32_t prefix_cache; /* 1: full pages of computed tokens, prompts' and generated ones, stay until their memory
+                             is needed, and a request that begins with the same tokens does not compute them
+                             again; its own tokens are the same, to the bit. 0: off */
 } ft_session_options;
 
-#define FT_SESSION_OPTIONS_INIT {sizeof(ft_session_options), 0, 0, 0}
+#define FT_SESSION_OPTIONS_INIT {sizeof(ft_session_options), 0, 0, 0, 1}
 
 /* options may be NULL. The session keeps the model's weights alive. FT_ERROR_UNSUPPORTED for an encoder. */
 FT_API ft_status ft_session_create(ft_session **out, ft_model *model, const ft_session_options *options);
@@ -157,15 +160,17 @@ typedef struct ft_session_stats {
     uint64_t steps;
     uint64_t prompt_tokens; /* computed */
     uint64_t generated_tokens;
-    int64_t pages_in_use;
+    int64_t pages_in_use; /* held by requests */
     int64_t pages_total;
     int64_t page_tokens;   /* tokens a page holds */
     uint64_t page_bytes;   /* over all layers, keys and values */
     uint64_t allocations;  /* heap and device allocations made by steps so far; constant in a steady state */
     uint64_t pages_copied; /* pages that sequences shared, copied because one of them was about to write to it */
+    uint64_t prompt_tokens_reused; /* not computed, since kept pages held them */
+    int64_t pages_kept;            /* held by no request, kept for those that begin alike; free to be taken */
 } ft_session_stats;
 
-#define FT_SESSION_STATS_INIT {sizeof(ft_session_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define FT_SESSION_STATS_INIT {sizeof(ft_session_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
 FT_API ft_status ft_session_get_stats(ft_session_stats *out, const ft_session *session);
 

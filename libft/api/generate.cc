@@ -97,6 +97,7 @@ ft_status ft_session_create(ft_session** out, ft_model* model, const ft_session_
     if (given.max_batch_size) wanted.max_batch_size = given.max_batch_size;
     if (given.max_tokens_per_step) wanted.max_tokens_per_step = given.max_tokens_per_step;
     wanted.kv_cache_bytes = given.kv_cache_bytes;
+    wanted.prefix_cache = given.prefix_cache != 0;
     auto session = std::make_unique<ft_session>();
     session->impl = runtime::session::create(model->impl, wanted);
     session->stop_token_ids = model->impl->config().stop_token_ids;
@@ -154,7 +155,7 @@ ft_status ft_session_get_stats(ft_session_stats* out, const ft_session* session)
     const runtime::session_stats s = session->impl->stats();
     write_struct(out,
                  {sizeof(ft_session_stats), s.steps, s.prompt_tokens, s.generated_tokens, s.pages_in_use, s.pages_total,
-                  s.page_tokens, s.page_bytes, s.allocations, s.pages_copied},
+                  s.page_tokens, s.page_bytes, s.allocations, s.pages_copied, s.prompt_tokens_reused, s.pages_kept},
                  "out");
   });
 }

@@ -6,7 +6,8 @@ namespace ft::runtime {
 
 page_pool::page_pool(backend& device, const kv_layout& layout, int64_t num_layers, int64_t num_pages)
     : storage_(device.device_memory(), bytes_per_page(device, layout, num_layers) * static_cast<size_t>(num_pages)),
-      users_(static_cast<size_t>(num_pages), 0) {
+      pages_(static_cast<size_t>(num_pages)),
+      kept_(num_pages, layout.page_tokens) {
   const size_t layer_bytes = device.kv_page_bytes(layout) * static_cast<size_t>(num_pages);
   layers_.reserve(static_cast<size_t>(num_layers));
   for (int64_t layer = 0; layer < num_layers; ++layer) {
@@ -18,11 +19,44 @@ page_pool::page_pool(backend& device, const kv_layout& layout, int64_t num_layer
 }
 
 int32_t page_pool::take() {
-  FT_CHECK(!free_.empty());
-  const int32_t page = free_.back();
-  free_.pop_back();
-  users_[static_cast<size_t>(page)] = 1;
+  FT_CHECK(!free_.empty() || idle_ > 0);
+  int32_t page = first_idle_;
+  if (free_.empty()) {
+    remove_idle(page);
+    kept_.erase(page);
+  } else {
+    page = free_.back();
+    free_.pop_back();
+  }
+  at(page).users = 1;
   return page;
+}
+
+void page_pool::share(int32_t page) {
+  if (at(page).users++ == 0) remove_idle(page);
+}
+
+void page_pool::give_back(int32_t page) {
+  if (--at(page).users > 0) return;
+  if (kept_.contains(page))
+    add_idle(page);
+  else
+    free_.push_back(page);
+}
+
+void page_pool::add_idle(int32_t page) {
+  at(page).before = last_idle_;
+  at(page).after = prefix_index::none;
+  (last_idle_ == prefix_index::none ? first_idle_ : at(last_idle_).after) = page;
+  last_idle_ = page;
+  ++idle_;
+}
+
+void page_pool::remove_idle(int32_t page) {
+  const page_state& p = at(page);
+  (p.before == prefix_index::none ? first_idle_ : at(p.before).after) = p.after;
+  (p.after == prefix_index::none ? last_idle_ : at(p.after).before) = p.before;
+  --idle_;
 }
 
 }  // namespace ft::runtime

@@ -1,13 +1,17 @@
 // The key-value pages of one session: fixed-size pieces of every layer's cache, handed out by number. Sequences that
-// have a beginning in common share its pages; whoever writes to a shared page first takes a copy.
+// have a beginning in common share its pages; whoever writes to a shared page first takes a copy. A full page may be
+// kept when its last sequence gives it back, for a later one that begins alike: it stays until its memory is needed,
+// and those that nobody has used for longest go first.
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "core/memory.h"
 #include "ops/exec.h"
 #include "ops/kv_cache.h"
+#include "runtime/prefix_index.h"
 
 namespace ft::runtime {
 
@@ -22,22 +26,41 @@ class page_pool {
 
   const std::vector<kv_pages>& layers() const { return layers_; }
   int64_t page_tokens() const { return layers_.front().layout.page_tokens; }
-  int64_t total() const { return static_cast<int64_t>(users_.size()); }
-  int64_t in_use() const { return total() - static_cast<int64_t>(free_.size()); }
+  int64_t total() const { return static_cast<int64_t>(pages_.size()); }
+  // Pages that sequences hold, and pages that are kept and nobody holds. Nothing below allocates.
+  int64_t in_use() const { return total() - static_cast<int64_t>(free_.size()) - idle_; }
+  int64_t idle() const { return idle_; }
 
-  // Never more pages are taken than the scheduler has reserved, so there is always one. Nothing here allocates.
+  // Never more pages are held than the scheduler has reserved, so there is always a free or an idle one.
   int32_t take();
-  void share(int32_t page) { ++users_[static_cast<size_t>(page)]; }
-  bool shared(int32_t page) const { return users_[static_cast<size_t>(page)] > 1; }
-  void give_back(int32_t page) {
-    if (--users_[static_cast<size_t>(page)] == 0) free_.push_back(page);
-  }
+  void share(int32_t page);
+  bool shared(int32_t page) const { return at(page).users > 1; }
+  // A sequence gives its last page back first. So of the idle pages each comes before the one that it follows in
+  // the text, and the first is one that no kept page follows.
+  void give_back(int32_t page);
+
+  // The kept page of `tokens` after the kept page `parent` (prefix_index::none: at the beginning), or none.
+  int32_t find(int32_t parent, std::span<const int32_t> tokens) const { return kept_.find(parent, tokens); }
+  // Keeps a full page, which a sequence holds together with `parent`.
+  void keep(int32_t page, int32_t parent, std::span<const int32_t> tokens) { kept_.insert(page, parent, tokens); }
 
  private:
+  struct page_state {
+    int32_t users = 0;
+    int32_t before = prefix_index::none, after = prefix_index::none;  // in the list of idle pages
+  };
+  page_state& at(int32_t page) { return pages_[static_cast<size_t>(page)]; }
+  const page_state& at(int32_t page) const { return pages_[static_cast<size_t>(page)]; }
+  void add_idle(int32_t page);
+  void remove_idle(int32_t page);
+
   buffer storage_;
   std::vector<kv_pages> layers_;
+  std::vector<page_state> pages_;
   std::vector<int32_t> free_;
-  std::vector<int32_t> users_;  // of each page
+  prefix_index kept_;
+  int32_t first_idle_ = prefix_index::none, last_idle_ = prefix_index::none;  // the longest and the shortest unused
+  int64_t idle_ = 0;
 };
 
 }  // namespace ft::runtime

@@ -93,7 +93,8 @@ class request {
   std::vector<sequence> next_;       // beams: the rows of the step to come, while they are made
   std::unique_ptr<decode::beam_search> beams_;
   int64_t reserved_pages_ = 0;
-  ft_status status_ = FT_OK;  // written before finish_
+  bool shares_prefix_ = false;  // its pages depend on its tokens alone, and may serve other requests
+  ft_status status_ = FT_OK;    // written before finish_
   std::string message_;
 };
 

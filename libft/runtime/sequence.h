@@ -1,7 +1,9 @@
 // One row of the running batch: its tokens so far, and the pages that hold their keys and values.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "runtime/page_pool.h"
@@ -13,6 +15,7 @@ struct sequence {
   std::vector<float> logprobs;  // of the new ones, where they are kept
   std::vector<int32_t> pages;   // may be shared with other sequences; reserved to the final length
   int64_t computed = 0;         // tokens whose keys and values are in the cache
+  int64_t kept = 0;             // the first pages, which the pool keeps for other requests too
   int64_t scheduled = 0;        // tokens that the step under way computes
   int32_t logits_row = -1;      // of the step under way; -1: none
   bool ended = false;
@@ -32,13 +35,59 @@ struct sequence {
     pages = other.pages;
     for (int32_t page : pages) pool.share(page);
     computed = other.computed;
+    kept = other.kept;
     logits_row = other.logits_row;
     ended = other.ended;
   }
 
+  // Goes on from the pages that hold the next tokens already, up to `limit` tokens; returns how many these were.
+  int64_t reuse_pages(page_pool& pool, int64_t limit) {
+    const int64_t before = computed, page_tokens = pool.page_tokens();
+    while ((kept + 1) * page_tokens <= limit) {
+      const int32_t page = pool.find(last_kept(), page_of(kept, page_tokens));
+      if (page == prefix_index::none) break;
+      adopt(page, pool);
+      computed = std::max(computed, kept * page_tokens);
+    }
+    return computed - before;
+  }
+
+  // Lets the pool keep the pages that are full by now. Where it has one of the same tokens, which holds the same to
+  // the bit, that one is used from now on: whoever holds a kept page thus holds all kept ones before it.
+  void keep_pages(page_pool& pool) {
+    const int64_t page_tokens = pool.page_tokens();
+    while ((kept + 1) * page_tokens <= computed) {
+      const auto held = page_of(kept, page_tokens);
+      const int32_t same = pool.find(last_kept(), held);
+      if (same != prefix_index::none) {
+        adopt(same, pool);
+        continue;
+      }
+      pool.keep(pages[static_cast<size_t>(kept)], last_kept(), held);
+      ++kept;
+    }
+  }
+
   void release_pages(page_pool& pool) {
-    for (int32_t page : pages) pool.give_back(page);
+    for (auto page = pages.rbegin(); page != pages.rend(); ++page) pool.give_back(*page);
     pages.clear();
+    kept = 0;
+  }
+
+ private:
+  int32_t last_kept() const { return kept == 0 ? prefix_index::none : pages[static_cast<size_t>(kept) - 1]; }
+  std::span<const int32_t> page_of(int64_t index, int64_t page_tokens) const {
+    return std::span(tokens).subspan(static_cast<size_t>(index * page_tokens), static_cast<size_t>(page_tokens));
+  }
+  void adopt(int32_t page, page_pool& pool) {
+    pool.share(page);
+    if (static_cast<size_t>(kept) < pages.size()) {
+      pool.give_back(pages[static_cast<size_t>(kept)]);
+      pages[static_cast<size_t>(kept)] = page;
+    } else {
+      pages.push_back(page);
+    }
+    ++kept;
   }
 };
 

@@ -103,6 +103,7 @@ std::shared_ptr<request> session::prepare(std::span<const int32_t> prompt, decod
 
   auto r = std::make_shared<request>(shared_from_this(), prompt, std::move(settings), std::move(callbacks), last);
   r->reserved_pages_ = needed;
+  r->shares_prefix_ = options_.prefix_cache && !config.is_encoder_decoder;  // there, keys depend on the source too
   for (auto* rows : {&r->sequences_, &r->next_})
     for (sequence& s : *rows) s.pages.reserve(static_cast<size_t>(pages_for(last - 1)));
   return r;
@@ -189,6 +190,7 @@ void session::drive_one_step() noexcept {
   stats_.steps += !batch_.empty();
   stats_.pages_copied += batch_.num_copies();
   stats_.pages_in_use = pages_->in_use();
+  stats_.pages_kept = pages_->idle();
   batch_.clear();
 }
 
@@ -229,12 +231,22 @@ void session::compose() {
 
 void session::add_rows(request& r, bool decoding, int64_t& room) {
   if (r.prompt_computed() != decoding) return;
+  if (!decoding && r.shares_prefix_) reuse_prefix(r);
   for (sequence& s : r.live()) {
     if (s.ended || room == 0) continue;
     s.scheduled = std::min(s.length() - s.computed, room);
     room -= s.scheduled;
     batch_.add(r, s, *pages_);
   }
+}
+
+// The prompt's last token is computed in any case: its logits are wanted. Asked at each step of a prompt, since a
+// request ahead of it may have the same beginning.
+void session::reuse_prefix(request& r) {
+  const int64_t reused = r.sequences_[0].reuse_pages(*pages_, r.prompt_length_ - 1);
+  if (reused == 0) return;
+  std::lock_guard lock(mutex_);
+  stats_.prompt_tokens_reused += static_cast<uint64_t>(reused);
 }
 
 void session::compute() {
@@ -255,6 +267,9 @@ void session::compute() {
   for (request* r : batch_.requests())
     if (!r->prompt_computed()) prompt_tokens += static_cast<uint64_t>(r->sequences_[0].scheduled);
   for (sequence* s : batch_.rows()) s->computed += s->scheduled;
+  for (request* r : batch_.requests())
+    if (r->shares_prefix_)
+      for (sequence& s : r->live()) s.keep_pages(*pages_);
   std::lock_guard lock(mutex_);
   stats_.prompt_tokens += prompt_tokens;
 }

@@ -24,6 +24,7 @@ struct session_options {
   int64_t max_batch_size = 128;
   int64_t max_tokens_per_step = 512;
   int64_t kv_cache_bytes = 0;  // 0: half of the free memory, or what the largest batch can fill if that is less
+  bool prefix_cache = true;    // keep the pages of finished requests for those that begin alike
 };
 
 struct session_stats {
@@ -36,6 +37,8 @@ struct session_stats {
   int64_t page_tokens = 0;
   uint64_t page_bytes = 0;
   uint64_t pages_copied = 0;
+  uint64_t prompt_tokens_reused = 0;
+  int64_t pages_kept = 0;
 };
 
 class session : public std::enable_shared_from_this<session> {
@@ -64,6 +67,7 @@ class session : public std::enable_shared_from_this<session> {
   int64_t pages_for(int64_t tokens) const { return (tokens + layout_.page_tokens - 1) / layout_.page_tokens; }
   int64_t most_pages(int64_t prompt_length, int64_t last_length, int64_t width) const;
   void add_rows(request& r, bool decoding, int64_t& room);
+  void reuse_prefix(request& r);
   size_t unfinished() const { return waiting_.size() + running_.size(); }
 
   // A step, by the driving thread without the lock; never throws.

@@ -299,6 +299,31 @@ void test_generation_cancel(void) {
     ft_model_close(llama);
 }
 
+void test_prefix_cache(void) {
+    ft_model *llama = open_tiny("llama", 1);
+    ft_session_options off = FT_SESSION_OPTIONS_INIT;
+    off.prefix_cache = 0;
+    ft_session *keeping = open_session(llama), *forgetting;
+    CHECK_OK(ft_session_create(&forgetting, llama, &off));
+    ft_session *const sessions[2] = {keeping, forgetting};
+    int32_t prompt[60], expected[10], got[10];
+    make_prompt(prompt, 60, 1);
+    ft_generate_options options = greedy(10);
+    for (int s = 0; s < 2; ++s) {
+        for (int i = 0; i < 3; ++i) {
+            CHECK(generate(i + s ? got : expected, 10, sessions[s], prompt, 60, &options) == 10);
+            CHECK(i + s == 0 || !memcmp(got, expected, sizeof got));
+        }
+        ft_session_stats stats = FT_SESSION_STATS_INIT;
+        CHECK_OK(ft_session_get_stats(&stats, sessions[s]));
+        CHECK(stats.prompt_tokens_reused == (s == 0 ? 2 * 48 : 0));
+        CHECK(stats.prompt_tokens == 180 - stats.prompt_tokens_reused);
+        CHECK(stats.pages_kept == (s == 0 ? 4 : 0)); /* of 60 prompt tokens and 9 new ones */
+        ft_session_destroy(sessions[s]);
+    }
+    ft_model_close(llama);
+}
+
 void test_generation_limits(void) {
     ft_model *llama = open_tiny("llama", 1);
     ft_session_options small = FT_SESSION_OPTIONS_INIT;
@@ -326,7 +351,8 @@ void test_generation_limits(void) {
     }
     ft_session_stats stats = FT_SESSION_STATS_INIT;
     CHECK_OK(ft_session_get_stats(&stats, session));
-    CHECK(stats.generated_tokens == 50 && stats.prompt_tokens >= 300 && stats.pages_in_use == 0);
+    CHECK(stats.generated_tokens == 50 && stats.prompt_tokens + stats.prompt_tokens_reused >= 300);
+    CHECK(stats.pages_in_use == 0 && stats.pages_kept <= stats.pages_total);
     CHECK((uint64_t)stats.pages_total * stats.page_bytes <= 128 * 1024);
     ft_session_destroy(session);
 

@@ -30,6 +30,7 @@
     X(generation)              \
     X(generation_callbacks)    \
     X(generation_cancel)       \
+    X(prefix_cache)            \
     X(generation_limits)       \
     X(struct_first_sizes)      \
     X(struct_sizes_in)         \

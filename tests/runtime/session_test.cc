@@ -207,6 +207,122 @@ TEST(requests_wait_for_pages_and_impossible_ones_are_refused) {
   s->close();
 }
 
+TEST(a_resent_history_is_not_computed_again) {
+  const uint32_t seed = std::random_device{}();
+  std::mt19937 random(seed);
+  auto m = open_tiny();
+  auto s = session::create(m, {.max_tokens_per_step = 23});
+  decode::options o;
+  o.max_new_tokens = 21;
+  std::vector<int32_t> history = {7, 7, 7};
+  uint64_t computed = 0;
+  for (int turn = 0; turn < 6; ++turn) {
+    for (int i = 0; i < 9; ++i) history.push_back(static_cast<int32_t>(random() % tiny_llama::vocab));
+    const uint64_t reused_before = s->stats().prompt_tokens_reused;
+    auto r = start(*s, history, o);
+    s->wait(*r);
+    CHECK_MSG(new_tokens(*r) == alone(m, history, o), "seed ", seed, " turn ", turn);
+    // All full pages of what the turn before computed: its prompt and all of its answer but the last token.
+    const uint64_t known = turn == 0 ? 0 : (history.size() - 9 - 1) / 16 * 16;
+    CHECK_EQ(s->stats().prompt_tokens_reused - reused_before, known);
+    computed += history.size() - known;
+    CHECK_EQ(s->stats().prompt_tokens, computed);
+    const auto said = new_tokens(*r);
+    history.insert(history.end(), said.begin(), said.end());
+  }
+  CHECK_EQ(s->stats().pages_in_use, 0);
+  CHECK(s->stats().pages_kept > 0);
+  s->close();
+
+  auto without = session::create(m, {.prefix_cache = false});
+  for (int i = 0; i < 2; ++i) {
+    auto r = start(*without, history, o);
+    without->wait(*r);
+  }
+  CHECK_EQ(without->stats().prompt_tokens_reused, uint64_t{0});
+  CHECK_EQ(without->stats().pages_kept, 0);
+  without->close();
+}
+
+// Beams, sampled groups and greedy requests over a few beginnings in a pool too small to keep them all: each has the
+// tokens and log-probabilities that it has alone in a session that keeps nothing.
+TEST(kept_pages_change_no_bit_and_give_way) {
+  const uint32_t seed = std::random_device{}();
+  std::mt19937 random(seed);
+  auto m = open_tiny();
+  const size_t page = page_pool::bytes_per_page(
+      m->compute().device(), {tiny_llama::kv_heads, tiny_llama::head_dim, 16, dtype::f32}, tiny_llama::layers);
+  auto s = session::create(
+      m, {.max_batch_size = 9, .max_tokens_per_step = 29, .kv_cache_bytes = static_cast<int64_t>(37 * page)});
+  std::vector<std::vector<int32_t>> beginnings;
+  for (int i = 0; i < 4; ++i) {
+    beginnings.emplace_back(20 + random() % 60);
+    for (int32_t& t : beginnings.back()) t = static_cast<int32_t>(random() % tiny_llama::vocab);
+  }
+  struct expectation {
+    std::vector<int32_t> prompt;
+    decode::options settings;
+    std::shared_ptr<request> r;
+  };
+  const auto all_outputs = [](const request& r) {
+    std::vector<std::pair<std::vector<int32_t>, std::vector<float>>> all;
+    for (size_t i = 0; i < r.num_outputs(); ++i)
+      r.read_output(i, [&](const output& o) { all.emplace_back(o.tokens, o.logprobs); });
+    return all;
+  };
+  std::vector<expectation> all;
+  for (int i = 0; i < 60; ++i) {
+    auto prompt = beginnings[random() % beginnings.size()];
+    prompt.resize(1 + random() % prompt.size());
+    for (size_t extra = random() % 20; extra > 0; --extra)
+      prompt.push_back(static_cast<int32_t>(random() % tiny_llama::vocab));
+    decode::options o = draw_settings(random);
+    o.max_new_tokens = std::min(o.max_new_tokens, 24);
+    o.min_new_tokens = 0;
+    if (random() % 2) o.num_beams = static_cast<int32_t>(1 + random() % 4);
+    if (o.num_beams > 1 || o.do_sample)
+      o.num_return_sequences =
+          static_cast<int32_t>(1 + random() % static_cast<uint32_t>(o.num_beams > 1 ? o.num_beams : 3));
+    o.logprobs = decode::logprobs_kind::raw;
+    all.push_back({prompt, o, start(*s, prompt, o)});
+    if (random() % 8 == 0) all.back().r->cancel();
+    for (uint32_t steps = random() % 12; steps > 0; --steps) s->step();
+  }
+  for (auto& e : all) s->wait(*e.r);
+  const session_stats stats = s->stats();
+  CHECK_EQ(stats.pages_in_use, 0);
+  CHECK(stats.pages_kept > 0 && stats.pages_kept <= stats.pages_total);
+  CHECK(stats.prompt_tokens_reused > 0);
+  auto plain = session::create(m, {.prefix_cache = false});
+  for (auto& e : all) {
+    if (e.r->finish_reason() == FT_FINISH_CANCELLED) continue;
+    auto again = start(*plain, e.prompt, e.settings);
+    plain->wait(*again);
+    CHECK_MSG(all_outputs(*e.r) == all_outputs(*again), "seed ", seed);
+  }
+  plain->close();
+  s->close();
+}
+
+TEST(a_steady_step_that_keeps_and_evicts_pages_allocates_nothing) {
+  auto m = open_tiny();
+  const size_t page = page_pool::bytes_per_page(
+      m->compute().device(), {tiny_llama::kv_heads, tiny_llama::head_dim, 16, dtype::f32}, tiny_llama::layers);
+  auto s = session::create(m, {.kv_cache_bytes = static_cast<int64_t>(12 * page)});
+  decode::options o;
+  o.max_new_tokens = 100;
+  for (int round = 0; round < 3; ++round) {
+    auto r = start(*s, {static_cast<int32_t>(1 + round), 5, 9, 3}, o);
+    for (int i = 0; i < 5; ++i) s->step();
+    const uint64_t before = s->stats().allocations;
+    for (int i = 0; i < 90; ++i) s->step();
+    CHECK_EQ(s->stats().allocations, before);
+    s->wait(*r);
+  }
+  CHECK(s->stats().pages_kept >= 6);
+  s->close();
+}
+
 TEST(lengths_and_arguments_are_checked) {
   auto m = open_tiny();
   auto s = session::create(m, {});

@@ -1,0 +1,95 @@
+// Pages: which of them are free, held or kept, and in which order kept ones give way.
+#include "runtime/page_pool.h"
+
+#include <map>
+#include <random>
+
+#include "check.h"
+#include "runtime/model.h"
+#include "runtime/prefix_index.h"
+#include "tiny_model.h"
+
+using namespace ft;
+using namespace ft::runtime;
+using ft::test::tiny_llama;
+
+namespace {
+
+constexpr int32_t none = prefix_index::none;
+
+// Against a plain map. Few distinct tokens and buckets, so that pages share buckets and beginnings.
+void check_index(uint32_t seed) {
+  std::mt19937 random(seed);
+  constexpr int32_t pages = 24;
+  prefix_index index(pages, 2);
+  using key = std::pair<int32_t, std::vector<int32_t>>;
+  std::map<key, int32_t> expected;
+  std::map<int32_t, key> key_of;
+  for (int i = 0; i < 2000; ++i) {
+    const auto page = static_cast<int32_t>(random() % pages);
+    const key k = {static_cast<int32_t>(random() % 4) - 1,
+                   {static_cast<int32_t>(random() % 3), static_cast<int32_t>(random() % 3)}};
+    const auto known = expected.find(k);
+    CHECK_MSG(index.find(k.first, k.second) == (known == expected.end() ? none : known->second), "seed ", seed);
+    CHECK_EQ(index.contains(page), key_of.count(page) > 0);
+    if (key_of.count(page)) {
+      index.erase(page);
+      expected.erase(key_of[page]);
+      key_of.erase(page);
+    } else if (known == expected.end()) {
+      index.insert(page, k.first, k.second);
+      expected[k] = page;
+      key_of[page] = k;
+    }
+  }
+}
+
+}  // namespace
+
+TEST(the_index_finds_exactly_what_it_holds) {
+  for (int i = 0; i < 5; ++i) check_index(std::random_device{}());
+}
+
+TEST(kept_pages_give_way_last_ones_and_oldest_first) {
+  static tiny_llama folder;
+  model_options options;
+  options.num_threads = 1;
+  auto m = model::open(folder.path(), options);
+  const kv_layout layout = {tiny_llama::kv_heads, tiny_llama::head_dim, 16, dtype::f32};
+  page_pool pool(m->compute().device(), layout, tiny_llama::layers, 4);
+  const std::vector<int32_t> a(16, 1), b(16, 2), c(16, 3);
+
+  // Two pages of one text, a third of another.
+  const int32_t first = pool.take(), second = pool.take(), other = pool.take();
+  pool.keep(first, none, a);
+  pool.keep(second, first, b);
+  pool.keep(other, none, c);
+  CHECK_EQ(pool.find(none, a), first);
+  CHECK_EQ(pool.find(first, b), second);
+  CHECK_EQ(pool.find(none, b), none);
+  CHECK_EQ(pool.find(other, b), none);
+  CHECK_EQ(pool.in_use(), 3);
+  pool.give_back(second);
+  pool.give_back(first);
+  pool.give_back(other);
+  CHECK_EQ(pool.in_use(), 0);
+  CHECK_EQ(pool.idle(), 3);
+
+  // A page that was found is held again, and becomes the youngest when it is given back.
+  pool.share(first);
+  CHECK_EQ(pool.in_use(), 1);
+  pool.give_back(first);
+  CHECK_EQ(pool.idle(), 3);
+
+  const int32_t fresh = pool.take();  // the one that was never used
+  CHECK(fresh != first && fresh != second && fresh != other);
+  CHECK_EQ(pool.take(), second);
+  CHECK_EQ(pool.find(first, b), none);
+  CHECK_EQ(pool.take(), other);
+  CHECK_EQ(pool.find(none, c), none);
+  CHECK_EQ(pool.find(none, a), first);
+  CHECK_EQ(pool.take(), first);
+  CHECK_EQ(pool.find(none, a), none);
+  CHECK_EQ(pool.in_use(), 4);
+  CHECK_EQ(pool.idle(), 0);
+}
