@@ -61,8 +61,8 @@ cdef class Checkpoint:
         return json.loads(text(out))
 
     def tensors(self):
-        """Dicts of name, dtype, shape, file, size_bytes and usage: "used", "unused", "missing", or "unsupported" for a
-        weight in a dtype that libft lacks. In file order."""
+        """Dicts of name, dtype, shape, file, size_bytes, usage: "used", "unused", "missing", or "unsupported" for a weight
+        in a dtype that libft lacks, and weights: libft's names of what it holds. In file order."""
         cdef size_t count = 0
         cdef ft.ft_tensor_info info
         check(ft.ft_checkpoint_tensor_count(&count, self.need()))
@@ -77,6 +77,7 @@ cdef class Checkpoint:
                 "file": text(info.file),
                 "size_bytes": info.size_bytes,
                 "usage": USAGE[info.usage],
+                "weights": text(info.weights).split(", ") if info.weights != NULL else [],
             })
         return found
 

@@ -118,6 +118,7 @@ cdef extern from "ft/checkpoint.h" nogil:
         int32_t ndim
         ft_tensor_usage usage
         uint64_t size_bytes
+        const char *weights
 
     ft_status ft_checkpoint_tensor_count(size_t *out, const ft_checkpoint *checkpoint)
     ft_status ft_checkpoint_tensor(ft_tensor_info *out, const ft_checkpoint *checkpoint, size_t index)

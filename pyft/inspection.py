@@ -50,6 +50,8 @@ def report(found: dict[str, Any]) -> str:
     for tensor in found["tensors"]:
         shape = "x".join(map(str, tensor["shape"]))
         note = "" if tensor["usage"] == "used" else f"  {tensor['usage'].upper()}"
+        if len(tensor["weights"]) > 1:
+            note += f"  ({', '.join(tensor['weights'])})"
         size = size_text(tensor["size_bytes"])
         lines.append(f"  {tensor['name']:<{width}}  {tensor['dtype']:<9} {shape:<16} {size:>10}{note}")
     lines += ["", "dtypes"]

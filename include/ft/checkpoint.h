@@ -49,9 +49,11 @@ typedef struct ft_tensor_info {
     int32_t ndim;
     ft_tensor_usage usage;
     uint64_t size_bytes;
+    const char *weights; /* libft's names of the weights it holds, or would hold, with ", " between: several where
+                            query, key and value are stored as one; NULL when unused */
 } ft_tensor_info;
 
-#define FT_TENSOR_INFO_INIT {sizeof(ft_tensor_info), 0, 0, 0, 0, 0, FT_TENSOR_USED, 0}
+#define FT_TENSOR_INFO_INIT {sizeof(ft_tensor_info), 0, 0, 0, 0, 0, FT_TENSOR_USED, 0, 0}
 
 /* Tensors in the files, in file order, followed by those of dtypes and ranks that the library lacks (which may have any
  * number of axes; unused or unsupported), followed by the missing ones. */

@@ -1,11 +1,28 @@
 // ft/checkpoint.h.
 #include <nlohmann/json.hpp>
+#include <unordered_map>
 
 #include "api/guard.h"
 #include "api/handles.h"
 
 using namespace ft;
 using namespace ft::api;
+
+namespace {
+
+// Fills in which weights each tensor holds.
+void name_weights(const arch::weight_match& match, std::vector<ft_checkpoint::listed>& tensors) {
+  std::unordered_map<std::string_view, std::string> held;
+  for (const arch::weight_match::entry& entry : match.entries)
+    for (const std::string& piece : (entry ? *entry.source : entry.spec->sources.front()).pieces) {
+      std::string& names = held[piece];
+      names += cat(names.empty() ? "" : ", ", entry.spec->name);
+    }
+  for (ft_checkpoint::listed& tensor : tensors)
+    if (const auto at = held.find(tensor.name); at != held.end()) tensor.weights = at->second;
+}
+
+}  // namespace
 
 ft_checkpoint::ft_checkpoint(std::shared_ptr<const io::checkpoint> source) : impl(std::move(source)) {
   const arch::family& family = arch::family_of(*impl);
@@ -34,6 +51,7 @@ ft_checkpoint::ft_checkpoint(std::shared_ptr<const io::checkpoint> source) : imp
   }
   for (arch::missing_tensor& lacking : arch::missing(match))
     tensors.push_back({std::move(lacking.name), "", "", std::move(lacking.shape), FT_TENSOR_MISSING, 0});
+  name_weights(match, tensors);
 }
 
 namespace {
@@ -89,7 +107,8 @@ ft_status ft_checkpoint_tensor(ft_tensor_info* out, const ft_checkpoint* checkpo
     const ft_checkpoint::listed& t = tensors[index];
     write_struct(out,
                  {sizeof(ft_tensor_info), t.name.c_str(), t.dtype.c_str(), t.file.empty() ? nullptr : t.file.c_str(),
-                  t.shape.data(), static_cast<int32_t>(t.shape.size()), t.usage, t.size_bytes},
+                  t.shape.data(), static_cast<int32_t>(t.shape.size()), t.usage, t.size_bytes,
+                  t.weights.empty() ? nullptr : t.weights.c_str()},
                  "out");
   });
 }

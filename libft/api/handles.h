@@ -55,6 +55,7 @@ struct ft_checkpoint {
     std::vector<int64_t> shape;
     ft_tensor_usage usage = FT_TENSOR_USED;
     uint64_t size_bytes = 0;
+    std::string weights;
   };
   std::vector<listed> tensors;
 

@@ -78,6 +78,9 @@ void test_checkpoint_tensors(void) {
         uint64_t elements = 1;
         for (int32_t d = 0; d < info.ndim; ++d) elements *= (uint64_t)info.shape[d];
         CHECK(info.size_bytes == 4 * elements);
+        CHECK(info.weights && !strchr(info.weights, ','));
+        if (!strcmp(info.name, "model.layers.1.self_attn.k_proj.weight"))
+            CHECK(!strcmp(info.weights, "layers.1.attention.key.weight"));
     }
     ft_tensor_info past = FT_TENSOR_INFO_INIT;
     CHECK(ft_checkpoint_tensor(&past, checkpoint, count) != FT_OK);
@@ -93,11 +96,12 @@ void test_checkpoint_tensors(void) {
         CHECK_OK(ft_checkpoint_tensor(&info, checkpoint, i));
         if (info.usage == FT_TENSOR_UNUSED) {
             ++unused;
-            CHECK(!strcmp(info.name, "nobody.asked.for.this"));
+            CHECK(!strcmp(info.name, "nobody.asked.for.this") && info.weights == NULL);
         } else if (info.usage == FT_TENSOR_MISSING) {
             ++missing;
             CHECK(i == count - 1 && info.file == NULL && info.size_bytes == 0);
             CHECK(!strcmp(info.name, "model.layers.1.mlp.down_proj.weight"));
+            CHECK(!strcmp(info.weights, "layers.1.feed_forward.down.weight"));
         }
     }
     CHECK(unused == 1 && missing == 1);

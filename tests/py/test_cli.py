@@ -16,6 +16,7 @@ import pytest
 
 import pyft
 from pyft.cli import main
+from pyft.presets import PRESETS, Preset, write_checkpoint
 
 
 def run(*arguments: str, stdin: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -102,6 +103,17 @@ def test_inspect_tells_what_is_missing_and_unused(capsys: pytest.CaptureFixture[
     assert found["missing"] == ["model.norm.weight"]
     assert found["unused"] == ["model.gone.weight"]
     assert "MISSING" in call(capsys, "inspect", folder)[1]
+
+
+def test_inspect_tells_what_a_fused_tensor_holds(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    preset = PRESETS["gpt2"]
+    write_checkpoint(Preset({**preset.config, "n_embd": 24, "n_layer": 1, "vocab_size": 50}, preset.dtype), tmp_path)
+    found = json.loads(call(capsys, "inspect", tmp_path, "--json")[1])
+    held = {tensor["name"]: tensor["weights"] for tensor in found["tensors"]}
+    parts = [f"layers.0.attention.{part}.weight" for part in ("query", "key", "value")]
+    assert held["transformer.h.0.attn.c_attn.weight"] == parts
+    assert held["transformer.wte.weight"] == ["embedding.weight"]
+    assert f"({', '.join(parts)})" in call(capsys, "inspect", tmp_path)[1]
 
 
 def test_devices(capsys: pytest.CaptureFixture[str]) -> None:
