@@ -273,6 +273,10 @@ cdef extern from "ft/generate.h" nogil:
         float top_p_decay
         float top_p_min
         int32_t top_p_reset_id
+        const int32_t *decoder_input_ids
+        int32_t num_decoder_input_ids
+        int32_t forced_bos_token_id
+        int32_t forced_eos_token_id
 
     ctypedef int (*ft_token_callback)(ft_request *request, int32_t token, void *user_data) noexcept nogil
     ctypedef int (*ft_logits_callback)(ft_request *request, const int32_t *tokens, size_t num_tokens, float *logits,

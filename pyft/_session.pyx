@@ -308,7 +308,14 @@ cdef int fill_options(ft.ft_generate_options *settings, dict options, list keep)
     settings.diversity_penalty = options["diversity_penalty"]
     settings.length_penalty = options["length_penalty"]
     settings.early_stopping = options["early_stopping"]
+    settings.forced_bos_token_id = options["forced_bos_token_id"]
+    settings.forced_eos_token_id = options["forced_eos_token_id"]
     cdef const int32_t[::1] view
+    start = options["decoder_input_ids"]
+    if start is not None:
+        view = keep_ids(keep, start)
+        settings.decoder_input_ids = &view[0]
+        settings.num_decoder_input_ids = len(start)
     stop = options["stop_token_ids"]
     if stop is None:
         settings.num_stop_token_ids = -1

@@ -77,10 +77,29 @@ def row_of_ids(model: "Model", ids: Any) -> Ids:
     if array.ndim != 1:
         raise ValueError(f"a prompt's token ids have {array.ndim} dimensions; one is meant")
     low, high = int(array.min()), int(array.max())
-    if low < 0 or high >= model.config.vocab_size:
+    vocab_size = model.config.get("encoder_vocab_size", model.config.vocab_size)  # where an encoder reads prompts
+    if low < 0 or high >= vocab_size:
         wrong = low if low < 0 else high
-        raise ValueError(f"token id {wrong} is outside the vocabulary of {model.config.vocab_size}")
+        raise ValueError(f"token id {wrong} is outside the vocabulary of {vocab_size}")
     return array.astype(np.int32)
+
+
+def decoder_rows(value: Any, count: int) -> list[npt.NDArray[np.int32] | None]:
+    """decoder_input_ids for each of the prompts: one row of ids for all of them, or as many rows."""
+    if value is None:
+        return [None] * count
+    nested = not hasattr(value, "ndim") and len(value) > 0 and all(hasattr(row, "__len__") for row in value)
+    rows = [
+        host_array(row, "decoder_input_ids") for row in (value if nested or getattr(value, "ndim", 1) == 2 else [value])
+    ]
+    for row in rows:
+        if row.ndim != 1 or not row.size or row.dtype.kind not in "iu":
+            raise ValueError("decoder_input_ids must be a list of token ids, or such a list for each prompt")
+    if len(rows) == 1:
+        rows *= count
+    if len(rows) != count:
+        raise ValueError(f"decoder_input_ids has {len(rows)} rows for {count} prompts")
+    return [row.astype(np.int32) for row in rows]
 
 
 class _Batch:
@@ -92,14 +111,15 @@ class _Batch:
         self.requests: list[Request] = []
         self.raised: list[BaseException] = []
 
-    def submit(self, ids: Ids, settings: Settings) -> Request:
+    def submit(self, ids: Ids, settings: Settings, decoder_ids: Ids | None = None) -> Request:
         tokenizer = self.model.tokenizer
         should_stop = None
         if settings.stop_strings and tokenizer is not None:
             should_stop = _guarded(StopStrings(tokenizer, settings.stop_strings), self.raised)
         process = settings.process_logits(len(self.requests))
         on_logits = _guarded(process, self.raised) if process is not None else None
-        request = self.session.submit(ids, settings.native, should_stop, on_logits)
+        native = settings.native | {"decoder_input_ids": decoder_ids}
+        request = self.session.submit(ids, native, should_stop, on_logits)
         self.requests.append(request)
         self.model._running.add(request)
         return request
@@ -158,8 +178,8 @@ def generate(
         return []
     batch = _Batch(model, model.session())
     try:
-        for row in rows:
-            batch.submit(row, settings)
+        for row, start in zip(rows, decoder_rows(settings.decoder_input_ids, len(rows)), strict=True):
+            batch.submit(row, settings, start)
         batch.wait()
         if batch.raised:
             raise batch.raised[0]
@@ -199,7 +219,7 @@ class TextStream(Iterator[str]):
     def _run(self, detokenizer: Detokenizer) -> Generator[str, None, None]:
         batch = _Batch(self._model, self._model.session())
         try:
-            request = batch.submit(self._ids, self._settings)
+            request = batch.submit(self._ids, self._settings, *decoder_rows(self._settings.decoder_input_ids, 1))
             seen = 0
             while not batch.raised:
                 batch.wait_for_more(request, seen)

@@ -66,6 +66,9 @@ class GenerateOptions(TypedDict, total=False):
     stop_token_ids: int | Sequence[int] | None
     seed: int | None
     logprobs: bool | str
+    decoder_input_ids: Any
+    forced_bos_token_id: int | None
+    forced_eos_token_id: int | None
     logits_processor: LogitsProcessor | None
     prefix_allowed_tokens_fn: PrefixConstraint | None
 
@@ -76,6 +79,7 @@ class Settings:
 
     native: dict[str, Any]
     num_return_sequences: int
+    decoder_input_ids: Any
     stop_strings: tuple[str, ...]
     logits_processor: LogitsProcessor | None
     prefix_allowed_tokens_fn: PrefixConstraint | None
@@ -164,11 +168,15 @@ def resolve(options: GenerateOptions, vocab_size: int, encode: Callable[[str], l
         "logprobs": _one_of("logprobs", get("logprobs", False), _LOGPROBS),
         "seed": secrets.randbits(63) if seed is None else integer("seed", seed, 0, 2**64 - 1),
         "length_penalty": number("length_penalty", get("length_penalty", 1.0), -1e6, 1e6),
+        "decoder_input_ids": None,
+        "forced_bos_token_id": _forced("forced_bos_token_id", options, vocab_size),
+        "forced_eos_token_id": _forced("forced_eos_token_id", options, vocab_size),
         **_beams(options, do_sample),
     }
     return Settings(
         native=native,
         num_return_sequences=native["num_return_sequences"],
+        decoder_input_ids=get("decoder_input_ids"),
         stop_strings=_stop_strings(get("stop_strings"), encode is not None),
         logits_processor=processor,
         prefix_allowed_tokens_fn=constraint,
@@ -203,6 +211,14 @@ def _beams(options: GenerateOptions, do_sample: bool) -> dict[str, Any]:
         "num_return_sequences": count,
         "early_stopping": _one_of("early_stopping", get("early_stopping", False), _EARLY_STOPPING),
     }
+
+
+def _forced(name: str, options: GenerateOptions, vocab_size: int) -> int:
+    """As ft_generate_options has it: the checkpoint's own where nothing is said, none where None is said."""
+    if name not in options:
+        return -1
+    value = dict(options)[name]
+    return -2 if value is None else integer(name, value, 0, vocab_size - 1)
 
 
 def _one_of(name: str, value: Any, meanings: dict[Any, int]) -> int:

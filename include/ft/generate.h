@@ -94,6 +94,13 @@ typedef struct ft_generate_options {
     float top_p_decay;            /* 1: off; top_p is multiplied by it at each new token (Lee et al., 2022), ... */
     float top_p_min;              /* ... falls no lower than this, ... */
     int32_t top_p_reset_id;       /* ... and begins anew after this token; -1: none. As in FasterTransformer */
+    /* An encoder-decoder's encoder reads the prompt; its decoder starts with the checkpoint's decoder_start_token_id
+       and then these, [num_decoder_input_ids], copied. Callbacks see the decoder's tokens, of which these are the
+       prompt. */
+    const int32_t *decoder_input_ids;
+    int32_t num_decoder_input_ids;
+    int32_t forced_bos_token_id; /* the first new token after a prompt of one; -1: the checkpoint's, -2: none */
+    int32_t forced_eos_token_id; /* the last token of a sequence that reaches its length; -1 and -2 likewise */
 } ft_generate_options;
 
 #define FT_GENERATE_OPTIONS_INIT  \
@@ -126,6 +133,10 @@ typedef struct ft_generate_options {
      1.0f,                        \
      1.0f,                        \
      0.0f,                        \
+     -1,                          \
+     0,                           \
+     0,                           \
+     -1,                          \
      -1}
 
 /*

@@ -29,7 +29,23 @@ Enum to_enum(int32_t value, int32_t largest, const char* option) {
   return static_cast<Enum>(value);
 }
 
-decode::options to_options(const ft_generate_options& given, const std::vector<int32_t>& own_stop_tokens) {
+void read_forced_tokens(decode::options& o, const ft_generate_options& given, const arch::model_config& own) {
+  if (given.forced_bos_token_id < -2 || given.forced_eos_token_id < -2)
+    fail(FT_ERROR_INVALID_ARGUMENT, "a forced token is below -2; -1 takes the checkpoint's own, -2 none");
+  o.forced_bos_token_id = given.forced_bos_token_id == -1   ? own.forced_bos_token_id
+                          : given.forced_bos_token_id == -2 ? -1
+                                                            : given.forced_bos_token_id;
+  if (given.forced_eos_token_id == -1)
+    o.forced_eos_token_ids = own.forced_eos_token_ids;
+  else if (given.forced_eos_token_id >= 0)
+    o.forced_eos_token_ids = {given.forced_eos_token_id};
+  if (given.num_decoder_input_ids < 0) fail(FT_ERROR_INVALID_ARGUMENT, "options.num_decoder_input_ids is negative");
+  if (given.num_decoder_input_ids == 0) return;
+  const int32_t* ids = &require(given.decoder_input_ids, "options.decoder_input_ids");
+  o.decoder_input_ids.assign(ids, ids + given.num_decoder_input_ids);
+}
+
+decode::options to_options(const ft_generate_options& given, const arch::model_config& own) {
   decode::options o;
   o.max_new_tokens = given.max_new_tokens;
   o.min_new_tokens = given.min_new_tokens;
@@ -59,17 +75,18 @@ decode::options to_options(const ft_generate_options& given, const std::vector<i
     fail(FT_ERROR_INVALID_ARGUMENT, "options.num_stop_token_ids is ", given.num_stop_token_ids,
          "; -1 takes the checkpoint's own, 0 none");
   if (given.num_stop_token_ids < 0)
-    o.stop_token_ids = own_stop_tokens;
+    o.stop_token_ids = own.stop_token_ids;
   else if (given.num_stop_token_ids > 0) {
     const int32_t* ids = &require(given.stop_token_ids, "options.stop_token_ids");
     o.stop_token_ids.assign(ids, ids + given.num_stop_token_ids);
   }
   read_bad_words(o, given);
+  read_forced_tokens(o, given, own);
   return o;
 }
 
 // The callbacks hold the handle, so that it outlives them even when the caller drops its share early.
-runtime::request_callbacks to_callbacks(const std::shared_ptr<ft_request>& handle, size_t prompt_length) {
+runtime::request_callbacks to_callbacks(const std::shared_ptr<ft_request>& handle) {
   runtime::request_callbacks callbacks;
   if (handle->on_token)
     callbacks.on_token = [handle](int32_t token) { return handle->on_token(handle.get(), token, handle->user_data); };
@@ -79,8 +96,9 @@ runtime::request_callbacks to_callbacks(const std::shared_ptr<ft_request>& handl
                                handle->user_data);
     };
   if (handle->should_stop)
-    callbacks.should_stop = [handle, prompt_length](std::span<const int32_t> tokens) {
-      return handle->should_stop(handle.get(), tokens.data(), tokens.size(), prompt_length, handle->user_data);
+    callbacks.should_stop = [handle](std::span<const int32_t> tokens) {
+      return handle->should_stop(handle.get(), tokens.data(), tokens.size(),
+                                 static_cast<size_t>(handle->impl->prompt_length()), handle->user_data);
     };
   return callbacks;
 }
@@ -100,7 +118,6 @@ ft_status ft_session_create(ft_session** out, ft_model* model, const ft_session_
     wanted.prefix_cache = given.prefix_cache != 0;
     auto session = std::make_unique<ft_session>();
     session->impl = runtime::session::create(model->impl, wanted);
-    session->stop_token_ids = model->impl->config().stop_token_ids;
     *out = session.release();
   });
 }
@@ -126,8 +143,8 @@ ft_status ft_session_submit(ft_request** out, ft_session* session, const int32_t
     handle->on_logits = on_logits;
     handle->should_stop = given.should_stop;
     handle->user_data = user_data;
-    handle->impl = session->impl->prepare({prompt, prompt_length}, to_options(given, session->stop_token_ids),
-                                          to_callbacks(handle, prompt_length));
+    handle->impl = session->impl->prepare({prompt, prompt_length}, to_options(given, session->impl->owner().config()),
+                                          to_callbacks(handle));
     handle->self = handle;
     *out = handle.get();  // before the first callback can come
     try {

@@ -72,7 +72,6 @@ struct ft_model : ft::api::process_bound {
 
 struct ft_session : ft::api::process_bound {
   std::shared_ptr<ft::runtime::session> impl;
-  std::vector<int32_t> stop_token_ids;  // the checkpoint's own
 };
 
 // Shared by the caller's handle and, until the request has finished, by its callbacks.

@@ -34,6 +34,8 @@ void options::validate(int64_t vocab_size) const {
   require(no_repeat_ngram_size >= 0, "no_repeat_ngram_size", no_repeat_ngram_size, "0 (off) or more");
   validate_beams();
   for (int32_t token : stop_token_ids) require_token(token, vocab_size, "stop_token_ids");
+  if (forced_bos_token_id != -1) require_token(forced_bos_token_id, vocab_size, "forced_bos_token_id");
+  for (int32_t token : forced_eos_token_ids) require_token(token, vocab_size, "forced_eos_token_id");
   for (const auto& word : bad_words) {
     require(!word.empty(), "bad_words", "holding an empty sequence", "made of sequences of at least one token");
     for (int32_t token : word) require_token(token, vocab_size, "bad_words");

@@ -43,6 +43,10 @@ struct options {
   float length_penalty = 1;
   early_stopping_kind early_stopping = early_stopping_kind::no;
 
+  int32_t forced_bos_token_id = -1;           // the first new token, where the prompt has one token only; -1: none
+  std::vector<int32_t> forced_eos_token_ids;  // one of these is the last token of a sequence that reaches its length
+  std::vector<int32_t> decoder_input_ids;     // what an encoder-decoder's answer starts with, after its start token
+
   bool uses_beams() const { return num_beams > 1; }
   // Sequences that are computed side by side.
   int32_t width() const { return uses_beams() ? num_beams : num_return_sequences; }

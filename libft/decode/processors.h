@@ -1,5 +1,5 @@
 // Logits processors: what a request's settings forbid or discourage, applied to one row of logits in place, in the
-// order of Hugging Face transformers (repetition penalty, n-grams, bad words, minimum length).
+// order of Hugging Face transformers (repetition penalty, n-grams, bad words, minimum length, forced tokens).
 #pragma once
 
 #include <cstdint>

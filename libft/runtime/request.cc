@@ -4,11 +4,12 @@
 
 namespace ft::runtime {
 
-request::request(std::shared_ptr<session> owner, std::span<const int32_t> prompt, decode::options settings,
-                 request_callbacks callbacks, int64_t last_length)
+request::request(std::shared_ptr<session> owner, std::span<const int32_t> source, std::span<const int32_t> prompt,
+                 decode::options settings, request_callbacks callbacks, int64_t last_length)
     : owner_(std::move(owner)),
       settings_(std::move(settings)),
       callbacks_(std::move(callbacks)),
+      source_(source.begin(), source.end()),
       prompt_length_(static_cast<int64_t>(prompt.size())),
       last_length_(last_length),
       outputs_(static_cast<size_t>(settings_.num_return_sequences)),

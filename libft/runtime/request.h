@@ -40,8 +40,9 @@ struct output {
 
 class request {
  public:
-  request(std::shared_ptr<session> owner, std::span<const int32_t> prompt, decode::options settings,
-          request_callbacks callbacks, int64_t last_length);
+  // `source` is what an encoder-decoder's encoder reads, and `prompt` what its decoder starts with.
+  request(std::shared_ptr<session> owner, std::span<const int32_t> source, std::span<const int32_t> prompt,
+          decode::options settings, request_callbacks callbacks, int64_t last_length);
 
   // Any thread.
   void cancel() { cancelled_.store(true, std::memory_order_relaxed); }
@@ -49,6 +50,7 @@ class request {
   ft_finish_reason finish_reason() const { return finish_.load(std::memory_order_acquire); }
   bool finished() const { return finish_reason() != FT_FINISH_NONE; }
   bool keeps_logprobs() const { return settings_.logprobs != decode::logprobs_kind::none; }
+  int64_t prompt_length() const { return prompt_length_; }
   size_t num_outputs() const;
   // Calls read(const output&) with the index-th sequence, or throws (FT_ERROR_INVALID_ARGUMENT).
   template <class Read>
@@ -68,8 +70,11 @@ class request {
   friend class session;
   friend class token_chooser;
   friend class step_batch;
+  friend class encoder_batch;
 
   [[noreturn]] void fail_index(size_t index) const;
+  int64_t source_length() const { return static_cast<int64_t>(source_.size()); }
+  bool awaits_encoder() const { return source_length() > 0 && source_pages_.empty(); }
   bool prompt_computed() const { return live_ > 0 && sequences_[0].computed >= prompt_length_; }
   std::span<sequence> live() { return {sequences_.data(), live_}; }
   std::span<const sequence> live() const { return {sequences_.data(), live_}; }
@@ -77,6 +82,7 @@ class request {
   const std::shared_ptr<session> owner_;
   const decode::options settings_;
   request_callbacks callbacks_;
+  const std::vector<int32_t> source_;  // the encoder's input; empty where the model has no encoder
   const int64_t prompt_length_;
   const int64_t last_length_;  // tokens after which a sequence ends: prompt and max_new_tokens, within max_positions
 
@@ -89,6 +95,7 @@ class request {
 
   // The driving thread's only.
   std::vector<sequence> sequences_;  // settings_.width() of them
+  std::vector<int32_t> source_pages_;  // of the decoder's keys and values of the source; all sequences read them
   size_t live_ = 1;                  // the first ones; until the prompt is computed, one
   std::vector<sequence> next_;       // beams: the rows of the step to come, while they are made
   std::unique_ptr<decode::beam_search> beams_;

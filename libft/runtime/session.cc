@@ -53,7 +53,8 @@ session::session(std::shared_ptr<model> m, const session_options& options)
 
   max_pages_per_row_ = pages_for(max_positions_);
   const int64_t page_bytes = static_cast<int64_t>(page_pool::bytes_per_page(device, layout_, config.num_layers));
-  const int64_t most = max_pages_per_row_ * options_.max_batch_size;  // more could never be used
+  const int64_t texts = config.is_encoder_decoder ? 2 : 1;                    // a row's own, and its source
+  const int64_t most = texts * max_pages_per_row_ * options_.max_batch_size;  // more could never be used
   const bool bounded = options_.kv_cache_bytes > 0;
   const int64_t affordable = (bounded ? options_.kv_cache_bytes : half_of_free_memory()) / page_bytes;
   if (affordable < 1)
@@ -81,18 +82,25 @@ std::shared_ptr<request> session::prepare(std::span<const int32_t> prompt, decod
                                           request_callbacks callbacks) {
   const arch::model_config& config = model_->config();
   settings.validate(config.vocab_size);
-  const int64_t length = static_cast<int64_t>(prompt.size());
-  if (length < 1) fail(FT_ERROR_INVALID_ARGUMENT, "the prompt is empty; give it at least one token");
-  if (length >= max_positions_)
-    fail(FT_ERROR_INVALID_ARGUMENT, "the prompt has ", length, " tokens; the model has ", max_positions_,
-         " positions, and at least one is needed for a new token");
-  for (int32_t token : prompt)
-    if (token < 0 || token >= config.vocab_size)
-      fail(FT_ERROR_INVALID_ARGUMENT, "the prompt holds token ", token, ", outside the vocabulary of ",
-           config.vocab_size);
+  std::span<const int32_t> source;
+  std::vector<int32_t> started;
+  if (config.is_encoder_decoder) {
+    check_prompt(prompt, "the prompt", config.encoder_vocab_size, max_positions_);
+    source = prompt;
+    prompt = started = decoder_prompt(settings.decoder_input_ids);
+  } else if (!settings.decoder_input_ids.empty()) {
+    fail(FT_ERROR_INVALID_ARGUMENT, "decoder_input_ids are given, but a ", config.architecture,
+         " is no encoder-decoder");
+  }
+  check_prompt(prompt, config.is_encoder_decoder ? "decoder_input_ids" : "the prompt", config.vocab_size,
+               max_positions_ - 1);
 
+  const int64_t length = static_cast<int64_t>(prompt.size());
   const int64_t last = std::min(length + settings.max_new_tokens, max_positions_);
-  const int64_t width = settings.width(), needed = most_pages(length, last, width);
+  settings.max_new_tokens = static_cast<int32_t>(last - length);
+  const int64_t width = settings.width();
+  const int64_t source_pages = pages_for(static_cast<int64_t>(source.size()));
+  const int64_t needed = source_pages + most_pages(length, last, width);
   if (width > options_.max_batch_size)
     fail(FT_ERROR_INVALID_ARGUMENT, settings.uses_beams() ? "num_beams" : "num_return_sequences", " is ", width,
          "; the session computes at most ", options_.max_batch_size, " sequences at once: raise max_batch_size");
@@ -101,12 +109,36 @@ std::shared_ptr<request> session::prepare(std::span<const int32_t> prompt, decod
          last, " tokens, which take ", needed, " key-value pages of ", page_tokens, " tokens; the session has ",
          stats_.pages_total, ": raise kv_cache_bytes, or lower max_new_tokens");
 
-  auto r = std::make_shared<request>(shared_from_this(), prompt, std::move(settings), std::move(callbacks), last);
+  auto r =
+      std::make_shared<request>(shared_from_this(), source, prompt, std::move(settings), std::move(callbacks), last);
   r->reserved_pages_ = needed;
   r->shares_prefix_ = options_.prefix_cache && !config.is_encoder_decoder;  // there, keys depend on the source too
+  r->source_pages_.reserve(static_cast<size_t>(source_pages));
   for (auto* rows : {&r->sequences_, &r->next_})
     for (sequence& s : *rows) s.pages.reserve(static_cast<size_t>(pages_for(last - 1)));
   return r;
+}
+
+// What the decoder starts with: as in transformers, the start token, and then what the caller gave.
+std::vector<int32_t> session::decoder_prompt(const std::vector<int32_t>& given) const {
+  const int32_t start = model_->config().decoder_start_token_id;
+  if (!given.empty() && (given.front() == start || start < 0)) return given;
+  if (start < 0)
+    fail(FT_ERROR_INVALID_ARGUMENT, "the checkpoint names no decoder_start_token_id; give decoder_input_ids");
+  std::vector<int32_t> tokens{start};
+  tokens.insert(tokens.end(), given.begin(), given.end());
+  return tokens;
+}
+
+void session::check_prompt(std::span<const int32_t> tokens, const char* what, int64_t vocab_size, int64_t most) const {
+  const auto length = static_cast<int64_t>(tokens.size());
+  if (length < 1) fail(FT_ERROR_INVALID_ARGUMENT, what, " is empty; give it at least one token");
+  if (length > most)
+    fail(FT_ERROR_INVALID_ARGUMENT, what, " has ", length, " tokens; the model has ", max_positions_, " positions",
+         most < max_positions_ ? ", and at least one is needed for a new token" : "");
+  for (int32_t token : tokens)
+    if (token < 0 || token >= vocab_size)
+      fail(FT_ERROR_INVALID_ARGUMENT, what, " holds token ", token, ", outside the vocabulary of ", vocab_size);
 }
 
 void session::submit(std::shared_ptr<request> r) {
@@ -173,7 +205,7 @@ void session::drive_one_step() noexcept {
     retire_cancelled();
     admit();
     compose();
-    if (!batch_.empty()) {
+    if (!batch_.empty() || !sources_.empty()) {
       compute();
       choose_tokens();
     }
@@ -187,11 +219,12 @@ void session::drive_one_step() noexcept {
   remove_finished();
   std::lock_guard lock(mutex_);
   stats_.allocations += allocation_count() - allocations_before;
-  stats_.steps += !batch_.empty();
+  stats_.steps += !batch_.empty() || !sources_.empty();
   stats_.pages_copied += batch_.num_copies();
   stats_.pages_in_use = pages_->in_use();
   stats_.pages_kept = pages_->idle();
   batch_.clear();
+  sources_.clear();
 }
 
 void session::retire_cancelled() {
@@ -222,6 +255,7 @@ void session::admit() {
 
 // Requests that decode come first, so that a long prompt never holds them up; prompts share what room is left.
 void session::compose() {
+  sources_.clear();
   batch_.clear();
   int64_t room = std::max(options_.max_tokens_per_step, running_rows_);
   for (bool decoding : {true, false})
@@ -229,9 +263,18 @@ void session::compose() {
   batch_.finish(max_pages_per_row_);
 }
 
+// An encoder reads its whole source in one step, so one source may take more than the room that is left.
+void session::add_source(request& r, int64_t& room) {
+  if (room == 0 || (!sources_.empty() && r.source_length() > room)) return;
+  sources_.add(r, *pages_);
+  room -= std::min(room, r.source_length());
+}
+
 void session::add_rows(request& r, bool decoding, int64_t& room) {
   if (r.prompt_computed() != decoding) return;
   if (!decoding && r.shares_prefix_) reuse_prefix(r);
+  if (r.awaits_encoder()) add_source(r, room);
+  if (r.awaits_encoder()) return;
   for (sequence& s : r.live()) {
     if (s.ended || room == 0) continue;
     s.scheduled = std::min(s.length() - s.computed, room);
@@ -251,19 +294,24 @@ void session::reuse_prefix(request& r) {
 
 void session::compute() {
   const auto all_cancelled = [](void* self) {
-    const auto requests = static_cast<session*>(self)->batch_.requests();
-    return std::all_of(requests.begin(), requests.end(), [](const request* r) { return r->cancelled(); });
+    const auto cancelled = [](std::span<request* const> requests) {
+      return std::all_of(requests.begin(), requests.end(), [](const request* r) { return r->cancelled(); });
+    };
+    return cancelled(static_cast<session*>(self)->batch_.requests()) &&
+           cancelled(static_cast<session*>(self)->sources_.requests());
   };
   logits_.resize(static_cast<size_t>(batch_.num_logits() * model_->config().vocab_size));
   model_->compute().compute(
       [&](nn::run& run) {
+        if (!sources_.empty()) sources_.compute(run, model_->network(), *pages_);
+        if (batch_.empty()) return;
         batch_.copy_pages(run, *pages_);
         const tensor hidden = model_->network().hidden(run, batch_.upload(run, *pages_));
         if (!logits_.empty()) compute_logits(run, hidden);
       },
       all_cancelled, this);
 
-  uint64_t prompt_tokens = 0;
+  auto prompt_tokens = static_cast<uint64_t>(sources_.num_tokens());
   for (request* r : batch_.requests())
     if (!r->prompt_computed()) prompt_tokens += static_cast<uint64_t>(r->sequences_[0].scheduled);
   for (sequence* s : batch_.rows()) s->computed += s->scheduled;
@@ -312,6 +360,8 @@ void session::finish(request& r, ft_finish_reason reason, ft_status status, cons
   }
   for (auto* rows : {&r.sequences_, &r.next_})
     for (sequence& s : *rows) s.release_pages(*pages_);
+  for (int32_t page : r.source_pages_) pages_->give_back(page);
+  r.source_pages_.clear();
   r.callbacks_ = {};
   {
     std::lock_guard lock(r.mutex_);
@@ -323,8 +373,9 @@ void session::finish(request& r, ft_finish_reason reason, ft_status status, cons
 
 void session::fail_batch(ft_status status, const char* message) noexcept {
   const auto reason = status == FT_ERROR_CANCELLED ? FT_FINISH_CANCELLED : FT_FINISH_ERROR;
-  for (request* r : batch_.requests())
-    if (!r->finished()) finish(*r, reason, status, message);
+  for (std::span<request* const> requests : {sources_.requests(), batch_.requests()})
+    for (request* r : requests)
+      if (!r->finished()) finish(*r, reason, status, message);
 }
 
 // Lets go of finished requests; the last reference to one may go here.

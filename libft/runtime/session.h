@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "runtime/encoder_batch.h"
 #include "runtime/model.h"
 #include "runtime/page_pool.h"
 #include "runtime/request.h"
@@ -66,6 +67,9 @@ class session : public std::enable_shared_from_this<session> {
 
   int64_t pages_for(int64_t tokens) const { return (tokens + layout_.page_tokens - 1) / layout_.page_tokens; }
   int64_t most_pages(int64_t prompt_length, int64_t last_length, int64_t width) const;
+  std::vector<int32_t> decoder_prompt(const std::vector<int32_t>& given) const;
+  void check_prompt(std::span<const int32_t> tokens, const char* what, int64_t vocab_size, int64_t most) const;
+  void add_source(request& r, int64_t& room);
   void add_rows(request& r, bool decoding, int64_t& room);
   void reuse_prefix(request& r);
   size_t unfinished() const { return waiting_.size() + running_.size(); }
@@ -100,6 +104,7 @@ class session : public std::enable_shared_from_this<session> {
   int64_t reserved_pages_ = 0;
   int64_t max_pages_per_row_ = 0;
   int64_t running_rows_ = 0;  // sequences that the running requests may have
+  encoder_batch sources_;
   step_batch batch_;
   std::vector<float> logits_;  // [rows of the step that want them, vocab_size]
   token_chooser chooser_;

@@ -6,27 +6,40 @@
 #include "runtime/executor.h"
 
 namespace ft::runtime {
+namespace {
+
+// One width for all rows, rounded up so that a growing context seldom needs a larger table.
+int64_t table_width(int64_t widest, int64_t most_pages) { return std::min((widest + 63) / 64 * 64, most_pages); }
+
+tensor upload_table(nn::run& run, const std::vector<int32_t>& table, int64_t rows) {
+  return upload_i32(run, table).reshape({rows, static_cast<int64_t>(table.size()) / rows});
+}
+
+}  // namespace
 
 void step_batch::reserve(int64_t rows, int64_t tokens) {
   const auto n = static_cast<size_t>(rows);
   requests_.reserve(n);
   rows_.reserve(n);
+  source_pages_.reserve(n);
   beam_row_.reserve(n);
   for (auto* per_token : {&token_ids_, &positions_, &slots_}) per_token->reserve(static_cast<size_t>(tokens));
-  for (auto* per_row : {&context_lengths_, &logit_rows_, &copy_from_, &copy_to_}) per_row->reserve(n);
+  for (auto* per_row : {&context_lengths_, &cross_lengths_, &logit_rows_, &copy_from_, &copy_to_}) per_row->reserve(n);
   row_offsets_.reserve(n + 1);
 }
 
 void step_batch::clear() {
   requests_.clear();
   rows_.clear();
+  source_pages_.clear();
   beam_row_.clear();
-  for (auto* v : {&token_ids_, &positions_, &row_offsets_, &slots_, &page_table_, &context_lengths_, &logit_rows_,
-                  &copy_from_, &copy_to_})
+  for (auto* v : {&token_ids_, &positions_, &row_offsets_, &slots_, &page_table_, &context_lengths_, &cross_page_table_,
+                  &cross_lengths_, &logit_rows_, &copy_from_, &copy_to_})
     v->clear();
   row_offsets_.push_back(0);
   num_beam_logits_ = 0;
   widest_ = 1;
+  widest_source_ = 0;
 }
 
 void step_batch::add(request& r, sequence& s, page_pool& pool) {
@@ -51,16 +64,21 @@ void step_batch::add(request& r, sequence& s, page_pool& pool) {
   row_offsets_.push_back(static_cast<int32_t>(token_ids_.size()));
   context_lengths_.push_back(static_cast<int32_t>(end));
   rows_.push_back(&s);
+  source_pages_.push_back(&r.source_pages_);
+  cross_lengths_.push_back(static_cast<int32_t>(r.source_length()));
+  widest_source_ = std::max(widest_source_, static_cast<int64_t>(r.source_pages_.size()));
   beam_row_.push_back(r.settings_.uses_beams());
 }
 
 void step_batch::finish(int64_t most_pages) {
-  // One width for all rows, rounded up so that a growing context seldom needs a larger table.
-  const int64_t width = std::min((widest_ + 63) / 64 * 64, most_pages);
+  const int64_t width = table_width(widest_, most_pages), source_width = table_width(widest_source_, most_pages);
   page_table_.resize(rows_.size() * static_cast<size_t>(width), 0);
-  for (size_t row = 0; row < rows_.size(); ++row)
-    std::copy(rows_[row]->pages.begin(), rows_[row]->pages.end(),
-              page_table_.begin() + static_cast<std::ptrdiff_t>(row) * width);
+  cross_page_table_.resize(rows_.size() * static_cast<size_t>(source_width), 0);
+  for (size_t row = 0; row < rows_.size(); ++row) {
+    const auto at = static_cast<std::ptrdiff_t>(row);
+    std::copy(rows_[row]->pages.begin(), rows_[row]->pages.end(), page_table_.begin() + at * width);
+    std::copy(source_pages_[row]->begin(), source_pages_[row]->end(), cross_page_table_.begin() + at * source_width);
+  }
   for (bool beams : {true, false}) {
     for (size_t row = 0; row < rows_.size(); ++row) {
       sequence& s = *rows_[row];
@@ -88,10 +106,13 @@ nn::ragged_batch step_batch::upload(nn::run& run, const page_pool& pool) const {
   batch.positions = upload_i32(run, positions_);
   batch.row_offsets = upload_i32(run, row_offsets_);
   batch.slots = upload_i32(run, slots_);
-  batch.page_table =
-      upload_i32(run, page_table_).reshape({batch.num_rows, static_cast<int64_t>(page_table_.size()) / batch.num_rows});
+  batch.page_table = upload_table(run, page_table_, batch.num_rows);
   batch.context_lengths = upload_i32(run, context_lengths_);
   batch.cache = &pool.layers();
+  if (widest_source_ > 0) {
+    batch.cross_page_table = upload_table(run, cross_page_table_, batch.num_rows);
+    batch.cross_lengths = upload_i32(run, cross_lengths_);
+  }
   return batch;
 }
 

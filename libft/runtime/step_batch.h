@@ -43,12 +43,15 @@ class step_batch {
  private:
   std::vector<request*> requests_;
   std::vector<sequence*> rows_;
+  std::vector<const std::vector<int32_t>*> source_pages_;  // of each row's request
   std::vector<bool> beam_row_;
   std::vector<int32_t> token_ids_, positions_, row_offsets_, slots_, page_table_, context_lengths_;
+  std::vector<int32_t> cross_page_table_, cross_lengths_;  // of encoder-decoders
   std::vector<int32_t> logit_rows_;  // the token of each row of logits
   std::vector<int32_t> copy_from_, copy_to_;
   int64_t num_beam_logits_ = 0;
   int64_t widest_ = 1;
+  int64_t widest_source_ = 0;  // 0: rows have no source
 };
 
 }  // namespace ft::runtime

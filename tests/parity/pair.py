@@ -66,22 +66,30 @@ class Pair:
         found["last_hidden_state"] = (hidden if hidden is not None else out.hidden_states[-1])[0].numpy()
         return found
 
+    def start_of(self, prompt: Ids, decoder_input_ids: torch.Tensor | None = None) -> int:
+        """How many tokens stand before the new ones in what transformers' generate returns."""
+        if not self.hf.config.is_encoder_decoder:
+            return len(prompt)
+        if decoder_input_ids is None:
+            return 1
+        return decoder_input_ids.shape[1] + int(decoder_input_ids[0, 0] != self.hf.config.decoder_start_token_id)
+
     def hf_greedy(self, prompt: Ids, max_new_tokens: int, **settings: Any) -> Greedy:
         """transformers' greedy generate on one prompt; settings override the checkpoint's generation config."""
         settings.setdefault("eos_token_id", None)
+        settings.setdefault("pad_token_id", 0)
         out = self.hf.generate(
             torch.tensor([list(prompt)]),
             attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
             max_new_tokens=max_new_tokens,
             do_sample=False,
-            pad_token_id=0,
             return_dict_in_generate=True,
             output_scores=True,
             output_logits=True,
             **settings,
         )
         return Greedy(
-            out.sequences[0, len(prompt) :].tolist(),
+            out.sequences[0, self.start_of(prompt, settings.get("decoder_input_ids")) :].tolist(),
             torch.stack(out.scores)[:, 0].float().numpy(),
             torch.stack(out.logits)[:, 0].float().numpy(),
         )

@@ -13,7 +13,7 @@ import transformers
 from . import models
 from .pair import Pair, draw_prompt
 
-DECODERS = ["llama-gqa", "qwen2-tied", "gemma2", "gpt2", "bloom"]
+NAMES = ["llama-gqa", "qwen2-tied", "gemma2", "gpt2", "bloom", "t5-own-output", "bart-untied"]
 
 
 class _PresenceAndFrequency(transformers.LogitsProcessor):
@@ -100,12 +100,15 @@ def hf_beams(
     longest = max(map(len, d.prompts))
     ids = torch.zeros(len(d.prompts), longest, dtype=torch.long)
     mask = torch.zeros_like(ids)
+    encoder = hf.config.is_encoder_decoder  # whose positions transformers counts from the padding on
     for row, prompt in enumerate(d.prompts):
-        ids[row, longest - len(prompt) :] = torch.tensor(prompt)
-        mask[row, longest - len(prompt) :] = 1
+        place = slice(0, len(prompt)) if encoder else slice(longest - len(prompt), longest)
+        ids[row, place] = torch.tensor(prompt)
+        mask[row, place] = 1
+    start = 1 if encoder else longest
     processors = transformers.LogitsProcessorList()
     if d.presence or d.frequency:
-        processors.append(_PresenceAndFrequency(longest, d.presence, d.frequency))
+        processors.append(_PresenceAndFrequency(start, d.presence, d.frequency))
     processors.extend(more)
     out = hf.generate(
         ids,
@@ -128,7 +131,7 @@ def hf_beams(
     )
     lengths = (out.beam_indices >= 0).sum(1).tolist()
     made = [
-        (out.sequences[i, longest : longest + n].tolist(), float(out.sequences_scores[i]), per_token[i, :n].numpy())
+        (out.sequences[i, start : start + n].tolist(), float(out.sequences_scores[i]), per_token[i, :n].numpy())
         for i, n in enumerate(lengths)
     ]
     return [made[i : i + d.sequences] for i in range(0, len(made), d.sequences)]
@@ -184,13 +187,13 @@ def check_draws(pair: Pair, rng: np.random.Generator, draws: int) -> None:
     assert unclear <= 1 + draws // 50
 
 
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_drawn_searches(tiny, rng, name):
     check_draws(tiny(name), rng, 15)
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_many_drawn_searches(tiny, rng, name):
     check_draws(tiny(name), rng, 170)
 

@@ -1,0 +1,38 @@
+#include "runtime/encoder_batch.h"
+
+#include "runtime/executor.h"
+
+namespace ft::runtime {
+
+void encoder_batch::clear() {
+  requests_.clear();
+  for (auto* per_token : {&token_ids_, &positions_, &slots_}) per_token->clear();
+  row_offsets_.resize(1);
+}
+
+void encoder_batch::add(request& r, page_pool& pool) {
+  requests_.push_back(&r);
+  const int64_t page_tokens = pool.page_tokens(), length = r.source_length();
+  while (static_cast<int64_t>(r.source_pages_.size()) * page_tokens < length) r.source_pages_.push_back(pool.take());
+  for (int64_t position = 0; position < length; ++position) {
+    token_ids_.push_back(r.source_[static_cast<size_t>(position)]);
+    positions_.push_back(static_cast<int32_t>(position));
+    const int64_t page = r.source_pages_[static_cast<size_t>(position / page_tokens)];
+    slots_.push_back(static_cast<int32_t>(page * page_tokens + position % page_tokens));
+  }
+  row_offsets_.push_back(static_cast<int32_t>(token_ids_.size()));
+}
+
+void encoder_batch::compute(nn::run& run, const arch::network& network, const page_pool& pool) const {
+  arena::scope scope(run.activations);
+  nn::ragged_batch batch;
+  batch.num_tokens = num_tokens();
+  batch.num_rows = static_cast<int64_t>(requests_.size());
+  batch.token_ids = upload_i32(run, token_ids_);
+  batch.positions = upload_i32(run, positions_);
+  batch.row_offsets = upload_i32(run, row_offsets_);
+  const tensor slots = upload_i32(run, slots_);
+  network.keep_cross(run, network.encode(run, batch), slots, pool.layers());
+}
+
+}  // namespace ft::runtime
