@@ -277,6 +277,7 @@ cdef extern from "ft/generate.h" nogil:
         int32_t num_decoder_input_ids
         int32_t forced_bos_token_id
         int32_t forced_eos_token_id
+        int32_t prompt_logprobs
 
     ctypedef int (*ft_token_callback)(ft_request *request, int32_t token, void *user_data) noexcept nogil
     ctypedef int (*ft_logits_callback)(ft_request *request, const int32_t *tokens, size_t num_tokens, float *logits,
@@ -324,6 +325,7 @@ cdef extern from "ft/generate.h" nogil:
                                       const ft_request *request)
     ft_status ft_request_tokens(size_t *count, int32_t *tokens, float *logprobs, size_t capacity,
                                 const ft_request *request)
+    ft_status ft_request_prompt_logprobs(size_t *count, float *logprobs, size_t capacity, const ft_request *request)
     const char *ft_request_error(const ft_request *request)
     void ft_request_release(ft_request *request)
 

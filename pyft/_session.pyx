@@ -135,6 +135,7 @@ cdef class Session:
         request.listener.logits_function = logits_function
         request.number = next(numbers)
         request.keeps_logprobs = options["logprobs"] != 0
+        request.keeps_prompt_logprobs = options["prompt_logprobs"]
         cdef const int32_t[::1] ids = np.ascontiguousarray(prompt, dtype=np.int32)
         cdef ft.ft_generate_options settings = ft.pyft_init_ft_generate_options()
         cdef list keep = []
@@ -215,6 +216,7 @@ cdef class Request:
     cdef Listener listener
     cdef size_t number
     cdef bint keeps_logprobs
+    cdef bint keeps_prompt_logprobs
 
     def __init__(self):
         raise TypeError("a Request comes from Session.submit")
@@ -257,6 +259,17 @@ cdef class Request:
                                              index, self.handle))
         score = None if math.isnan(info.score) else info.score
         return tokens, logprobs, score, FINISH[info.finish_reason]
+
+    def prompt_logprobs(self):
+        """numpy float32 [prompt_length]; None where they were not asked for."""
+        if not self.keeps_prompt_logprobs:
+            return None
+        cdef size_t count = 0
+        check(ft.ft_request_prompt_logprobs(&count, NULL, 0, self.handle))
+        found = np.empty(count, dtype=np.float32)
+        cdef float[::1] values = found
+        check(ft.ft_request_prompt_logprobs(NULL, &values[0], count, self.handle))
+        return found
 
     cdef object failure(self):
         # The request is finished: this returns its status at once.
@@ -302,6 +315,7 @@ cdef int fill_options(ft.ft_generate_options *settings, dict options, list keep)
     settings.no_repeat_ngram_size = options["no_repeat_ngram_size"]
     settings.seed = options["seed"]
     settings.logprobs = options["logprobs"]
+    settings.prompt_logprobs = options["prompt_logprobs"]
     settings.num_return_sequences = options["num_return_sequences"]
     settings.num_beams = options["num_beams"]
     settings.num_beam_groups = options["num_beam_groups"]

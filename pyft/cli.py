@@ -169,6 +169,7 @@ def _add_generation(command: argparse.ArgumentParser, new_tokens: int = 64) -> N
     add("--stop-string", action="append", dest="stop_strings", metavar="TEXT", help="may be repeated")
     add("--stop-token-id", action="append", type=int, dest="stop_token_ids", metavar="ID", help="may be repeated")
     add("--logprobs", action="store_true", default=None)
+    add("--prompt-logprobs", action="store_true", default=None)
 
 
 def generation_options(options: argparse.Namespace) -> dict[str, Any]:
@@ -238,6 +239,8 @@ def _as_json(prompt: str, made: Any) -> dict[str, Any]:
     }
     if made.logprobs is not None:
         found["logprobs"] = [round(float(value), 6) for value in made.logprobs]
+    if made.prompt_logprobs is not None:
+        found["prompt_logprobs"] = [None, *(round(float(value), 6) for value in made.prompt_logprobs[1:])]
     return found
 
 

@@ -33,6 +33,9 @@ class Generation:
     logprobs: npt.NDArray[np.float32] | None = field(default=None, repr=False)
     """Each token's natural-log probability: before penalties and temperature under ``logprobs=True`` or ``"raw"``, in
     the distribution it was chosen from under ``"processed"``."""
+    prompt_logprobs: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+    """Under ``prompt_logprobs=True``, each prompt token's natural-log probability given those before it; the first,
+    which follows nothing, is NaN."""
 
     def __str__(self) -> str:
         return self.text if self.text is not None else str(self.token_ids.tolist())
@@ -163,9 +166,10 @@ def _guarded(function: Callable[..., Any], raised: list[BaseException]) -> Calla
 def finished(model: "Model", request: Request) -> list[Generation]:
     """The request's sequences."""
     made = []
+    prompt_logprobs = request.prompt_logprobs()
     for tokens, logprobs, score, reason in request.results():
         text = decode(model.tokenizer, tokens.tolist()) if model.tokenizer is not None else None
-        made.append(Generation(text, tokens, reason, score, logprobs))
+        made.append(Generation(text, tokens, reason, score, logprobs, prompt_logprobs))
     return made
 
 

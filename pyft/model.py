@@ -237,6 +237,7 @@ class Model:
         token. stop_token_ids=None are the checkpoint's own end tokens, [] are none. stop_strings stay in the text, as
         in transformers. logits_processor(token_ids, logits) is called for each new token, with the prompt and new
         tokens and their float32 logits; it changes them in place or returns others. What it raises ends the call.
+        prompt_logprobs=True keeps the prompt tokens' log-probabilities too.
         Requests of several threads share one running batch, and a prompt's tokens do not depend on what runs beside it.
         """
         return generation.generate(self, prompts, attention_mask, options)

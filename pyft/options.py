@@ -69,6 +69,7 @@ class GenerateOptions(TypedDict, total=False):
     decoder_input_ids: Any
     forced_bos_token_id: int | None
     forced_eos_token_id: int | None
+    prompt_logprobs: bool
     logits_processor: LogitsProcessor | None
     prefix_allowed_tokens_fn: PrefixConstraint | None
 
@@ -165,6 +166,7 @@ def resolve(options: GenerateOptions, vocab_size: int, encode: Callable[[str], l
         "no_repeat_ngram_size": integer("no_repeat_ngram_size", get("no_repeat_ngram_size", 0), 0),
         "stop_token_ids": stop,
         "bad_words": _bad_words(get("bad_words"), vocab_size, encode),
+        "prompt_logprobs": bool(get("prompt_logprobs", False)),
         "logprobs": _one_of("logprobs", get("logprobs", False), _LOGPROBS),
         "seed": secrets.randbits(63) if seed is None else integer("seed", seed, 0, 2**64 - 1),
         "length_penalty": number("length_penalty", get("length_penalty", 1.0), -1e6, 1e6),

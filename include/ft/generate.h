@@ -101,6 +101,7 @@ typedef struct ft_generate_options {
     int32_t num_decoder_input_ids;
     int32_t forced_bos_token_id; /* the first new token after a prompt of one; -1: the checkpoint's, -2: none */
     int32_t forced_eos_token_id; /* the last token of a sequence that reaches its length; -1 and -2 likewise */
+    int32_t prompt_logprobs;     /* 1: keep the prompt tokens' log-probabilities, under the model's own distribution */
 } ft_generate_options;
 
 #define FT_GENERATE_OPTIONS_INIT  \
@@ -137,7 +138,8 @@ typedef struct ft_generate_options {
      0,                           \
      0,                           \
      -1,                          \
-     -1}
+     -1,                          \
+     0}
 
 /*
  * Called for each new token of the first sequence, stop tokens included, in order; with beams, when it is settled: when
@@ -236,6 +238,13 @@ FT_API ft_status ft_request_get_sequence(ft_sequence *out, int32_t *tokens, floa
  */
 FT_API ft_status ft_request_tokens(size_t *count, int32_t *tokens, float *logprobs, size_t capacity,
                                    const ft_request *request);
+
+/*
+ * The prompt tokens' log-probabilities, each given those before it, which options.prompt_logprobs asked for: copies up
+ * to `capacity` into `logprobs`; `count` gets how many there are, the prompt's length (either may be NULL). The first
+ * is NaN, as is what is not computed yet.
+ */
+FT_API ft_status ft_request_prompt_logprobs(size_t *count, float *logprobs, size_t capacity, const ft_request *request);
 
 /* The message of a request that failed; "" otherwise. Lives as long as the request. */
 FT_API const char *ft_request_error(const ft_request *request);

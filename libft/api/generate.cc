@@ -64,6 +64,7 @@ decode::options to_options(const ft_generate_options& given, const arch::model_c
   o.no_repeat_ngram_size = given.no_repeat_ngram_size;
   o.seed = given.seed;
   o.logprobs = to_enum<decode::logprobs_kind>(given.logprobs, FT_LOGPROBS_PROCESSED, "options.logprobs");
+  o.prompt_logprobs = given.prompt_logprobs != 0;
   o.num_return_sequences = given.num_return_sequences;
   o.num_beams = given.num_beams;
   o.num_beam_groups = given.num_beam_groups;
@@ -228,6 +229,19 @@ ft_status ft_request_tokens(size_t* count, int32_t* tokens, float* logprobs, siz
   const ft_status status = ft_request_get_sequence(&first, tokens, logprobs, capacity, 0, request);
   if (status == FT_OK && count) *count = first.num_tokens;
   return status;
+}
+
+ft_status ft_request_prompt_logprobs(size_t* count, float* logprobs, size_t capacity, const ft_request* request) {
+  return guard([&] {
+    require(request, "request").require_own_process();
+    if (!request->impl->keeps_prompt_logprobs())
+      fail(FT_ERROR_INVALID_ARGUMENT,
+           "the prompt's log-probabilities were not kept: set options.prompt_logprobs when submitting");
+    request->impl->read_prompt_logprobs([&](std::span<const float> values) {
+      if (count) *count = values.size();
+      if (logprobs) std::copy_n(values.begin(), std::min(values.size(), capacity), logprobs);
+    });
+  });
 }
 
 const char* ft_request_error(const ft_request* request) {

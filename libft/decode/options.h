@@ -35,6 +35,7 @@ struct options {
   std::vector<int32_t> stop_token_ids;
   std::vector<std::vector<int32_t>> bad_words;  // token sequences, none empty
   logprobs_kind logprobs = logprobs_kind::none;
+  bool prompt_logprobs = false;
 
   int32_t num_return_sequences = 1;  // sampled ones, or the best of the beams'
   int32_t num_beams = 1;

@@ -1,5 +1,5 @@
-// The sources whose encoder states a step computes, on the host: whole rows, side by side without padding, and the pages
-// to which each decoder layer's cross-attention keys and values of them go.
+// The sources whose encoder states a step computes, on the host: whole rows, side by side without padding, and the
+// pages to which each decoder layer's cross-attention keys and values of them go.
 #pragma once
 
 #include <cstdint>

@@ -21,6 +21,7 @@ request::request(std::shared_ptr<session> owner, std::span<const int32_t> source
     if (keeps_logprobs()) o.logprobs.reserve(static_cast<size_t>(most_new));
     o.score = std::numeric_limits<float>::quiet_NaN();
   }
+  if (keeps_prompt_logprobs()) prompt_logprobs_.assign(prompt.size(), std::numeric_limits<float>::quiet_NaN());
   if (settings_.uses_beams()) {
     beams_ = std::make_unique<decode::beam_search>(settings_, most_new);
     next_.resize(sequences_.size());

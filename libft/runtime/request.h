@@ -51,6 +51,7 @@ class request {
   bool finished() const { return finish_reason() != FT_FINISH_NONE; }
   bool keeps_logprobs() const { return settings_.logprobs != decode::logprobs_kind::none; }
   int64_t prompt_length() const { return prompt_length_; }
+  bool keeps_prompt_logprobs() const { return settings_.prompt_logprobs; }
   size_t num_outputs() const;
   // Calls read(const output&) with the index-th sequence, or throws (FT_ERROR_INVALID_ARGUMENT).
   template <class Read>
@@ -58,6 +59,12 @@ class request {
     std::lock_guard lock(mutex_);
     if (index >= num_outputs_) fail_index(index);
     read(outputs_[index]);
+  }
+  // Calls read(std::span<const float>) with one value for each prompt token, NaN where it is not computed.
+  template <class Read>
+  void read_prompt_logprobs(Read&& read) const {
+    std::lock_guard lock(mutex_);
+    read(std::span<const float>(prompt_logprobs_));
   }
   // After it has finished: why, for reasons _CANCELLED and _ERROR.
   ft_status status() const { return status_; }
@@ -89,15 +96,16 @@ class request {
   std::atomic<bool> cancelled_{false};
   std::atomic<ft_finish_reason> finish_{FT_FINISH_NONE};
 
-  mutable std::mutex mutex_;     // guards the two below against readers; only the driving thread writes
+  mutable std::mutex mutex_;     // guards the three below against readers; only the driving thread writes
   std::vector<output> outputs_;  // one a returned sequence, reserved to their final length
   size_t num_outputs_ = 0;       // fewer while the prompt runs, and when beams find fewer sequences than were asked for
+  std::vector<float> prompt_logprobs_;  // [prompt_length], where they are kept
 
   // The driving thread's only.
-  std::vector<sequence> sequences_;  // settings_.width() of them
+  std::vector<sequence> sequences_;    // settings_.width() of them
   std::vector<int32_t> source_pages_;  // of the decoder's keys and values of the source; all sequences read them
-  size_t live_ = 1;                  // the first ones; until the prompt is computed, one
-  std::vector<sequence> next_;       // beams: the rows of the step to come, while they are made
+  size_t live_ = 1;                    // the first ones; until the prompt is computed, one
+  std::vector<sequence> next_;         // beams: the rows of the step to come, while they are made
   std::unique_ptr<decode::beam_search> beams_;
   int64_t reserved_pages_ = 0;
   bool shares_prefix_ = false;  // its pages depend on its tokens alone, and may serve other requests

@@ -272,7 +272,7 @@ void session::add_source(request& r, int64_t& room) {
 
 void session::add_rows(request& r, bool decoding, int64_t& room) {
   if (r.prompt_computed() != decoding) return;
-  if (!decoding && r.shares_prefix_) reuse_prefix(r);
+  if (!decoding && r.shares_prefix_ && !r.keeps_prompt_logprobs()) reuse_prefix(r);  // else all logits are wanted
   if (r.awaits_encoder()) add_source(r, room);
   if (r.awaits_encoder()) return;
   for (sequence& s : r.live()) {
@@ -307,6 +307,7 @@ void session::compute() {
         if (batch_.empty()) return;
         batch_.copy_pages(run, *pages_);
         const tensor hidden = model_->network().hidden(run, batch_.upload(run, *pages_));
+        batch_.score_prompts(run, model_->network(), hidden);
         if (!logits_.empty()) compute_logits(run, hidden);
       },
       all_cancelled, this);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ops/kv_cache.h"
+#include "ops/log_softmax.h"
 #include "runtime/executor.h"
 
 namespace ft::runtime {
@@ -21,8 +22,7 @@ void step_batch::reserve(int64_t rows, int64_t tokens) {
   const auto n = static_cast<size_t>(rows);
   requests_.reserve(n);
   rows_.reserve(n);
-  source_pages_.reserve(n);
-  beam_row_.reserve(n);
+  owners_.reserve(n);
   for (auto* per_token : {&token_ids_, &positions_, &slots_}) per_token->reserve(static_cast<size_t>(tokens));
   for (auto* per_row : {&context_lengths_, &cross_lengths_, &logit_rows_, &copy_from_, &copy_to_}) per_row->reserve(n);
   row_offsets_.reserve(n + 1);
@@ -31,8 +31,7 @@ void step_batch::reserve(int64_t rows, int64_t tokens) {
 void step_batch::clear() {
   requests_.clear();
   rows_.clear();
-  source_pages_.clear();
-  beam_row_.clear();
+  owners_.clear();
   for (auto* v : {&token_ids_, &positions_, &row_offsets_, &slots_, &page_table_, &context_lengths_, &cross_page_table_,
                   &cross_lengths_, &logit_rows_, &copy_from_, &copy_to_})
     v->clear();
@@ -64,10 +63,9 @@ void step_batch::add(request& r, sequence& s, page_pool& pool) {
   row_offsets_.push_back(static_cast<int32_t>(token_ids_.size()));
   context_lengths_.push_back(static_cast<int32_t>(end));
   rows_.push_back(&s);
-  source_pages_.push_back(&r.source_pages_);
   cross_lengths_.push_back(static_cast<int32_t>(r.source_length()));
   widest_source_ = std::max(widest_source_, static_cast<int64_t>(r.source_pages_.size()));
-  beam_row_.push_back(r.settings_.uses_beams());
+  owners_.push_back(&r);
 }
 
 void step_batch::finish(int64_t most_pages) {
@@ -77,12 +75,13 @@ void step_batch::finish(int64_t most_pages) {
   for (size_t row = 0; row < rows_.size(); ++row) {
     const auto at = static_cast<std::ptrdiff_t>(row);
     std::copy(rows_[row]->pages.begin(), rows_[row]->pages.end(), page_table_.begin() + at * width);
-    std::copy(source_pages_[row]->begin(), source_pages_[row]->end(), cross_page_table_.begin() + at * source_width);
+    const auto& source = owners_[row]->source_pages_;
+    std::copy(source.begin(), source.end(), cross_page_table_.begin() + at * source_width);
   }
   for (bool beams : {true, false}) {
     for (size_t row = 0; row < rows_.size(); ++row) {
       sequence& s = *rows_[row];
-      if (beam_row_[row] != beams) continue;
+      if (owners_[row]->settings_.uses_beams() != beams) continue;
       const bool complete = s.computed + s.scheduled == s.length();
       s.logits_row = complete ? static_cast<int32_t>(logit_rows_.size()) : -1;
       if (complete) logit_rows_.push_back(row_offsets_[row + 1] - 1);
@@ -117,5 +116,29 @@ nn::ragged_batch step_batch::upload(nn::run& run, const page_pool& pool) const {
 }
 
 tensor step_batch::upload_logit_rows(nn::run& run) const { return upload_i32(run, logit_rows_); }
+
+// The logits of a block of tokens at a time exist, since those of a long prompt could fill the memory.
+void step_batch::score_prompts(nn::run& run, const arch::network& network, const tensor& hidden) const {
+  constexpr int64_t block = 64;
+  for (size_t row = 0; row < rows_.size(); ++row) {
+    request& r = *owners_[row];
+    const sequence& s = *rows_[row];
+    if (!r.keeps_prompt_logprobs() || r.prompt_computed()) continue;
+    const int64_t count = std::min(s.scheduled, r.prompt_length_ - 1 - s.computed);  // none follows the last
+    const tensor own = hidden.slice(0, row_offsets_[row], row_offsets_[row] + count);
+    for (int64_t begin = 0; begin < count; begin += block) {
+      const int64_t end = std::min(begin + block, count);
+      arena::scope scope(run.activations);
+      const tensor log_probs = network.logits(run, own.slice(0, begin, end));
+      ops::log_softmax(run.ex, {.out = log_probs, .x = log_probs});
+      std::lock_guard lock(r.mutex_);
+      for (int64_t i = begin; i < end; ++i) {
+        const auto next = static_cast<size_t>(s.computed + i + 1);
+        const float* value = log_probs.as<float>() + (i - begin) * log_probs.dim(1) + s.tokens[next];
+        run.ex.device.download(&r.prompt_logprobs_[next], value, sizeof(float));
+      }
+    }
+  }
+}
 
 }  // namespace ft::runtime

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "arch/network.h"
 #include "nn/batch.h"
 #include "nn/run.h"
 #include "runtime/page_pool.h"
@@ -39,15 +40,17 @@ class step_batch {
   void copy_pages(nn::run& run, const page_pool& pool) const;
   nn::ragged_batch upload(nn::run& run, const page_pool& pool) const;
   tensor upload_logit_rows(nn::run& run) const;
+  // Gives requests that keep them the log-probabilities of the prompt tokens that follow the step's. hidden
+  // [num_tokens, hidden_size] is the network's of this step.
+  void score_prompts(nn::run& run, const arch::network& network, const tensor& hidden) const;
 
  private:
   std::vector<request*> requests_;
   std::vector<sequence*> rows_;
-  std::vector<const std::vector<int32_t>*> source_pages_;  // of each row's request
-  std::vector<bool> beam_row_;
+  std::vector<request*> owners_;  // of each row
   std::vector<int32_t> token_ids_, positions_, row_offsets_, slots_, page_table_, context_lengths_;
   std::vector<int32_t> cross_page_table_, cross_lengths_;  // of encoder-decoders
-  std::vector<int32_t> logit_rows_;  // the token of each row of logits
+  std::vector<int32_t> logit_rows_;                        // the token of each row of logits
   std::vector<int32_t> copy_from_, copy_to_;
   int64_t num_beam_logits_ = 0;
   int64_t widest_ = 1;

@@ -299,6 +299,43 @@ void test_generation_cancel(void) {
     ft_model_close(llama);
 }
 
+void test_prompt_logprobs(void) {
+    ft_model *llama = open_tiny("llama", 1);
+    ft_session *session = open_session(llama);
+    ft_request *request = NULL;
+    const int32_t prompt[4] = {5, 6, 7, 8};
+    float values[4] = {0}, untouched = 9.0f, logprob;
+    size_t count = 0;
+    ft_generate_options options = greedy(2);
+    CHECK_OK(ft_session_submit(&request, session, prompt, 4, &options, NULL, NULL, NULL));
+    CHECK_INVALID(ft_request_prompt_logprobs(&count, values, 4, request)); /* they were not asked for */
+    CHECK_INVALID(ft_request_prompt_logprobs(&count, values, 4, NULL));
+    ft_request_release(request);
+
+    options.prompt_logprobs = 1;
+    CHECK_OK(ft_session_submit(&request, session, prompt, 4, &options, NULL, NULL, NULL));
+    CHECK_OK(ft_request_prompt_logprobs(&count, values, 4, request));
+    CHECK(count == 4 && isnan(values[0]) && isnan(values[3])); /* nothing is computed yet */
+    CHECK_OK(ft_request_wait(request));
+    CHECK_OK(ft_request_prompt_logprobs(NULL, NULL, 0, request));
+    values[3] = untouched;
+    CHECK_OK(ft_request_prompt_logprobs(&count, values, 3, request));
+    CHECK(count == 4 && isnan(values[0]) && values[1] < 0.0f && values[2] < 0.0f && values[3] == untouched);
+    CHECK_OK(ft_request_prompt_logprobs(NULL, values, 4, request));
+    ft_request_release(request);
+
+    /* The last one is what generation would have given the token after the first three. */
+    options = greedy(1);
+    options.logprobs = FT_LOGPROBS_RAW;
+    CHECK_OK(ft_session_submit(&request, session, prompt, 3, &options, NULL, NULL, NULL));
+    CHECK_OK(ft_request_wait(request));
+    CHECK_OK(ft_request_tokens(NULL, NULL, &logprob, 1, request));
+    CHECK(values[3] <= logprob + 1e-5f);
+    ft_request_release(request);
+    ft_session_destroy(session);
+    ft_model_close(llama);
+}
+
 void test_prefix_cache(void) {
     ft_model *llama = open_tiny("llama", 1);
     ft_session_options off = FT_SESSION_OPTIONS_INIT;

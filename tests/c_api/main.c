@@ -30,6 +30,7 @@
     X(generation)              \
     X(generation_callbacks)    \
     X(generation_cancel)       \
+    X(prompt_logprobs)         \
     X(prefix_cache)            \
     X(generation_limits)       \
     X(struct_first_sizes)      \

@@ -58,6 +58,31 @@ def test_tokens_do_not_depend_on_the_batch_or_the_steps(tiny, rng, name, dtype):
 
 
 @pytest.mark.parametrize("name", models.DECODERS_SHORT)
+def test_prompt_logprobs(tiny, rng, name):
+    """Of a prompt in one chunk or many, one alone or several, before any kind of generation, kept pages or none."""
+    pair = tiny(name)
+    model = pair.load(max_tokens_per_step=int(rng.integers(3, 40)))
+    prompts = [draw_prompt(rng, models.VOCAB, low, 150) for low in (1, 2, 70, 130)]
+    for settings in ({}, {"num_beams": 3}, {"do_sample": True, "num_return_sequences": 2, "seed": 1}):
+        several = model.generate(prompts, max_new_tokens=3, stop_token_ids=[], prompt_logprobs=True, **settings)
+        for prompt, made in zip(prompts, several, strict=True):
+            logits = pair.hf_forward(prompt)["logits"]
+            every = torch.log_softmax(torch.tensor(logits), -1).numpy()
+            expected = every[np.arange(len(prompt) - 1), prompt[1:]]
+            for ours in made if isinstance(made, list) else [made]:
+                assert ours.prompt_logprobs.shape == (len(prompt),)
+                assert np.isnan(ours.prompt_logprobs[0])
+                if len(prompt) > 1:
+                    assert np.abs(ours.prompt_logprobs[1:] - expected).max() <= 1e-4 * np.abs(logits).max()
+    assert model.session().stats()["prompt_tokens_reused"] == 0  # every logit was wanted
+    assert model.generate(prompts[0], max_new_tokens=1).prompt_logprobs is None
+    whole = pair.load().generate(prompts, max_new_tokens=3, stop_token_ids=[], prompt_logprobs=True)
+    cut = model.generate(prompts, max_new_tokens=3, stop_token_ids=[], prompt_logprobs=True)
+    for a, b in zip(whole, cut, strict=True):
+        assert np.array_equal(a.prompt_logprobs, b.prompt_logprobs, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", models.DECODERS_SHORT)
 def test_logprobs(tiny, rng, name):
     pair = tiny(name)
     prompt = draw_prompt(rng, models.VOCAB)
