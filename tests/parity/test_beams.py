@@ -207,3 +207,46 @@ def test_every_variant(tiny, rng, name):
         if check(tiny(name), Drawn(prompts, shared, [], [], pad_left=True)):
             return
     pytest.fail("beams tied in four draws")
+
+
+def _allowed(prompt: int, ids: Any) -> list[int]:
+    """Forty tokens that depend on the one before and on the prompt's number."""
+    return [(7 * int(ids[-1]) + 11 * prompt + i) % models.VOCAB for i in range(40)]
+
+
+@pytest.mark.parametrize("width", [1, 4])
+def test_prefix_constraints(tiny, rng, width):
+    pair = tiny("llama-gqa")
+    prompts = [draw_prompt(rng, models.VOCAB, 5, 5) for _ in range(3)]
+    settings = {"num_beams": width, "max_new_tokens": 12}
+    expected = pair.hf.generate(
+        torch.tensor(prompts),
+        attention_mask=torch.ones(3, 5, dtype=torch.long),
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=0,
+        prefix_allowed_tokens_fn=_allowed,
+        **settings,
+    )
+    ours = pair.ft.generate(prompts, stop_token_ids=[], prefix_allowed_tokens_fn=_allowed, **settings)
+    assert [one.token_ids.tolist() for one in ours] == expected[:, 5:].tolist()
+    for prompt, one in enumerate(ours):
+        previous = prompts[prompt][-1]
+        for token in one.token_ids.tolist():
+            assert token in _allowed(prompt, [previous])
+            previous = token
+
+
+def test_the_widest_search(tiny, rng):
+    """128 beams: more candidates than the vocabulary has tokens, so the first steps have fewer beams than that."""
+    pair = tiny("llama-gqa")
+    d = Drawn(
+        [draw_prompt(rng, models.VOCAB)], {"num_beams": 128, "num_return_sequences": 128, "max_new_tokens": 6}, [], []
+    )
+    ours, theirs = ft_beams(pair.ft, d), hf_beams(pair, d)
+    # Among 128 neighbours some tie within rounding, so the sequences are compared as a set, the scores in order.
+    scores = np.array([one.score for one in ours[0]]), np.array([score for _, score, _ in theirs[0]])
+    np.testing.assert_allclose(*scores, rtol=1e-5)
+    found = {tuple(one.token_ids.tolist()) for one in ours[0]}
+    assert len(found) == 128
+    assert len(found & {tuple(tokens) for tokens, _, _ in theirs[0]}) >= 126

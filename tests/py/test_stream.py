@@ -94,6 +94,18 @@ def test_stream_equals_generate(llama: pyft.Model, options: dict) -> None:
     assert stream.generation.text == expected.text
 
 
+@pytest.mark.parametrize("width", [2, 5])
+def test_stream_of_beams(llama: pyft.Model, width: int) -> None:
+    """Only settled text is told: the pieces join to the best sequence's."""
+    options = {"max_new_tokens": 50, "stop_token_ids": [], "num_beams": width, "no_repeat_ngram_size": 2}
+    expected = llama.generate("A dam", **options)
+    stream = llama.stream("A dam", **options)
+    pieces = list(stream)
+    assert "".join(pieces) == expected.text
+    assert len(pieces) > 1
+    assert stream.generation.score == expected.score
+
+
 def test_stream_of_token_ids_and_stop_strings(llama: pyft.Model) -> None:
     text = llama.generate([5, 6, 7], max_new_tokens=30, stop_token_ids=[]).text
     stop = text[8:11]
