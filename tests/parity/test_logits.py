@@ -55,9 +55,10 @@ def test_stored_dtypes(tiny, rng, name, shards, dtype, bound):
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [("bfloat16", 4e-2), ("float16", 4e-3), ("int8", 2e-1)])
-def test_computed_dtypes(tiny, rng, dtype, bound):
+@pytest.mark.parametrize("name", ["llama-gqa", "gpt2", "gpt-neox"])  # weights as they are, transposed, fused by heads
+def test_computed_dtypes(tiny, rng, name, dtype, bound):
     """A float32 checkpoint loaded in fewer bits stays within that many bits of the float32 oracle."""
-    pair = tiny("llama-gqa")
+    pair = tiny(name)
     ids = draw_prompt(rng, models.VOCAB, 40, 60)
     ours = pair.load(dtype=dtype).forward([ids]).logits.numpy()[0]
     assert_close(ours, pair.hf_forward(ids)["logits"], f"computed in {dtype}", bound)
