@@ -20,6 +20,7 @@ class Session:
         prompt: npt.ArrayLike,
         options: dict[str, Any],
         stop_function: Callable[[list[int]], Any] | None = None,
+        stop_window: int = 0,
         logits_function: Callable[[npt.NDArray[np.int32], npt.NDArray[np.float32]], Any] | None = None,
     ) -> Request: ...
     def wait(self, done: Callable[[], bool]) -> None: ...

@@ -36,6 +36,7 @@ cdef dict FINISH = {
 cdef class Listener:
     """The Python functions of a request's callbacks, and what one of them raised."""
     cdef object stop_function
+    cdef size_t stop_window
     cdef object logits_function
     cdef object logits
     cdef object error
@@ -72,8 +73,9 @@ cdef int should_stop(ft.ft_request *request, const int32_t *tokens, size_t num_t
     if listener is None:
         return -1
     try:
-        new = [tokens[i] for i in range(prompt_length, num_tokens)]
-        return ft.FT_STOP if listener.stop_function(new) else ft.FT_CONTINUE
+        first = num_tokens - min(num_tokens, listener.stop_window)
+        last = [tokens[i] for i in range(first, num_tokens)]
+        return ft.FT_STOP if listener.stop_function(last) else ft.FT_CONTINUE
     except BaseException as error:
         listener.error = error
         return -1
@@ -123,15 +125,17 @@ cdef class Session:
             with nogil:
                 ft.ft_session_destroy(self.handle)
 
-    def submit(self, prompt, dict options, stop_function=None, logits_function=None):
+    def submit(self, prompt, dict options, stop_function=None, size_t stop_window=0, logits_function=None):
         """Queues int32 token ids; options are ft_generate_options' fields. Returns a Request.
 
-        stop_function(new_tokens) says whether a sequence ends there; logits_function(tokens, logits) changes logits.
+        stop_function(tokens) gets the last stop_window tokens and says whether a sequence ends there;
+        logits_function(tokens, logits) changes logits.
         """
         cdef Request request = Request.__new__(Request)
         request.session = self
         request.listener = Listener()
         request.listener.stop_function = stop_function
+        request.listener.stop_window = stop_window
         request.listener.logits_function = logits_function
         request.number = next(numbers)
         request.keeps_logprobs = options["logprobs"] != 0

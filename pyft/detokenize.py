@@ -60,16 +60,16 @@ class Detokenizer:
 
 class StopStrings:
     """Whether a sequence's last token completes a string that ends it. As in transformers, the text keeps the string,
-    and whatever else the token that completed it holds."""
+    and whatever else the token that completed it holds; the string may begin in the prompt."""
 
     def __init__(self, tokenizer: Tokenizer, strings: Sequence[str]) -> None:
         self._tokenizer = tokenizer
         self._strings = strings
         # Tokens that surely hold the longest string: a token may be one of a character's four bytes.
-        self._window = 4 * max(map(len, strings)) + 8
+        self.window = 4 * max(map(len, strings)) + 8
 
     def __call__(self, tokens: Sequence[int]) -> bool:
-        window = tokens[-self._window :]
+        window = tokens[-self.window :]
         known, text = decode(self._tokenizer, window[:-1]), decode(self._tokenizer, window)
         same = next(
             (i for i, (a, b) in enumerate(zip(known, text, strict=False)) if a != b), min(len(known), len(text))

@@ -116,13 +116,14 @@ class _Batch:
 
     def submit(self, ids: Ids, settings: Settings, decoder_ids: Ids | None = None) -> Request:
         tokenizer = self.model.tokenizer
-        should_stop = None
+        should_stop, window = None, 0
         if settings.stop_strings and tokenizer is not None:
-            should_stop = _guarded(StopStrings(tokenizer, settings.stop_strings), self.raised)
+            stop_strings = StopStrings(tokenizer, settings.stop_strings)
+            should_stop, window = _guarded(stop_strings, self.raised), stop_strings.window
         process = settings.process_logits(len(self.requests))
         on_logits = _guarded(process, self.raised) if process is not None else None
         native = settings.native | {"decoder_input_ids": decoder_ids}
-        request = self.session.submit(ids, native, should_stop, on_logits)
+        request = self.session.submit(ids, native, should_stop, window, on_logits)
         self.requests.append(request)
         self.model._running.add(request)
         return request

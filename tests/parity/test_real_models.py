@@ -208,6 +208,63 @@ def test_smollm2_stop_strings(exact, stop):
     assert "".join(streamed) == ours.text
 
 
+def _text_pieces(rng, text, count):
+    """Strings of the text, a few characters long, wherever they begin and end among the tokens."""
+    starts = rng.integers(0, len(text) - 8, count)
+    return [text[i : i + int(rng.integers(2, 8))] for i in starts]
+
+
+@needs_smollm2
+def test_smollm2_stop_strings_with_beams(exact, rng):
+    """Strings drawn from what beams would say end the same beams as in transformers, at the same token."""
+    theirs = transformers.AutoTokenizer.from_pretrained(exact.folder)
+    prompt = PROMPTS[2]
+    ids = torch.tensor([theirs(prompt).input_ids])
+    settings = {"num_beams": 3, "num_return_sequences": 3, "max_new_tokens": 24}
+    free = exact.ft.generate(prompt, stop_token_ids=[], **settings)
+    stopped = 0
+    for case in range(4):
+        stops = _text_pieces(rng, free[case % 3].text, 2)
+        reference = exact.hf.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=2,
+            stop_strings=stops,
+            tokenizer=theirs,
+            return_dict_in_generate=True,
+            output_scores=True,
+            **settings,
+        )
+        lengths = (reference.beam_indices >= 0).sum(1).tolist()
+        expected = [row[ids.shape[1] :][:n].tolist() for row, n in zip(reference.sequences, lengths, strict=True)]
+        ours = exact.ft.generate(prompt, stop_token_ids=[], stop_strings=stops, **settings)
+        assert [one.token_ids.tolist() for one in ours] == expected, stops
+        np.testing.assert_allclose([one.score for one in ours], reference.sequences_scores.numpy(), rtol=1e-4)
+        for one in ours:
+            found = any(s in prompt[1 - len(s) :] + one.text for s in stops)  # it may begin in the prompt
+            assert (one.finish_reason == "stop") == found, (stops, one)
+            stopped += one.finish_reason == "stop"
+        streamed = exact.ft.stream(prompt, stop_token_ids=[], stop_strings=stops, num_beams=3, max_new_tokens=24)
+        assert "".join(streamed) == ours[0].text
+    assert stopped
+
+
+@needs_smollm2
+def test_smollm2_stop_string_that_begins_in_the_prompt(exact):
+    theirs = transformers.AutoTokenizer.from_pretrained(exact.folder)
+    for prompt in PROMPTS[::2]:
+        ids = theirs(prompt).input_ids
+        free = exact.ft.generate(prompt, max_new_tokens=8, stop_token_ids=[])
+        stop = (prompt + free.text)[len(prompt) - 3 : len(prompt) + 4]
+        reference = exact.hf_greedy(ids, 8, stop_strings=[stop], tokenizer=theirs)
+        ours = exact.ft.generate(prompt, max_new_tokens=8, stop_token_ids=[], stop_strings=stop)
+        assert ours.token_ids.tolist() == reference.tokens
+        assert len(reference.tokens) < 8
+        assert ours.finish_reason == "stop"
+
+
 SENTENCES = [
     "A man is playing a guitar on the street.",
     "Someone makes music outside with a stringed instrument.",
