@@ -10,6 +10,7 @@ event loop free. A model belongs to the process that loaded it: after ``fork()``
 
 from pyft._status import version as _version
 from pyft._tensor import Tensor, from_dlpack
+from pyft.convert import convert
 from pyft.errors import (
     CancelledError,
     CheckpointError,
@@ -42,6 +43,7 @@ __all__ = [
     "UnsupportedError",
     "__version__",
     "cmake_prefix_path",
+    "convert",
     "devices",
     "from_dlpack",
     "get_include",

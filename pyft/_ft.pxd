@@ -167,6 +167,22 @@ cdef extern from "ft/model.h" nogil:
                                  const ft_model *model)
 
 
+cdef extern from "ft/convert.h" nogil:
+    ctypedef struct ft_convert_options:
+        size_t struct_size
+        const char *dtype
+        int32_t tensor_parallel
+        int32_t pipeline_parallel
+        int32_t overwrite
+        const char *const *file_names
+        const char *const *file_contents
+        int32_t num_files
+        ft_progress_callback progress
+        void *user_data
+
+    ft_status ft_convert(const char *source, const char *destination, const ft_convert_options *options)
+
+
 cdef extern from "ft/forward.h" nogil:
     ctypedef struct ft_forward_inputs:
         size_t struct_size
@@ -339,6 +355,7 @@ cdef extern from *:
     PYFT_INIT(ft_device_info, FT_DEVICE_INFO_INIT)
     PYFT_INIT(ft_tensor_info, FT_TENSOR_INFO_INIT)
     PYFT_INIT(ft_model_options, FT_MODEL_OPTIONS_INIT)
+    PYFT_INIT(ft_convert_options, FT_CONVERT_OPTIONS_INIT)
     PYFT_INIT(ft_forward_inputs, FT_FORWARD_INPUTS_INIT)
     PYFT_INIT(ft_forward_options, FT_FORWARD_OPTIONS_INIT)
     PYFT_INIT(ft_forward_outputs, FT_FORWARD_OUTPUTS_INIT)
@@ -351,6 +368,7 @@ cdef extern from *:
     ft_device_info pyft_init_ft_device_info() nogil
     ft_tensor_info pyft_init_ft_tensor_info() nogil
     ft_model_options pyft_init_ft_model_options() nogil
+    ft_convert_options pyft_init_ft_convert_options() nogil
     ft_forward_inputs pyft_init_ft_forward_inputs() nogil
     ft_forward_options pyft_init_ft_forward_options() nogil
     ft_forward_outputs pyft_init_ft_forward_outputs() nogil

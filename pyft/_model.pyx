@@ -28,14 +28,12 @@ cdef dict OUTPUTS = {
 }
 
 
-cdef class _Progress:
-    """What the loading callback needs: the caller's function, and the exception that stopped it."""
-    cdef object function
-    cdef object error
+cdef class Progress:
+    """What a progress callback needs: the caller's function, and the exception that stopped it."""
 
 
 cdef int on_progress(uint64_t done, uint64_t total, void *user_data) noexcept with gil:
-    cdef _Progress progress = <_Progress>user_data
+    cdef Progress progress = <Progress>user_data
     try:
         PyErr_CheckSignals()
         if progress.function is not None:
@@ -53,7 +51,7 @@ cdef class ModelHandle:
         path = os.fsencode(source)
         device_name = device.encode()
         dtype_name = dtype.encode()
-        cdef _Progress state = _Progress()
+        cdef Progress state = Progress()
         state.function = progress
         cdef ft.ft_model_options options = ft.pyft_init_ft_model_options()
         options.device = device_name

@@ -17,11 +17,14 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from pyft import bench, chat, inspection, presets
 from pyft._status import version
+from pyft.convert import convert
 from pyft.errors import CheckpointError, Error, OutOfMemoryError, UnsupportedError
 from pyft.hardware import devices
 from pyft.inspection import size_text
 from pyft.model import Model, load
 from pyft.options import SAMPLING, GenerateOptions
+
+_SOURCE = "a folder of Hugging Face, FasterTransformer or Megatron-LM, one that pyft convert wrote, or a .gguf file"
 
 _HINTS: tuple[tuple[type[BaseException], str], ...] = (
     (OutOfMemoryError, "try fewer or shorter prompts, a smaller --kv-cache-bytes, or a smaller model"),
@@ -92,8 +95,20 @@ def parser() -> argparse.ArgumentParser:
     embed.add_argument("--json", action="store_true", help="print one JSON object a text")
 
     inspect = _command(commands, "inspect", run_inspect, "show config, tensors, sizes, what is missing or unused")
-    inspect.add_argument("source", metavar="SOURCE", help="a Hugging Face folder or a .gguf file")
+    inspect.add_argument("source", metavar="SOURCE", help=_SOURCE)
     inspect.add_argument("--json", action="store_true")
+
+    conversion = _command(
+        commands, "convert", run_convert, "write a checkpoint as a folder of safetensors and a manifest"
+    )
+    conversion.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    conversion.add_argument("destination", metavar="DEST", help="the folder to write")
+    conversion.add_argument(
+        "--dtype", default="auto", help="float32, bfloat16 or float16; default: as the source has it"
+    )
+    conversion.add_argument("--tensor-parallel", type=_positive, default=1, metavar="N", help="split for N ranks")
+    conversion.add_argument("--pipeline-parallel", type=_positive, default=1, metavar="N", help="split for N stages")
+    conversion.add_argument("--force", action="store_true", help="replace DEST where it is a converted folder")
 
     bench_command = _command(commands, "bench", run_bench, "measure tokens per second")
     _add_source(bench_command, f"a checkpoint, or a shape with random weights: {', '.join(presets.PRESETS)}")
@@ -132,7 +147,7 @@ def _early_stopping(text: str) -> bool | str:
     return values[text]
 
 
-def _add_source(command: argparse.ArgumentParser, text: str = "a Hugging Face folder or a .gguf file") -> None:
+def _add_source(command: argparse.ArgumentParser, text: str = _SOURCE) -> None:
     command.add_argument("source", metavar="SOURCE", help=text)
     command.add_argument("--device", default="auto")
     command.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16 or int8")
@@ -184,6 +199,18 @@ def generation_options(options: argparse.Namespace) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
+def _bytes_bar(text: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar of bytes, as a progress callback."""
+    with _progress_bar(text, unit="B", unit_scale=True, unit_divisor=1024) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield progress
+
+
+@contextlib.contextmanager
 def _progress_bar(text: str, **settings: Any) -> Iterator[Any]:
     """A bar on standard error when that is a terminal, gone when done; nothing when it is not."""
     with tqdm(desc=text, leave=False, disable=not sys.stderr.isatty(), file=sys.stderr, **settings) as bar:
@@ -191,12 +218,7 @@ def _progress_bar(text: str, **settings: Any) -> Iterator[Any]:
 
 
 def open_model(options: argparse.Namespace, source: str | None = None, **settings: Any) -> Model:
-    with _progress_bar("loading", unit="B", unit_scale=True, unit_divisor=1024) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with _bytes_bar("loading") as progress:
         return load(
             source or options.source,
             device=options.device,
@@ -316,6 +338,19 @@ def run_embed(options: argparse.Namespace) -> None:
 def run_inspect(options: argparse.Namespace) -> None:
     found = inspection.inspect(options.source)
     print(json.dumps(found, indent=2) if options.json else inspection.report(found))
+
+
+def run_convert(options: argparse.Namespace) -> None:
+    with _bytes_bar("converting") as progress:
+        convert(
+            options.source,
+            options.destination,
+            options.dtype,
+            options.tensor_parallel,
+            options.pipeline_parallel,
+            overwrite=options.force,
+            progress=progress,
+        )
 
 
 def run_bench(options: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@
 #define FT_FT_H
 
 #include <ft/checkpoint.h>
+#include <ft/convert.h>
 #include <ft/device.h>
 #include <ft/export.h>
 #include <ft/forward.h>

@@ -25,11 +25,10 @@ void name_weights(const arch::weight_match& match, std::vector<ft_checkpoint::li
 }  // namespace
 
 ft_checkpoint::ft_checkpoint(std::shared_ptr<const io::checkpoint> source) : impl(std::move(source)) {
-  const arch::family& family = arch::family_of(*impl);
-  const arch::model_config model = family.config(*impl);
+  const arch::model_config model = arch::config_of(*impl);
   config = model.to_json()->dump();
 
-  const arch::weight_table table = family.weights(model, impl->format());
+  const arch::weight_table table = arch::weights_of(model, *impl);
   const arch::weight_match match = arch::match(table, *impl);
   std::vector<const io::stored_tensor*> unused = match.unused;
   std::sort(unused.begin(), unused.end());
@@ -86,8 +85,23 @@ void ft_checkpoint_close(ft_checkpoint* checkpoint) { delete checkpoint; }
 
 ft_status ft_checkpoint_format(const char** out, const ft_checkpoint* checkpoint) {
   return guard([&] {
-    const bool gguf = require(checkpoint, "checkpoint").impl->format() == io::checkpoint_format::gguf;
-    require(out, "out") = gguf ? "gguf" : "safetensors";
+    switch (require(checkpoint, "checkpoint").impl->format()) {
+      case io::checkpoint_format::hugging_face:
+        require(out, "out") = "safetensors";
+        break;
+      case io::checkpoint_format::gguf:
+        require(out, "out") = "gguf";
+        break;
+      case io::checkpoint_format::faster_transformer:
+        require(out, "out") = "faster_transformer";
+        break;
+      case io::checkpoint_format::megatron:
+        require(out, "out") = "megatron";
+        break;
+      case io::checkpoint_format::manifest:
+        require(out, "out") = "libft";
+        break;
+    }
   });
 }
 

@@ -1,7 +1,9 @@
 #include "arch/family.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
+#include "arch/config_json.h"
 #include "arch/families.h"
 #include "core/status.h"
 #include "io/printable.h"
@@ -16,22 +18,108 @@ const std::vector<family>& families() {
   return all;
 }
 
+namespace {
+
+// What a checkpoint says of its kind, and whether a family knows it.
+struct kind_of_model {
+  const char* key;   // what says so
+  std::string name;  // the model type, architecture, section or family
+};
+
+std::vector<std::string_view> names_known_to(const family& f, io::checkpoint_format format) {
+  switch (format) {
+    case io::checkpoint_format::hugging_face:
+      return f.hugging_face;
+    case io::checkpoint_format::gguf:
+      return f.gguf;
+    case io::checkpoint_format::faster_transformer:
+      return f.sections;
+    case io::checkpoint_format::megatron:
+      return f.megatron ? std::vector<std::string_view>{"GPT"} : std::vector<std::string_view>{};
+    case io::checkpoint_format::manifest:
+      return {f.name};
+  }
+  return {};
+}
+
+// A section that some family reads, else the first.
+std::string section_of(const io::json_reader& config) {
+  std::string found;
+  for (const auto& [section, values] : config.value().items()) {
+    if (found.empty()) found = section;
+    for (const family& f : families())
+      if (std::ranges::find(f.sections, section) != f.sections.end()) return section;
+  }
+  return found;
+}
+
+kind_of_model kind_of(const io::checkpoint& source) {
+  switch (source.format()) {
+    case io::checkpoint_format::hugging_face:
+      return {"model_type", source.config().string("model_type", "")};
+    case io::checkpoint_format::gguf:
+      return {"general.architecture", source.metadata().string("general.architecture", "")};
+    case io::checkpoint_format::faster_transformer:
+      return {"the section", section_of(source.config())};
+    case io::checkpoint_format::megatron:
+      return {"the model", "GPT"};
+    case io::checkpoint_format::manifest:
+      return {"family", source.config().string("family", "")};
+  }
+  return {};
+}
+
+const family* find_family(std::string_view name) {
+  const auto found = std::ranges::find(families(), name, &family::name);
+  return found == families().end() ? nullptr : &*found;
+}
+
+}  // namespace
+
 const family& family_of(const io::checkpoint& source) {
-  const bool gguf = source.format() == io::checkpoint_format::gguf;
-  const std::string type =
-      gguf ? source.metadata().string("general.architecture", "") : source.config().string("model_type", "");
+  const auto [key, type] = kind_of(source);
   std::string known;
   for (const family& f : families()) {
-    for (std::string_view name : gguf ? f.gguf : f.hugging_face) {
+    for (std::string_view name : names_known_to(f, source.format())) {
       if (name == type) return f;
       known += cat(known.empty() ? "" : ", ", name);
     }
   }
-  const char* key = gguf ? "general.architecture" : "model_type";
   if (type.empty())
     fail(FT_ERROR_CHECKPOINT, source.source(), ": ", key, " is not given, so the kind of model is not known");
   fail(FT_ERROR_UNSUPPORTED, source.source(), ": ", key, " '", io::printable(type),
        "' is not supported; supported are ", known);
+}
+
+model_config config_of(const io::checkpoint& source) {
+  const family& f = family_of(source);
+  if (source.format() != io::checkpoint_format::manifest) return f.config(source);
+  const std::optional<io::json_reader> kept = source.config().object("config");
+  if (!kept) fail(FT_ERROR_CHECKPOINT, source.config().file(), ": the key 'config' is missing");
+  model_config config = config_from_json(*kept);
+  if (config.family != f.name)
+    fail(FT_ERROR_CHECKPOINT, kept->file(), ": is of the family ", f.name, ", but its configuration of ",
+         io::printable(config.family));
+  return config;
+}
+
+weight_table weights_of(const model_config& config, const io::checkpoint& source) {
+  const family* f = find_family(config.family);
+  FT_CHECK(f != nullptr);
+  const bool own = source.format() == io::checkpoint_format::manifest;
+  weight_table table = f->weights(config, own ? io::checkpoint_format::hugging_face : source.format());
+  if (own)
+    for (weight_spec& spec : table) {
+      // A vocabulary that the ranks could not share evenly was left whole.
+      spec.sources = {spec.name, spec.name};
+      weight_table pieces = {spec};
+      split_sources(pieces, source.tensor_parallel(), true);
+      spec.sources[1] = std::move(pieces[0].sources[1]);
+    }
+  else if (source.format() == io::checkpoint_format::faster_transformer ||
+           source.format() == io::checkpoint_format::megatron)
+    split_sources(table, source.tensor_parallel(), source.format() == io::checkpoint_format::megatron);
+  return table;
 }
 
 }  // namespace ft::arch

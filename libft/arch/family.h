@@ -29,6 +29,9 @@ struct family {
   std::string_view name;
   std::vector<std::string_view> hugging_face;  // config.json "model_type" values
   std::vector<std::string_view> gguf;          // "general.architecture" values
+  std::vector<std::string_view> sections{};    // of FasterTransformer's config.ini, where it reads such folders
+  bool megatron = false;                       // whether it reads Megatron-LM's checkpoints
+  // Of every format but libft's own. Sources of weights that ranks split are the names without ".<rank>".
   model_config (*config)(const io::checkpoint&);
   weight_table (*weights)(const model_config&, io::checkpoint_format);
   std::unique_ptr<network> (*build)(const model_config&, const weight_match&, const build_options&);
@@ -39,5 +42,11 @@ const std::vector<family>& families();
 // The family that reads this checkpoint. Throws ft::error (FT_ERROR_UNSUPPORTED) naming the model type and the
 // ones supported.
 const family& family_of(const io::checkpoint& source);
+
+// The checkpoint's configuration: its family's map of it or, in libft's own format, as it was kept.
+model_config config_of(const io::checkpoint& source);
+
+// The family's table, its sources those that this checkpoint may have: where ranks saved it, the pieces of each.
+weight_table weights_of(const model_config& config, const io::checkpoint& source);
 
 }  // namespace ft::arch

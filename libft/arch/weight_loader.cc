@@ -136,10 +136,13 @@ nn::parameter weight_loader::upload(const tensor& host) {
 }
 
 std::vector<float> weight_loader::values(const std::string& name) {
-  const host_weight host = whole(rank_slice(name));
+  const weight_view view = rank_slice(name);
+  const host_weight host = whole(view);
   const tensor& elements = host.parts[0];
   std::vector<float> values(static_cast<size_t>(elements.size()));
   dequantise_row(elements.type, elements.data, elements.size(), values.data());
+  if (view.scale != 1)
+    for (float& value : values) value *= view.scale;
   return values;
 }
 

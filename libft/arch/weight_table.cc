@@ -19,9 +19,8 @@ std::string shape_text(const Dims& shape) {
 std::span<const int64_t> shape_of(const tensor& t) { return {t.shape.data(), static_cast<size_t>(t.rank)}; }
 
 bool usable(dtype type, const weight_match::entry& entry) {
-  // Blocks of a quantised type lie along the inputs, which must therefore lie together.
-  const bool whole_rows = !entry.source->layout.transposed && entry.pieces.size() == 1;
-  if (is_quantised(type)) return entry.spec->may_quantise && whole_rows;
+  // Blocks of a quantised type lie along the inputs.
+  if (is_quantised(type)) return entry.spec->may_quantise && !entry.source->layout.transposed;
   return type == dtype::f32 || type == dtype::f16 || type == dtype::bf16;
 }
 
@@ -63,8 +62,13 @@ void check_piece(faults& found, const weight_match::entry& entry, size_t index, 
   if (foreign) return found.add(cat(foreign->name, ": ", foreign->fault), /*unsupported=*/true);
   if (!stored) return found.add(cat(entry.source->pieces[index], " ", shape_text(expected), " is missing"));
   const tensor& t = stored->data;
-  if (!expected.empty() && !std::ranges::equal(shape_of(t), expected))
-    found.add(cat(stored->name, " has shape ", shape_text(shape_of(t)), ", expected ", shape_text(expected)));
+  if (!expected.empty() && !std::ranges::equal(shape_of(t), expected)) {
+    if (entry.source->layout.flat && t.rank == 1)  // all that can be seen of a file without a header is its length
+      found.add(cat(stored->name, " has ", bytes_of(t.type, t.size()), " bytes, expected ",
+                    bytes_of(t.type, expected[0]), " (", stored->file->path(), ")"));
+    else
+      found.add(cat(stored->name, " has shape ", shape_text(shape_of(t)), ", expected ", shape_text(expected)));
+  }
   if (!usable(t.type, entry))
     return found.add(cat(stored->name, " is ", name(t.type), ", expected float32, float16",
                          entry.spec->may_quantise ? ", bfloat16 or a quantised type" : " or bfloat16"));
@@ -118,6 +122,21 @@ std::vector<int64_t> weight_spec::stored_shape(const weight_source& source) cons
   int64_t size = 1;
   for (int64_t n : stored) size *= n;
   return {size};
+}
+
+void split_sources(weight_table& table, int ranks, bool vocabulary) {
+  for (weight_spec& spec : table) {
+    const bool split = spec.shard != shard_axis::none && (vocabulary || spec.shard != shard_axis::vocabulary);
+    for (weight_source& source : spec.sources) {
+      if (source.layout.divided) source.layout.scale = static_cast<float>(ranks);
+      if (!split) continue;
+      const std::string name = std::move(source.pieces.front());
+      source.pieces.clear();
+      for (int rank = 0; rank < ranks; ++rank) source.pieces.push_back(cat(name, ".", rank));
+      // A number that cannot be dealt out stays, and is told as a fault of the shape.
+      if (source.layout.groups % ranks == 0) source.layout.groups /= ranks;
+    }
+  }
 }
 
 const weight_match::entry* weight_match::find(std::string_view name) const {

@@ -22,6 +22,9 @@ struct weight_layout {
   int64_t groups = 1;
   int64_t parts = 1;
   int64_t part = 0;
+  // A bias that every rank adds to the ranks' sum is stored divided by their number; `scale` makes it whole again.
+  bool divided = false;
+  float scale = 1;
 };
 
 // Where a weight may be stored. Several pieces are shards that the ranks of a tensor-parallel run saved, in order: each
@@ -54,6 +57,10 @@ struct weight_spec {
 };
 
 using weight_table = std::vector<weight_spec>;
+
+// Makes the sources of split weights those of `ranks` ranks: "name" becomes "name.0", "name.1", ..., and groups are
+// dealt out. FasterTransformer splits no vocabulary.
+void split_sources(weight_table& table, int ranks, bool vocabulary);
 
 // A table matched against a checkpoint; points into both, which must outlive it.
 struct weight_match {

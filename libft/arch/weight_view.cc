@@ -19,7 +19,13 @@ tensor strided(const tensor& stored, int64_t offset, std::array<int64_t, 2> shap
 // Adds what a stored tensor holds of the weight, `rows` x `columns` that stand at (row, column).
 void add_piece(weight_view& view, const tensor& stored, const weight_layout& layout, bool transposed, int64_t rows,
                int64_t columns, int64_t row, int64_t column) {
-  const int64_t row_stride = transposed ? 1 : columns, column_stride = transposed ? layout.parts * rows : 1;
+  int64_t row_stride = transposed ? 1 : columns, column_stride = transposed ? layout.parts * rows : 1;
+  if (stored.rank == 2) {  // files of torch keep strides
+    row_stride = stored.stride[transposed ? 1 : 0];
+    column_stride = stored.stride[transposed ? 0 : 1];
+  } else if (stored.rank == 1 && !layout.flat) {
+    row_stride = stored.stride[0];
+  }
   const int64_t height = rows / layout.groups;  // of a group, in rows
   if (layout.parts == 1) {
     view.blocks.push_back({strided(stored, 0, {rows, columns}, {row_stride, column_stride}), row, column});
@@ -62,6 +68,7 @@ weight_view view_of(const weight_match::entry& entry) {
   const int64_t rows = by_columns ? view.rows : view.rows / pieces;
   const int64_t columns = by_columns ? view.columns / pieces : view.columns;
   const weight_layout& layout = entry.source->layout;
+  view.scale = layout.scale;
   for (int64_t i = 0; i < pieces; ++i)
     add_piece(view, entry.pieces[static_cast<size_t>(i)].stored->data, layout, matrix && layout.transposed, rows,
               columns, by_columns ? 0 : i * rows, by_columns ? i * columns : 0);
@@ -70,7 +77,10 @@ weight_view view_of(const weight_match::entry& entry) {
 
 weight_view weight_view::slice(int axis, int64_t begin, int64_t end) const {
   FT_CHECK(0 <= begin && begin <= end && end <= (axis == 0 ? rows : columns));
-  weight_view cut{.rows = axis == 0 ? end - begin : rows, .columns = axis == 1 ? end - begin : columns, .type = type};
+  weight_view cut{.rows = axis == 0 ? end - begin : rows,
+                  .columns = axis == 1 ? end - begin : columns,
+                  .type = type,
+                  .scale = scale};
   for (const block& b : blocks) {
     const int64_t at = axis == 0 ? b.row : b.column;
     const int64_t from = std::max(begin - at, int64_t{0}), to = std::min(end - at, b.elements.dim(axis));

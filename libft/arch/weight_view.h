@@ -15,6 +15,7 @@ struct weight_view {
   int64_t rows = 0;     // out_features, or the length of a vector,
   int64_t columns = 0;  // which has one column
   dtype type = dtype::f32;
+  float scale = 1;  // times which the elements are the weight's
   std::vector<block> blocks;
 
   // Rows (axis 0) or columns (axis 1) begin .. end: a rank's share.
@@ -27,7 +28,8 @@ struct weight_view {
 // Of an entry that is there and complete.
 weight_view view_of(const weight_match::entry& entry);
 
-// Copies the elements to `to`, [rows, columns] of the same type and contiguous. Quantised blocks stay as they are.
+// Copies the elements to `to`, [rows, columns] of the same type and contiguous; unscaled. Quantised blocks stay as they
+// are.
 void gather(const weight_view& view, void* to);
 
 }  // namespace ft::arch

@@ -39,6 +39,7 @@ namespace fs = std::filesystem;
 }
 
 checkpoint_parts open_folder(const std::string& source) {
+  if (is_manifest(source)) return open_manifest(source);
   if (is_faster_transformer(source)) return open_faster_transformer(source);
   // Where a Megatron checkpoint was converted in place, the folder is of both formats: the conversion is what is
   // wanted.

@@ -12,7 +12,7 @@
 
 namespace ft::io {
 
-enum class checkpoint_format : uint8_t { hugging_face, gguf, faster_transformer, megatron };
+enum class checkpoint_format : uint8_t { hugging_face, gguf, faster_transformer, megatron, manifest };
 
 struct checkpoint_parts {
   checkpoint_format format = checkpoint_format::hugging_face;
@@ -43,5 +43,9 @@ checkpoint_parts open_faster_transformer(const std::string& folder);
 // layers counted through all pipeline stages, and, where tensor parallelism splits a tensor, with ".<rank>" behind.
 bool is_megatron(const std::string& folder);
 checkpoint_parts open_megatron(const std::string& folder);
+
+// A folder that libft wrote (io/manifest.h). Tensors have libft's own names, a piece of a split one ".<rank>" behind.
+bool is_manifest(const std::string& folder);
+checkpoint_parts open_manifest(const std::string& folder);
 
 }  // namespace ft::io

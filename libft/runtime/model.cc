@@ -42,10 +42,10 @@ std::shared_ptr<model> model::open(const std::string& source, const model_option
 model::model(std::shared_ptr<const io::checkpoint> source, backend& device, const model_options& options)
     : checkpoint_(std::move(source)), executor_(device, options.num_threads) {
   const arch::family& family = arch::family_of(*checkpoint_);
-  config_ = family.config(*checkpoint_);
+  config_ = arch::config_of(*checkpoint_);
   compute_dtype_ = compute_dtype_for(options.dtype, config_);
   keep_quantised_ = options.dtype == "auto";
-  const arch::weight_table table = family.weights(config_, checkpoint_->format());
+  const arch::weight_table table = arch::weights_of(config_, *checkpoint_);
   const arch::weight_match match = arch::match(table, *checkpoint_);
   arch::require_complete(match, *checkpoint_);
   const arch::build_options build{device, compute_dtype_, keep_quantised_, &executor_.pool(), options.on_progress};

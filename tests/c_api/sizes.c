@@ -22,6 +22,7 @@ static const struct {
     FIRST(ft_forward_inputs, row_offsets, 40), FIRST(ft_forward_options, normalize, 24),
     FIRST(ft_forward_outputs, embedding, 40),  FIRST(ft_tensor_info, size_bytes, 56),
     FIRST(ft_device_info, num_threads, 56),    FIRST(ft_sequence, finish_reason, 24),
+    FIRST(ft_convert_options, user_data, 72),
 };
 
 static size_t first_size(const char *name) {

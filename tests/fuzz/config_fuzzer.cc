@@ -35,11 +35,10 @@ std::shared_ptr<const io::checkpoint> checkpoint_of(const uint8_t* data, size_t 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   fuzz::guarded([&] {
     const auto checkpoint = checkpoint_of(data, size);
-    const arch::family& family = arch::family_of(*checkpoint);
-    const arch::model_config config = family.config(*checkpoint);
+    const arch::model_config config = arch::config_of(*checkpoint);
     config.to_json();
     // Tables grow with the number of layers; a few suffice to run every line that makes them.
-    if (config.num_layers <= 64) arch::match(family.weights(config, checkpoint->format()), *checkpoint);
+    if (config.num_layers <= 64) arch::match(arch::weights_of(config, *checkpoint), *checkpoint);
   });
   return 0;
 }

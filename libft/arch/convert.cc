@@ -1,0 +1,283 @@
+#include "arch/convert.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "arch/config_json.h"
+#include "arch/weight_view.h"
+#include "core/memory.h"
+#include "core/status.h"
+#include "io/folder.h"
+#include "io/manifest.h"
+#include "io/output_file.h"
+#include "io/safetensors_writer.h"
+#include "ops/gguf_blocks.h"
+
+namespace ft::arch {
+namespace {
+
+// What pyft reads beside the weights. The rest (sizes, end tokens, pooling) is in the configuration.
+constexpr std::string_view text_files[] = {
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "chat_template.json",
+    "spiece.model",
+};
+
+const char* text(shard_axis axis) {
+  constexpr const char* names[] = {"none", "column", "row", "vocabulary"};
+  return names[static_cast<size_t>(axis)];
+}
+
+// One weight and how it is laid out in the new folder.
+struct planned_weight {
+  const weight_spec* spec = nullptr;
+  weight_view view;
+  dtype type = dtype::f32;   // in the new folder
+  int axis = 0;              // that the ranks split, and
+  int pieces = 1;            // into how many
+  std::optional<int> stage;  // of the pipeline; nothing: all of them
+  std::vector<int64_t> piece_shape() const {
+    std::vector<int64_t> shape = spec->shape;
+    shape[static_cast<size_t>(axis)] /= pieces;
+    return shape;
+  }
+};
+
+dtype target_type(const std::string& name, dtype stored) {
+  if (name.empty() || name == "auto") return stored;
+  const std::optional<dtype> type = dtype_from_name(name);
+  if (type == dtype::f32 || type == dtype::bf16 || type == dtype::f16) return *type;
+  fail(FT_ERROR_INVALID_ARGUMENT, "dtype '", name, "' is none to convert to; use auto, float32, bfloat16 or float16");
+}
+
+// The layer that a weight belongs to, and its stack: libft's names are "layers.<n>.rest" or "<stack>.layers.<n>.rest".
+struct layer_name {
+  std::string_view stack;
+  int64_t layer = 0;
+};
+
+std::optional<layer_name> layer_of(std::string_view name) {
+  constexpr std::string_view word = "layers.";
+  const size_t at = name.find(word);
+  if (at == name.npos || (at > 0 && name[at - 1] != '.')) return std::nullopt;
+  layer_name found{name.substr(0, at)};
+  const char* digits = name.data() + at + word.size();
+  if (std::from_chars(digits, name.data() + name.size(), found.layer).ec != std::errc()) return std::nullopt;
+  return found;
+}
+
+class converter {
+ public:
+  converter(std::shared_ptr<const io::checkpoint> source, const convert_options& options)
+      : source_(std::move(source)),
+        options_(options),
+        config_(config_of(*source_)),
+        table_(weights_of(config_, *source_)),
+        match_(match(table_, *source_)) {
+    require_complete(match_, *source_);
+    check_split();
+    plan();
+  }
+
+  void write(io::output_folder& folder) {
+    for (const auto& [place, weights] : files_) write_file(folder, place, weights);
+    write_texts(folder);
+    folder.write(io::manifest_file, manifest()->dump(1));  // last: a folder without it is none
+  }
+
+ private:
+  struct place {
+    std::optional<int> stage, rank;
+    auto operator<=>(const place&) const = default;
+  };
+
+  template <class... Args>
+  [[noreturn]] void refuse(const Args&... args) const {
+    fail(FT_ERROR_INVALID_ARGUMENT, source_->source(), ": ", args...);
+  }
+
+  void check_split() const {
+    const int ranks = options_.tensor_parallel, stages = options_.pipeline_parallel;
+    if (config_.num_heads % ranks != 0 || config_.num_kv_heads % ranks != 0)
+      refuse("tensor_parallel is ", ranks, ", which does not divide the ", config_.num_heads, " attention heads and ",
+             config_.num_kv_heads, " key and value heads");
+    if (stages > config_.num_layers)
+      refuse("pipeline_parallel is ", stages, ", but there are ", config_.num_layers, " layers");
+  }
+
+  void plan() {
+    std::map<std::string_view, int64_t> layers;  // of each stack
+    for (const weight_match::entry& e : match_.entries)
+      if (const auto at = layer_of(e.spec->name)) layers[at->stack] = std::max(layers[at->stack], at->layer + 1);
+    for (const weight_match::entry& e : match_.entries) {
+      if (!e) continue;
+      planned_weight w{.spec = e.spec, .view = view_of(e)};
+      w.type = target_type(options_.dtype, w.view.type);
+      w.axis = e.spec->shard == shard_axis::row && e.spec->shape.size() == 2 ? 1 : 0;
+      w.pieces = pieces_of(w);
+      if (const auto at = layer_of(e.spec->name); at && options_.pipeline_parallel > 1)
+        w.stage = static_cast<int>(at->layer * options_.pipeline_parallel / layers[at->stack]);
+      total_bytes_ += bytes_of(w.type, w.view.rows * w.view.columns);
+      weights_.push_back(std::move(w));
+    }
+    for (const planned_weight& w : weights_) {
+      if (w.pieces == 1) files_[{w.stage, std::nullopt}].push_back(&w);
+      for (int rank = 0; w.pieces > 1 && rank < w.pieces; ++rank) files_[{w.stage, rank}].push_back(&w);
+    }
+  }
+
+  // As many as there are ranks, or one: of what all of them need whole.
+  int pieces_of(const planned_weight& w) const {
+    const int ranks = options_.tensor_parallel;
+    if (ranks == 1 || w.spec->shard == shard_axis::none) return 1;
+    const int64_t length = w.spec->shape[static_cast<size_t>(w.axis)];
+    // A rank finds its rows of a vocabulary that cannot be shared out evenly in the mapped file of all.
+    if (w.spec->shard == shard_axis::vocabulary && length % ranks != 0) return 1;
+    if (length % ranks != 0)
+      refuse("tensor_parallel is ", ranks, ", which does not divide the ", length, " ", w.axis ? "inputs" : "outputs",
+             " of ", w.spec->name);
+    if (w.axis == 1 && length / ranks % traits(w.type).block_elements != 0)
+      refuse("tensor_parallel is ", ranks, ", which would cut the blocks of ", w.spec->name, " (", name(w.type), ", ",
+             traits(w.type).block_elements, " elements); give a dtype to convert them to");
+    return ranks;
+  }
+
+  void write_file(io::output_folder& folder, const place& at, const std::vector<const planned_weight*>& weights) {
+    std::vector<io::safetensors_writer::entry> entries;
+    for (const planned_weight* w : weights) entries.push_back({w->spec->name, w->type, w->piece_shape()});
+    io::safetensors_writer out(folder.add(io::weights_file(at.rank, at.stage)), entries);
+    for (const planned_weight* w : weights) {
+      const int64_t length = w->spec->shape[static_cast<size_t>(w->axis)] / w->pieces,
+                    begin = at.rank.value_or(0) * length;
+      write_weight(out, *w, begin, length);
+    }
+    out.close();
+  }
+
+  // Elements begin .. begin + length of the weight along its axis. In pieces of some rows, so that the host never holds
+  // a second copy of a large weight.
+  void write_weight(io::safetensors_writer& out, const planned_weight& w, int64_t begin, int64_t length) {
+    constexpr int64_t most_elements = 1 << 22;
+    const bool as_it_is = w.type == w.view.type && w.view.scale == 1;
+    // Blocks that are turned into numbers may be cut only after that.
+    const bool cut_numbers = w.axis == 1 && !as_it_is;
+    const weight_view view = cut_numbers ? w.view : w.view.slice(w.axis, begin, begin + length);
+    const int64_t step = std::max<int64_t>(1, most_elements / std::max<int64_t>(view.columns, 1));
+    for (int64_t row = 0; row < view.rows; row += step) {
+      const weight_view rows = view.slice(0, row, std::min(row + step, view.rows));
+      const buffer stored(host_memory(), bytes_of(rows.type, rows.rows * rows.columns));
+      gather(rows, stored.data());
+      const int64_t columns = cut_numbers ? length : rows.columns;
+      if (as_it_is)
+        out.write(stored.data(), stored.bytes());
+      else
+        write_numbers(out, w, rows, stored, cut_numbers ? begin : 0, columns);
+      done_bytes_ += bytes_of(w.type, rows.rows * columns);
+      if (options_.on_progress) options_.on_progress(done_bytes_, total_bytes_);
+    }
+  }
+
+  // Of rows that lie gathered in `stored`, the columns from `first` on, in the new type.
+  void write_numbers(io::safetensors_writer& out, const planned_weight& w, const weight_view& rows,
+                     const buffer& stored, int64_t first, int64_t columns) const {
+    const buffer floats(host_memory(), static_cast<size_t>(rows.rows * rows.columns) * sizeof(float));
+    auto* values = floats.as<float>();
+    dequantise_row(rows.type, stored.data(), rows.rows * rows.columns, values);
+    const int64_t count = rows.rows * columns;
+    for (int64_t i = 0; i < count; ++i)  // reads at or behind where it writes
+      values[i] = values[i / columns * rows.columns + first + i % columns] * rows.scale;
+    if (w.type == dtype::f32) return out.write(values, static_cast<uint64_t>(count) * sizeof(float));
+    const buffer halves(host_memory(), static_cast<size_t>(count) * sizeof(uint16_t));
+    auto* rounded = halves.as<uint16_t>();
+    for (int64_t i = 0; i < count; ++i) {
+      rounded[i] = w.type == dtype::f16 ? f32_to_f16(values[i]) : f32_to_bf16(values[i]);
+      if (w.type == dtype::f16 && (rounded[i] & 0x7fff) == 0x7c00 && std::isfinite(values[i]))
+        refuse("the weight ", w.spec->name, " holds ", values[i], ", which is beyond float16; use bfloat16 or float32");
+    }
+    out.write(rounded, halves.bytes());
+  }
+
+  void write_texts(io::output_folder& folder) const {
+    for (const auto& file : options_.files) folder.write(file.name, file.contents);
+    for (std::string_view name : text_files) {
+      const bool given = std::ranges::any_of(options_.files, [&](const auto& file) { return file.name == name; });
+      const std::string path = io::join_path(source_->source(), name);
+      if (given || !io::file_exists(path)) continue;
+      folder.write(name, io::mapped_file::open(path)->text());
+    }
+  }
+
+  io::json_ptr manifest() const {
+    io::json_ptr tree = io::make_json();
+    io::json& out = *tree;
+    out["format"] = io::manifest_format;
+    out["version"] = io::manifest_version;
+    out["family"] = config_.family;
+    model_config config = config_;
+    if (!options_.dtype.empty() && options_.dtype != "auto") config.checkpoint_dtype = options_.dtype;
+    out["config"] = std::move(*config_to_json(config));
+    out["tensor_parallel"] = options_.tensor_parallel;
+    out["pipeline_parallel"] = options_.pipeline_parallel;
+    io::json& files = out["files"] = io::json::value_t::array;
+    for (const auto& [at, weights] : files_) {
+      io::json& file = files.emplace_back(io::json::value_t::object);
+      file["name"] = io::weights_file(at.rank, at.stage);
+      if (at.rank) file["rank"] = *at.rank;
+      if (at.stage) file["stage"] = *at.stage;
+    }
+    io::json& weights = out["weights"] = io::json::value_t::object;
+    for (const planned_weight& w : weights_) {
+      io::json& weight = weights[w.spec->name] = io::json::value_t::object;
+      weight["dtype"] = name(w.type);
+      weight["shard"] = text(w.spec->shard);
+      io::json& shape = weight["shape"] = io::json::value_t::array;
+      for (int64_t n : w.spec->shape) shape.push_back(n);
+    }
+    return tree;
+  }
+
+  std::shared_ptr<const io::checkpoint> source_;
+  const convert_options& options_;
+  model_config config_;
+  weight_table table_;
+  weight_match match_;
+  std::vector<planned_weight> weights_;
+  std::map<place, std::vector<const planned_weight*>> files_;
+  uint64_t total_bytes_ = 0, done_bytes_ = 0;
+};
+
+void check_ranks(const char* option, int ranks) {
+  constexpr int most_ranks = 4096;
+  if (ranks < 1 || ranks > most_ranks)
+    fail(FT_ERROR_INVALID_ARGUMENT, option, " is ", ranks, "; it must be from 1 to ", most_ranks);
+}
+
+}  // namespace
+
+void convert(const std::string& source, const std::string& destination, const convert_options& options) {
+  check_ranks("tensor_parallel", options.tensor_parallel);
+  check_ranks("pipeline_parallel", options.pipeline_parallel);
+  target_type(options.dtype, dtype::f32);
+  for (const auto& file : options.files)
+    if (!io::is_file_name(file.name) || file.name == io::manifest_file || file.name.ends_with(".safetensors"))
+      fail(FT_ERROR_INVALID_ARGUMENT, "'", file.name, "' is no name for a text file beside the weights");
+  converter from(io::checkpoint::open(source), options);
+  io::output_folder folder(destination, options.overwrite ? io::manifest_file : std::string_view());
+  from.write(folder);
+  folder.commit();
+}
+
+}  // namespace ft::arch
