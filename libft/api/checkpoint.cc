@@ -95,6 +95,8 @@ ft_status ft_checkpoint_format(const char** out, const ft_checkpoint* checkpoint
       case io::checkpoint_format::faster_transformer:
         require(out, "out") = "faster_transformer";
         break;
+      case io::checkpoint_format::megatron_0:
+      case io::checkpoint_format::megatron_1:
       case io::checkpoint_format::megatron:
         require(out, "out") = "megatron";
         break;

@@ -7,25 +7,12 @@
 #include "arch/decoder.h"
 #include "arch/decoder_config.h"
 #include "arch/families.h"
+#include "arch/gpt_ranks.h"
 #include "arch/table_builder.h"
 #include "core/status.h"
 
 namespace ft::arch {
 namespace {
-
-// ALiBi's slopes, 2^(-8/n) and its powers for n heads. Of a number of heads between two powers of two, those beyond the
-// lower one get every other slope of the upper one's, as the authors' code has it.
-std::vector<float> slopes_for(int64_t num_heads) {
-  const auto lower = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(num_heads)));
-  std::vector<float> slopes;
-  const auto add = [&](int64_t heads, int64_t power) {
-    const auto base = static_cast<float>(std::exp2(-8.0 / static_cast<double>(heads)));
-    slopes.push_back(static_cast<float>(std::pow(base, static_cast<float>(power))));
-  };
-  for (int64_t i = 1; i <= lower; ++i) add(lower, i);
-  for (int64_t i = 1; i <= 2 * (num_heads - lower); i += 2) add(2 * lower, i);
-  return slopes;
-}
 
 // Defaults are those of transformers' BloomConfig. slow_but_exact asks for another order of the same sums, and is left
 // alone; transformers forgets the biases under it. There is no last position; memory is planned for as many as the
@@ -48,11 +35,12 @@ model_config bloom_config(const io::checkpoint& source) {
   c.embedding_norm = true;
   if (config.boolean("apply_residual_connection_post_layernorm", false)) c.block = block_kind::normed_residual;
   finish_decoder(c, source);
-  c.alibi_slopes = slopes_for(c.num_heads);
+  c.alibi_slopes = alibi_slopes_for(c.num_heads);
   return c;
 }
 
-weight_table bloom_weights(const model_config& c, io::checkpoint_format) {
+weight_table bloom_weights(const model_config& c, io::checkpoint_format format) {
+  if (is_saved_by_ranks(format)) return gpt_weights_by_ranks(c, format);
   using enum shard_axis;
   const int64_t hidden = c.hidden_size;
   table_builder t({"transformer.", ""});

@@ -20,6 +20,7 @@ template <class Config, class Visit>
 void visit_layer_fields(Config& c, Visit&& visit) {
   visit("window", c.window);
   visit("rotary", c.rotary);
+  visit("attention_scale", c.attention_scale);
 }
 
 template <class Config, class Visit>
@@ -52,14 +53,37 @@ void visit_model_fields(Config& c, Visit&& visit) {
   visit("attention_bias", c.attention_bias);
   visit("attention_output_bias", c.attention_output_bias);
   visit("feed_forward_bias", c.feed_forward_bias);
-  visit("query_key_norm", c.query_key_norm);
-  visit("sandwich_norm", c.sandwich_norm);
 
-  visit("layers", c.layers);
+  visit("learned_positions", c.learned_positions);
+  visit("position_offset", c.position_offset);
   visit("rotary", c.rotary);
+  visit("alibi_slopes", c.alibi_slopes);
+
+  visit("block", c.block);
+  visit("gated_feed_forward", c.gated_feed_forward);
+  visit("query_key_norm", c.query_key_norm);
+  visit("shared_norm", c.shared_norm);
+  visit("norm_weights", c.norm_weights);
+  visit("embedding_norm", c.embedding_norm);
+  visit("final_norm", c.final_norm);
+  visit("embedding_size", c.embedding_size);
+  visit("layers", c.layers);
+
+  visit("is_encoder_decoder", c.is_encoder_decoder);
+  visit("num_encoder_layers", c.num_encoder_layers);
+  visit("num_encoder_heads", c.num_encoder_heads);
+  visit("encoder_intermediate_size", c.encoder_intermediate_size);
+  visit("encoder_vocab_size", c.encoder_vocab_size);
+  visit("shared_embeddings", c.shared_embeddings);
+  visit("decoder_start_token_id", c.decoder_start_token_id);
+  visit("forced_bos_token_id", c.forced_bos_token_id);
+  visit("forced_eos_token_ids", c.forced_eos_token_ids);
+  visit("relative_buckets", c.relative_buckets);
+  visit("relative_max_distance", c.relative_max_distance);
+  visit("sinusoidal_positions", c.sinusoidal_positions);
+  visit("output_scale", c.output_scale);
 
   visit("type_vocab_size", c.type_vocab_size);
-  visit("position_offset", c.position_offset);
   visit("has_pooler", c.has_pooler);
   visit("classifier_activation", c.classifier_activation);
   visit("num_labels", c.num_labels);

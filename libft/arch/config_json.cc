@@ -28,6 +28,10 @@ constexpr std::string_view names_of(norm_kind, size_t i) {
   constexpr std::string_view names[] = {"layer", "rms"};
   return i < std::size(names) ? names[i] : std::string_view();
 }
+constexpr std::string_view names_of(block_kind, size_t i) {
+  constexpr std::string_view names[] = {"pre_norm", "sandwich", "parallel", "post_norm", "normed_residual"};
+  return i < std::size(names) ? names[i] : std::string_view();
+}
 constexpr std::string_view names_of(rotary_style, size_t i) {
   constexpr std::string_view names[] = {"half", "interleaved"};
   return i < std::size(names) ? names[i] : std::string_view();
@@ -151,7 +155,8 @@ void check(const model_config& c, const std::string& file) {
   if (c.num_layers > most_layers) refuse("too many layers");
   if (c.num_heads % c.num_kv_heads != 0) refuse("heads that do not share their keys evenly");
   if (c.num_heads > largest / c.head_dim || c.head_dim > 4096) refuse("heads that are too large");
-  if (c.layers.size() != static_cast<size_t>(c.num_layers)) refuse("another number of layers than num_layers");
+  if (!c.layers.empty() && c.layers.size() != static_cast<size_t>(c.num_layers))
+    refuse("another number of layers than num_layers");
   for (const rotary_config& r : c.rotary)
     if (2 * r.inverse_frequency.size() > static_cast<size_t>(c.head_dim)) refuse("more frequencies than a head turns");
   for (const layer_config& layer : c.layers) {
@@ -159,6 +164,11 @@ void check(const model_config& c, const std::string& file) {
     if (layer.rotary < 0 || (!c.rotary.empty() && static_cast<size_t>(layer.rotary) >= c.rotary.size()))
       refuse("a layer with frequencies that are not there");
   }
+  if (!c.alibi_slopes.empty() && c.alibi_slopes.size() != static_cast<size_t>(c.num_heads))
+    refuse("another number of ALiBi slopes than heads");
+  if (c.is_encoder_decoder && (c.num_encoder_heads < 1 || c.encoder_intermediate_size < 1 || c.encoder_vocab_size < 1))
+    refuse("an encoder with a size of 0");
+  if (c.num_encoder_layers > most_layers) refuse("too many layers");
   if (c.label_names.size() > static_cast<size_t>(c.num_labels)) refuse("more names than labels");
 }
 

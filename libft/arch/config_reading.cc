@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -41,19 +42,13 @@ void add_token_ids(std::vector<int32_t>& ids, const io::json_reader& config, std
     add(*given);
 }
 
-int32_t first_token_id(const io::json_reader& config, std::string_view key) {
-  std::vector<int32_t> ids;
-  add_token_ids(ids, config, key);
-  return ids.empty() ? -1 : ids.front();
-}
-
 void read_hugging_face_tokens(model_config& config, const io::checkpoint& source) {
   const io::json_reader main = source.config();
   if (const io::json_ptr generation = source.read_json("generation_config.json"))
     add_token_ids(config.stop_token_ids, {*generation, source.source() + "/generation_config.json"}, "eos_token_id");
   if (config.stop_token_ids.empty()) add_token_ids(config.stop_token_ids, main, "eos_token_id");
-  config.bos_token_id = first_token_id(main, "bos_token_id");
-  config.pad_token_id = first_token_id(main, "pad_token_id");
+  config.bos_token_id = read_token_id(main, "bos_token_id");
+  config.pad_token_id = read_token_id(main, "pad_token_id");
 }
 
 // Tokens that end a turn, for files that name no end-of-turn token of their own.
@@ -80,6 +75,18 @@ void read_gguf_tokens(model_config& config, const io::checkpoint& source) {
 }
 
 }  // namespace
+
+int32_t read_token_id(const io::json_reader& config, std::string_view key) {
+  std::vector<int32_t> ids;
+  add_token_ids(ids, config, key);
+  return ids.empty() ? -1 : ids.front();
+}
+
+bool same_elements(const tensor& a, const tensor& b) {
+  if (a.data == b.data && a.type == b.type && a.shape == b.shape && a.stride == b.stride) return true;
+  return a.type == b.type && a.size() == b.size() && a.contiguous() && b.contiguous() &&
+         std::memcmp(a.data, b.data, bytes_of(a.type, a.size())) == 0;
+}
 
 int64_t read_size(const io::json_reader& config, std::string_view key) {
   return in_range(config.integer(key), largest_size, config.file(), key);
@@ -176,11 +183,11 @@ void read_decoder_tokens(model_config& config, const io::checkpoint& source, con
       generation ? io::json_reader{*generation, source.source() + "/generation_config.json"} : main;
   // What a configuration class knows by default a file leaves out.
   const auto first_of = [&](const char* key, int32_t otherwise) {
-    const int32_t id = first_token_id(settings, key);
+    const int32_t id = read_token_id(settings, key);
     return id >= 0 || generation || main.value().contains(key) ? id : otherwise;
   };
   config.decoder_start_token_id = first_of("decoder_start_token_id", defaults.decoder_start);
-  if (config.decoder_start_token_id < 0) config.decoder_start_token_id = first_token_id(main, "decoder_start_token_id");
+  if (config.decoder_start_token_id < 0) config.decoder_start_token_id = read_token_id(main, "decoder_start_token_id");
   if (config.decoder_start_token_id < 0) config.decoder_start_token_id = config.bos_token_id;
   config.forced_bos_token_id = first_of("forced_bos_token_id", -1);
   add_token_ids(config.forced_eos_token_ids, settings, "forced_eos_token_id");

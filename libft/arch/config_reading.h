@@ -47,6 +47,12 @@ struct decoder_tokens {
 };
 void read_decoder_tokens(model_config& config, const io::checkpoint& source, const decoder_tokens& defaults);
 
+// An id under the key; -1 when none is given.
+int32_t read_token_id(const io::json_reader& config, std::string_view key);
+
+// Whether two stored tensors hold the same, as those of tied weights do.
+bool same_elements(const tensor& a, const tensor& b);
+
 // The dtype that most of the checkpoint's elements have.
 std::string most_common_dtype(const io::checkpoint& source);
 

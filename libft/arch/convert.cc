@@ -111,9 +111,9 @@ class converter {
 
   void check_split() const {
     const int ranks = options_.tensor_parallel, stages = options_.pipeline_parallel;
-    if (config_.num_heads % ranks != 0 || config_.num_kv_heads % ranks != 0)
-      refuse("tensor_parallel is ", ranks, ", which does not divide the ", config_.num_heads, " attention heads and ",
-             config_.num_kv_heads, " key and value heads");
+    for (const int64_t heads : {config_.num_heads, config_.num_kv_heads, config_.num_encoder_heads})
+      if (heads % ranks != 0)
+        refuse("tensor_parallel is ", ranks, ", which does not divide the model's ", heads, " heads");
     if (stages > config_.num_layers)
       refuse("pipeline_parallel is ", stages, ", but there are ", config_.num_layers, " layers");
   }

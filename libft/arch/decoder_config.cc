@@ -1,7 +1,7 @@
 #include "arch/decoder_config.h"
 
+#include <bit>
 #include <cmath>
-#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "arch/config_reading.h"
@@ -28,8 +28,7 @@ bool really_tied(bool tied, const io::checkpoint& source, std::string_view outpu
     if (!input) input = source.find(name);
   if (!tied || !input || !source.holds(output_name)) return tied;
   if (!output) return false;  // of a dtype that cannot be compared, or used: the weight table tells of it
-  const tensor &a = output->data, &b = input->data;
-  return a.type == b.type && a.size() == b.size() && std::memcmp(a.data, b.data, bytes_of(a.type, a.size())) == 0;
+  return same_elements(output->data, input->data);
 }
 
 }  // namespace
@@ -47,6 +46,18 @@ void read_decoder_head(model_config& c, const io::json_reader& config, const io:
   c.architecture = read_architecture(config, has_output ? "ForCausalLM" : "");
   c.head = head_of(c.architecture, config);
   if (!config.has("architectures")) c.architecture = c.model_type;
+}
+
+std::vector<float> alibi_slopes_for(int64_t num_heads) {
+  const auto lower = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(num_heads)));
+  std::vector<float> slopes;
+  const auto add = [&](int64_t heads, int64_t power) {
+    const auto base = static_cast<float>(std::exp2(-8.0 / static_cast<double>(heads)));
+    slopes.push_back(static_cast<float>(std::pow(base, static_cast<float>(power))));
+  };
+  for (int64_t i = 1; i <= lower; ++i) add(lower, i);
+  for (int64_t i = 1; i <= 2 * (num_heads - lower); i += 2) add(2 * lower, i);
+  return slopes;
 }
 
 void finish_decoder(model_config& c, const io::checkpoint& source) {

@@ -34,6 +34,8 @@ std::vector<std::string_view> names_known_to(const family& f, io::checkpoint_for
       return f.gguf;
     case io::checkpoint_format::faster_transformer:
       return f.sections;
+    case io::checkpoint_format::megatron_0:
+    case io::checkpoint_format::megatron_1:
     case io::checkpoint_format::megatron:
       return f.megatron ? std::vector<std::string_view>{"GPT"} : std::vector<std::string_view>{};
     case io::checkpoint_format::manifest:
@@ -61,6 +63,8 @@ kind_of_model kind_of(const io::checkpoint& source) {
       return {"general.architecture", source.metadata().string("general.architecture", "")};
     case io::checkpoint_format::faster_transformer:
       return {"the section", section_of(source.config())};
+    case io::checkpoint_format::megatron_0:
+    case io::checkpoint_format::megatron_1:
     case io::checkpoint_format::megatron:
       return {"the model", "GPT"};
     case io::checkpoint_format::manifest:
@@ -69,12 +73,13 @@ kind_of_model kind_of(const io::checkpoint& source) {
   return {};
 }
 
-const family* find_family(std::string_view name) {
-  const auto found = std::ranges::find(families(), name, &family::name);
-  return found == families().end() ? nullptr : &*found;
-}
-
 }  // namespace
+
+const family& family_named(std::string_view name) {
+  const auto found = std::ranges::find(families(), name, &family::name);
+  if (found == families().end()) fail(FT_ERROR_INTERNAL, "there is no family ", name);
+  return *found;
+}
 
 const family& family_of(const io::checkpoint& source) {
   const auto [key, type] = kind_of(source);
@@ -104,10 +109,9 @@ model_config config_of(const io::checkpoint& source) {
 }
 
 weight_table weights_of(const model_config& config, const io::checkpoint& source) {
-  const family* f = find_family(config.family);
-  FT_CHECK(f != nullptr);
+  const family& f = family_named(config.family);
   const bool own = source.format() == io::checkpoint_format::manifest;
-  weight_table table = f->weights(config, own ? io::checkpoint_format::hugging_face : source.format());
+  weight_table table = f.weights(config, own ? io::checkpoint_format::hugging_face : source.format());
   if (own)
     for (weight_spec& spec : table) {
       // A vocabulary that the ranks could not share evenly was left whole.
@@ -116,9 +120,8 @@ weight_table weights_of(const model_config& config, const io::checkpoint& source
       split_sources(pieces, source.tensor_parallel(), true);
       spec.sources[1] = std::move(pieces[0].sources[1]);
     }
-  else if (source.format() == io::checkpoint_format::faster_transformer ||
-           source.format() == io::checkpoint_format::megatron)
-    split_sources(table, source.tensor_parallel(), source.format() == io::checkpoint_format::megatron);
+  else if (source.format() == io::checkpoint_format::faster_transformer || io::is_megatron(source.format()))
+    split_sources(table, source.tensor_parallel(), io::is_megatron(source.format()));
   return table;
 }
 

@@ -43,7 +43,11 @@ const std::vector<family>& families();
 // ones supported.
 const family& family_of(const io::checkpoint& source);
 
-// The checkpoint's configuration: its family's map of it or, in libft's own format, as it was kept.
+// By the registry's name, which a configuration holds.
+const family& family_named(std::string_view name);
+
+// The checkpoint's configuration, which may name another family (FasterTransformer runs OPT as a variant of GPT): its
+// family's map of it or, in libft's own format, as it was kept.
 model_config config_of(const io::checkpoint& source);
 
 // The family's table, its sources those that this checkpoint may have: where ranks saved it, the pieces of each.

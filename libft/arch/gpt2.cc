@@ -4,6 +4,7 @@
 #include "arch/decoder.h"
 #include "arch/decoder_config.h"
 #include "arch/families.h"
+#include "arch/gpt_ranks.h"
 #include "arch/table_builder.h"
 #include "core/status.h"
 
@@ -12,6 +13,7 @@ namespace {
 
 // Defaults are those of transformers' GPT2Config.
 model_config gpt2_config(const io::checkpoint& source) {
+  if (is_saved_by_ranks(source.format())) return gpt_config_by_ranks(source);
   const io::json_reader config = source.config();
   if (config.boolean("add_cross_attention", false))
     fail(FT_ERROR_UNSUPPORTED, config.file(),
@@ -37,7 +39,8 @@ model_config gpt2_config(const io::checkpoint& source) {
   return c;
 }
 
-weight_table gpt2_weights(const model_config& c, io::checkpoint_format) {
+weight_table gpt2_weights(const model_config& c, io::checkpoint_format format) {
+  if (is_saved_by_ranks(format)) return gpt_weights_by_ranks(c, format);
   using enum shard_axis;
   const int64_t hidden = c.hidden_size;
   const weight_layout conv1d{.transposed = true};
@@ -67,6 +70,8 @@ family gpt2_family() {
   return {.name = "gpt2",
           .hugging_face = {"gpt2"},
           .gguf = {},
+          .sections = {"gpt"},
+          .megatron = true,
           .config = gpt2_config,
           .weights = gpt2_weights,
           .build = build_decoder};

@@ -5,6 +5,7 @@
 #include "arch/decoder.h"
 #include "arch/decoder_config.h"
 #include "arch/families.h"
+#include "arch/gpt_ranks.h"
 #include "arch/rope_scaling.h"
 #include "arch/table_builder.h"
 #include "core/status.h"
@@ -25,6 +26,7 @@ void read_rotary(model_config& c, const io::json_reader& config) {
 
 // Defaults are those of transformers' GPTNeoXConfig.
 model_config gpt_neox_config(const io::checkpoint& source) {
+  if (is_saved_by_ranks(source.format())) return gpt_config_by_ranks(source);
   const io::json_reader config = source.config();
   model_config c;
   c.family = c.model_type = "gpt_neox";
@@ -47,7 +49,8 @@ model_config gpt_neox_config(const io::checkpoint& source) {
   return c;
 }
 
-weight_table gpt_neox_weights(const model_config& c, io::checkpoint_format) {
+weight_table gpt_neox_weights(const model_config& c, io::checkpoint_format format) {
+  if (is_saved_by_ranks(format)) return gpt_weights_by_ranks(c, format);
   using enum shard_axis;
   const int64_t hidden = c.hidden_size;
   table_builder t({"gpt_neox.", ""});
@@ -76,6 +79,7 @@ family gpt_neox_family() {
   return {.name = "gpt_neox",
           .hugging_face = {"gpt_neox"},
           .gguf = {},
+          .sections = {"gptneox"},
           .config = gpt_neox_config,
           .weights = gpt_neox_weights,
           .build = build_decoder};

@@ -6,6 +6,7 @@
 #include "arch/decoder.h"
 #include "arch/decoder_config.h"
 #include "arch/families.h"
+#include "arch/gpt_ranks.h"
 #include "arch/rope_scaling.h"
 #include "arch/table_builder.h"
 #include "core/status.h"
@@ -15,6 +16,7 @@ namespace {
 
 // Defaults are those of transformers' GPTJConfig.
 model_config gptj_config(const io::checkpoint& source) {
+  if (is_saved_by_ranks(source.format())) return gpt_config_by_ranks(source);
   const io::json_reader config = source.config();
   model_config c;
   c.family = c.model_type = "gptj";
@@ -43,7 +45,8 @@ model_config gptj_config(const io::checkpoint& source) {
   return c;
 }
 
-weight_table gptj_weights(const model_config& c, io::checkpoint_format) {
+weight_table gptj_weights(const model_config& c, io::checkpoint_format format) {
+  if (is_saved_by_ranks(format)) return gpt_weights_by_ranks(c, format);
   using enum shard_axis;
   const int64_t hidden = c.hidden_size;
   table_builder t({"transformer.", ""});
@@ -75,6 +78,7 @@ family gptj_family() {
   return {.name = "gptj",
           .hugging_face = {"gptj"},
           .gguf = {},
+          .sections = {"gptj"},
           .config = gptj_config,
           .weights = gptj_weights,
           .build = build_decoder};

@@ -4,6 +4,7 @@
 #include "arch/decoder.h"
 #include "arch/decoder_config.h"
 #include "arch/families.h"
+#include "arch/gpt_ranks.h"
 #include "arch/table_builder.h"
 #include "core/status.h"
 
@@ -39,7 +40,8 @@ model_config opt_config(const io::checkpoint& source) {
   return c;
 }
 
-weight_table opt_weights(const model_config& c, io::checkpoint_format) {
+weight_table opt_weights(const model_config& c, io::checkpoint_format format) {
+  if (is_saved_by_ranks(format)) return gpt_weights_by_ranks(c, format);
   using enum shard_axis;
   const int64_t hidden = c.hidden_size;
   const auto norm = [&](table_builder& t, const char* ours, const char* theirs) {

@@ -3,7 +3,6 @@
 // (arXiv:2210.11416) and UL2 (arXiv:2205.05131), mT5 (arXiv:2010.11934), and the encoders alone. The recipe is in
 // encoder_decoder.cc.
 #include <cmath>
-#include <cstring>
 
 #include "arch/config_reading.h"
 #include "arch/encoder_decoder.h"
@@ -45,8 +44,7 @@ void read_relative_bias(model_config& c, const io::json_reader& config) {
 bool has_own_output(const io::checkpoint& source) {
   const io::stored_tensor *output = source.find("lm_head.weight"), *input = source.find("shared.weight");
   if (!output || !input) return output != nullptr;
-  const tensor &a = output->data, &b = input->data;
-  return a.type != b.type || a.size() != b.size() || std::memcmp(a.data, b.data, bytes_of(a.type, a.size())) != 0;
+  return !same_elements(output->data, input->data);
 }
 
 void read_head(model_config& c, const io::checkpoint& source) {

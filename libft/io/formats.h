@@ -12,7 +12,19 @@
 
 namespace ft::io {
 
-enum class checkpoint_format : uint8_t { hugging_face, gguf, faster_transformer, megatron, manifest };
+enum class checkpoint_format : uint8_t {
+  hugging_face,
+  gguf,
+  faster_transformer,
+  megatron_0,  // checkpoint_version 0, 1, and 2 or 3: they differ in the order of query, key and value
+  megatron_1,
+  megatron,
+  manifest,
+};
+
+inline bool is_megatron(checkpoint_format format) {
+  return format >= checkpoint_format::megatron_0 && format <= checkpoint_format::megatron;
+}
 
 struct checkpoint_parts {
   checkpoint_format format = checkpoint_format::hugging_face;
@@ -40,7 +52,8 @@ checkpoint_parts open_faster_transformer(const std::string& folder);
 
 // A folder of Megatron-LM: mp_rank_00/model_optim_rng.pt and its like for every rank, or a folder of iterations with
 // latest_checkpointed_iteration.txt. Tensors are named as in the saved dictionaries from below "model" on, but with
-// layers counted through all pipeline stages, and, where tensor parallelism splits a tensor, with ".<rank>" behind.
+// layers counted through all pipeline stages, older names by the newer ones ("encoder", "self_attention"), and, where
+// tensor parallelism splits a tensor, with ".<rank>" behind.
 bool is_megatron(const std::string& folder);
 checkpoint_parts open_megatron(const std::string& folder);
 

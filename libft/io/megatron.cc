@@ -135,6 +135,22 @@ std::optional<layer_place> find_layer(std::string_view name) {
   return layer_place{begin, end, *value};
 }
 
+// "transformer" became "encoder", and its "attention" "self_attention".
+void use_newer_name(std::string& name) {
+  constexpr std::string_view old_stack = "language_model.transformer.", old_attention = ".attention.";
+  if (name.starts_with(old_stack)) name.replace(0, old_stack.size(), "language_model.encoder.");
+  if (const size_t at = name.find(old_attention); at != name.npos)
+    name.replace(at, old_attention.size(), ".self_attention.");
+}
+
+checkpoint_format format_of_version(const json& config, const std::string& file) {
+  const double version = json_reader(config, file).number("checkpoint_version", 0);
+  if (version == 0) return checkpoint_format::megatron_0;
+  if (version == 1) return checkpoint_format::megatron_1;
+  if (version == 2 || version == 3) return checkpoint_format::megatron;
+  fail(FT_ERROR_UNSUPPORTED, file, ": checkpoint_version ", version, " is not supported; 0 to 3 are");
+}
+
 class megatron_reader {
  public:
   megatron_reader(const std::map<rank, std::string>& files, checkpoint_parts& parts) : files_(files), parts_(parts) {}
@@ -168,6 +184,7 @@ class megatron_reader {
       if (!t.name.starts_with(root)) continue;  // the optimizer's
       any = true;
       t.name.erase(0, root.size());
+      use_newer_name(t.name);
       if (const std::optional<layer_place> at = find_layer(t.name)) {
         layers = std::max(layers, at->number + 1);
         t.name.replace(at->begin, at->end - at->begin, std::to_string(layers_before_ + at->number));
@@ -212,9 +229,9 @@ bool is_megatron(const std::string& folder) { return file_exists(join_path(folde
 
 checkpoint_parts open_megatron(const std::string& folder) {
   checkpoint_parts parts;
-  parts.format = checkpoint_format::megatron;
   const std::map<rank, std::string> files = find_ranks(rank_folder(folder));
   megatron_reader(files, parts).read();
+  parts.format = format_of_version(*parts.config, parts.config_file);
   return parts;
 }
 

@@ -41,7 +41,6 @@ std::shared_ptr<model> model::open(const std::string& source, const model_option
 
 model::model(std::shared_ptr<const io::checkpoint> source, backend& device, const model_options& options)
     : checkpoint_(std::move(source)), executor_(device, options.num_threads) {
-  const arch::family& family = arch::family_of(*checkpoint_);
   config_ = arch::config_of(*checkpoint_);
   compute_dtype_ = compute_dtype_for(options.dtype, config_);
   keep_quantised_ = options.dtype == "auto";
@@ -49,7 +48,7 @@ model::model(std::shared_ptr<const io::checkpoint> source, backend& device, cons
   const arch::weight_match match = arch::match(table, *checkpoint_);
   arch::require_complete(match, *checkpoint_);
   const arch::build_options build{device, compute_dtype_, keep_quantised_, &executor_.pool(), options.on_progress};
-  network_ = family.build(config_, match, build);
+  network_ = arch::family_named(config_.family).build(config_, match, build);
 }
 
 // Keys and values are kept as exactly as the model computes; a quantised one's in half precision.

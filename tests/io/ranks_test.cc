@@ -99,6 +99,7 @@ TEST(megatron_ranks_and_stages) {
   for (const std::string& source : {f.path(), f.path("iter_0000300")}) {
     const auto c = checkpoint::open(source);
     CHECK(c->format() == checkpoint_format::megatron);
+    CHECK(is_megatron(c->format()));
     CHECK_EQ(c->tensor_parallel(), 2);
     CHECK_EQ(c->config().integer("checkpoint_version"), 3);
     // Three layers, each with one norm and two pieces of a matrix; two pieces of the embedding.
