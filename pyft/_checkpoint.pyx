@@ -49,7 +49,7 @@ cdef class Checkpoint:
 
     @property
     def format(self):
-        """"safetensors" or "gguf"."""
+        """"safetensors", "gguf", "faster_transformer", "megatron" or "libft" (written by convert)."""
         cdef const char *out = NULL
         check(ft.ft_checkpoint_format(&out, self.need()))
         return text(out)

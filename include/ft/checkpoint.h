@@ -17,14 +17,15 @@ FT_BEGIN_DECLS
 typedef struct ft_checkpoint ft_checkpoint;
 
 /*
- * Opens a Hugging Face folder (config.json and *.safetensors) or a .gguf file (v2, v3). Files are memory-mapped
+ * Opens a Hugging Face folder (config.json and *.safetensors or pytorch_model.bin), a FasterTransformer folder
+ * (config.ini), a Megatron-LM one, one that ft_convert wrote, or a .gguf file (v2, v3). Files are memory-mapped
  * and every offset, length, shape and dtype is checked; a fault is FT_ERROR_CHECKPOINT naming file, tensor and
  * fault. The files must not be truncated while the handle is open.
  */
 FT_API ft_status ft_checkpoint_open(ft_checkpoint **out, const char *source);
 FT_API void ft_checkpoint_close(ft_checkpoint *checkpoint);
 
-/* "safetensors" or "gguf". */
+/* "safetensors" (a Hugging Face folder), "gguf", "faster_transformer", "megatron" or "libft" (of ft_convert). */
 FT_API ft_status ft_checkpoint_format(const char **out, const ft_checkpoint *checkpoint);
 
 /*

@@ -126,6 +126,17 @@ void add_head(table_builder& t, const model_config& c) {
   }
 }
 
+// FasterTransformer's files of the layers, [in, out]; the other weights are read from the original model beside them.
+void use_faster_transformer_files(weight_table& table) {
+  for (weight_spec& spec : table) {
+    if (!spec.name.starts_with("layers.")) continue;
+    const std::string name = spec.sources.back().pieces.front();  // without a prefix
+    const bool old_norm = name.ends_with(".gamma") || name.ends_with(".beta");
+    const std::string theirs = old_norm ? spec.sources.front().pieces.front().substr(5) : name;  // after "bert."
+    spec.sources = {{"model." + theirs, {.transposed = true, .flat = true}}};
+  }
+}
+
 weight_table bert_weights(const model_config& c, io::checkpoint_format format) {
   const bool gguf = format == io::checkpoint_format::gguf;
   const names& n = gguf ? gguf_names : c.model_type == "distilbert" ? distilbert_names : bert_names;
@@ -145,6 +156,7 @@ weight_table bert_weights(const model_config& c, io::checkpoint_format format) {
   table_builder head({""});
   add_head(head, c);
   weight_table table = t.take();
+  if (format == io::checkpoint_format::faster_transformer) use_faster_transformer_files(table);
   for (weight_spec& spec : head.take()) table.push_back(std::move(spec));
   return table;
 }
@@ -272,6 +284,7 @@ family bert_family() {
   return {.name = "bert",
           .hugging_face = {"bert", "roberta", "xlm-roberta", "camembert", "distilbert"},
           .gguf = {"bert"},
+          .sections = {"bert"},
           .config = bert_config,
           .weights = bert_weights,
           .build = build_bert};

@@ -112,6 +112,34 @@ model_config from_hugging_face(const io::checkpoint& source) {
   return c;
 }
 
+// FasterTransformer's [bert] is the encoder alone: its converter leaves embeddings and pooler to the framework around
+// it, so the model they are from must lie in the same folder.
+model_config from_faster_transformer(const io::checkpoint& source) {
+  const io::json_reader config = *source.config().object("bert");
+  const auto rows = [&](const char* name) {
+    for (const char* prefix : {"", "bert."})
+      if (source.holds(cat(prefix, name))) return rows_of(source, cat(prefix, name));
+    fail(FT_ERROR_CHECKPOINT, source.source(), ": holds no ", name, ": FasterTransformer writes BERT's layers without ",
+         "embeddings; put the original model.safetensors or pytorch_model.bin into the folder");
+  };
+  model_config c;
+  c.model_type = c.architecture = "bert";
+  c.hidden_size = read_size(config, "hidden_size");
+  c.num_layers = read_layer_count(config, "num_layer");
+  c.num_heads = read_size(config, "head_num");
+  c.intermediate_size = read_size(config, "inter_size");
+  c.activation = read_activation(config, "activation_type", "gelu");
+  c.norm_epsilon = static_cast<float>(config.number("layer_norm_eps", usual_epsilon));
+  c.vocab_size = rows("embeddings.word_embeddings.weight");
+  c.max_positions = rows("embeddings.position_embeddings.weight");
+  c.type_vocab_size = rows("embeddings.token_type_embeddings.weight");
+  c.has_pooler = has_pooler(source, "bert.");
+  if (const std::string type = config.string("position_embedding_type", "absolute"); type != "absolute")
+    fail(FT_ERROR_UNSUPPORTED, config.file(), ": position_embedding_type '", type, "' is not supported; 'absolute' is");
+  finish(c, source);
+  return c;
+}
+
 pool_kind read_gguf_pooling(const io::checkpoint& source) {
   switch (const int64_t type = source.metadata().integer("bert.pooling_type", 1)) {
     case 0:
@@ -153,6 +181,7 @@ std::string bert_prefix(const std::string& model_type) {
 }
 
 model_config bert_config(const io::checkpoint& source) {
+  if (source.format() == io::checkpoint_format::faster_transformer) return from_faster_transformer(source);
   return source.format() == io::checkpoint_format::gguf ? from_gguf(source) : from_hugging_face(source);
 }
 

@@ -212,3 +212,63 @@ def write_gpt_neox(model: transformers.PreTrainedModel, path: Path, ranks: int, 
     sizes = _sizes(heads, hidden, c.intermediate_size, c.num_hidden_layers, c.vocab_size, weight_type)
     rotary = int(hidden // heads * c.rope_parameters["partial_rotary_factor"])
     out.close({"gptneox": sizes | {"rotary_embedding": rotary, "use_gptj_residual": int(c.use_parallel_residual)}})
+
+
+def write_bert(model: transformers.PreTrainedModel, path: Path, ranks: int, weight_type: str) -> None:
+    """The layers alone, as FasterTransformer has them; the model itself beside them for its embeddings."""
+    c, w, out = model.config, _numpy(model), Folder(path, ranks, weight_type)
+    for name, values in w.items():
+        if not name.startswith("encoder.layer."):
+            continue
+        if name.endswith(("attention.output.dense.weight", "output.dense.weight")):
+            out.row(f"model.{name}", values)
+        elif "LayerNorm" in name or name.endswith("output.dense.bias"):
+            out.whole(f"model.{name}", values)
+        else:
+            out.cut(f"model.{name}", values.T, -1)
+    values = {
+        "model_name": "bert",
+        "position_embedding_type": "absolute",
+        "hidden_size": c.hidden_size,
+        "num_layer": c.num_hidden_layers,
+        "head_num": c.num_attention_heads,
+        "size_per_head": c.hidden_size // c.num_attention_heads,
+        "activation_type": c.hidden_act,
+        "inter_size": c.intermediate_size,
+        "max_position_embeddings": c.max_position_embeddings,
+        "layer_norm_eps": c.layer_norm_eps,
+        "weight_data_type": weight_type,
+        "tensor_para_size": ranks,
+    }
+    model.save_pretrained(path)
+    out.close({"bert": values})
+
+
+def write_t5(model: transformers.PreTrainedModel, path: Path, ranks: int, weight_type: str) -> None:
+    w, out = _numpy(model), Folder(path, ranks, weight_type)
+    out.whole("shared.weight_T", w["shared.weight"])
+    out.whole("shared.weight", w["shared.weight"].T)
+    if "lm_head.weight" in w:
+        out.whole("lm_head.weight", w["lm_head.weight"])
+    for name, values in w.items():
+        renamed = name.replace("wi_0.", "wi.").replace("wi_1.", "wi2.")
+        if name.endswith("layer_norm.weight"):
+            out.whole(name, values)
+        elif name.endswith((".o.weight", ".wo.weight")):
+            out.row(name, values)
+        elif name.endswith("relative_attention_bias.weight"):
+            out.cut(name, values.T, 0)
+        elif "DenseReluDense" in name or "EncDecAttention" in name or name.startswith("encoder.block."):
+            out.column(renamed, values)
+        elif name.endswith("SelfAttention.q.weight"):
+            parts = [w[name.replace(".q.", f".{part}.")] for part in "qkv"]
+            out.fused(name.replace(".q.", ".qkv."), parts)
+    sections = {}
+    for section, stack in (("encoder", model.encoder), ("decoder", model.decoder)):
+        values = {key: value for key, value in stack.config.to_dict().items() if "%" not in str(value)}
+        values["relative_attention_num_buckets_or_max_pos_seq_len"] = values.pop("relative_attention_num_buckets")
+        values["tie_word_embeddings"] = model.config.tie_word_embeddings
+        sections[section] = values | {"weight_data_type": weight_type}
+    gated = model.config.feed_forward_proj.startswith("gated")
+    structure = {"t5_with_bias": "false", "use_gated_activation": "1" if gated else "false"}
+    out.close(sections | {"structure": structure | {"position_embedding_type": "relative"}})

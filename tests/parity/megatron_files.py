@@ -41,7 +41,7 @@ class Writer:
             ]
             fused = _fused(parts, self.c.n_head // self.ranks, self.version)
             found[f"{attention}.query_key_value.{kind}"] = fused
-            found[f"mlp.dense_h_to_4h.{kind}"] = self.cut(w[f"mlp.c_fc.{kind}"].T, 0, rank)
+            found[f"mlp.dense_h_to_4h.{kind}"] = self.cut(w[f"mlp.c_fc.{kind}"], -1, rank).t().contiguous()
         found[f"{attention}.dense.weight"] = self.cut(w["attn.c_proj.weight"].T, 1, rank)
         found[f"{attention}.dense.bias"] = w["attn.c_proj.bias"]
         found["mlp.dense_4h_to_h.weight"] = self.cut(w["mlp.c_proj.weight"].T, 1, rank)

@@ -22,7 +22,11 @@ OUTPUTS = ("logits", "last_hidden_state", "pooler_output", "encoder_last_hidden_
 def outputs(source: Path, ids: list[int], **options: str) -> dict[str, bytes]:
     """Every output of a forward pass, as bytes."""
     model = pyft.load(source, device="cpu", threads=1, kv_cache_bytes=1 << 20, **options)
-    inputs = {"decoder_input_ids": [ids[::-1]]} if model.config.get("is_encoder_decoder") else {}
+    inputs = (
+        {"decoder_input_ids": [[i % model.config.vocab_size for i in ids[::-1]]]}
+        if model.config.get("is_encoder_decoder")
+        else {}
+    )
     found = model.forward([ids], **inputs)
     present = {name: getattr(found, name, None) for name in OUTPUTS}
     assert any(value is not None for value in present.values())

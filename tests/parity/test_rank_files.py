@@ -62,6 +62,32 @@ def test_faster_transformer_gpt(tmp_path, rng, name, ranks, weight_type):
     compare(model, folder, rng, f"{name} {weight_type} of {ranks}")
 
 
+@pytest.mark.parametrize("weight_type", ["fp32", "fp16"])
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_faster_transformer_bert(tmp_path, rng, ranks, weight_type):
+    model = rounded(models.build(models.VARIANTS["bert"], seed_of("bert", ranks)), weight_type)
+    ft_files.write_bert(model, tmp_path / "n-gpu", ranks, weight_type)
+    assert Checkpoint(tmp_path / "n-gpu").format == "faster_transformer"
+    compare(model, tmp_path / "n-gpu", rng, f"bert {weight_type} of {ranks}")
+    (tmp_path / "n-gpu" / "model.safetensors").unlink()
+    with pytest.raises(pyft.CheckpointError, match=r"writes BERT's layers without embeddings; put the original"):
+        pyft.load(tmp_path / "n-gpu")
+
+
+@pytest.mark.parametrize("weight_type", ["fp32", "fp16"])
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("name", ["t5", "t5-v1_1"])
+def test_faster_transformer_t5(tmp_path, rng, name, ranks, weight_type):
+    model = rounded(models.build(models.VARIANTS[name], seed_of(name, ranks)), weight_type)
+    ft_files.write_t5(model, tmp_path / "n-gpu", ranks, weight_type)
+    ids, answer = draw_prompt(rng, models.VOCAB, 12, 40), draw_prompt(rng, models.VOCAB, 5, 12)
+    with torch.no_grad():
+        expected = model(torch.tensor([ids]), decoder_input_ids=torch.tensor([answer])).logits[0].numpy()
+    ours = pyft.load(tmp_path / "n-gpu", device="cpu", dtype="float32", threads=1, kv_cache_bytes=1 << 20)
+    found = ours.forward([ids], decoder_input_ids=[answer]).logits.numpy()[0]
+    assert_close(found, expected, f"{name} {weight_type} of {ranks}")
+
+
 def test_faster_transformer_files_that_are_short_or_missing(tmp_path):
     model = models.build(models.VARIANTS["gpt2"], seed_of("short"))
     ft_files.write_gpt2(model, tmp_path / "2-gpu", 2, "fp16")
