@@ -17,12 +17,12 @@ FT_BEGIN_DECLS
 
 typedef struct ft_convert_options {
     size_t struct_size;
-    const char *dtype; /* "float32", "bfloat16" or "float16"; NULL or "auto": each weight as it is, to the bit */
-    int32_t tensor_parallel;   /* ranks a layer is split over; 0 is 1 */
+    const char *dtype;       /* "float32", "bfloat16" or "float16"; NULL or "auto": each weight as it is, to the bit */
+    int32_t tensor_parallel; /* ranks a layer is split over; 0 is 1 */
     int32_t pipeline_parallel; /* stages the layers are dealt to; 0 is 1 */
-    int32_t overwrite; /* non-zero: replace the destination where it is a folder that ft_convert wrote */
-    /* Text files for the folder, [num_files] each: a name (tokenizer.json) and contents that end with a zero. Those of a
-     * source that is a folder are copied where none is given. */
+    int32_t overwrite;         /* non-zero: replace the destination where it is a folder that ft_convert wrote */
+    /* Text files for the folder, [num_files] each: a name (tokenizer.json) and contents that end with a zero. Those of
+     * a source that is a folder are copied where none is given. */
     const char *const *file_names;
     const char *const *file_contents;
     int32_t num_files;

@@ -87,7 +87,7 @@ def test_refusals(llama_folder: Path, tmp_path: Path) -> None:
         "dtype 'int8'": {"dtype": "int8"},
         "tensor_parallel is 3, which does not divide": {"tensor_parallel": 3},
         "pipeline_parallel is 100, but there are": {"pipeline_parallel": 100},
-        "tensor_parallel must be": {"tensor_parallel": 0},
+        "tensor_parallel=0 is outside": {"tensor_parallel": 0},
     }.items():
         with pytest.raises(ValueError, match=message):
             pyft.convert(llama_folder, tmp_path / "out", **arguments)
