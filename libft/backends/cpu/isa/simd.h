@@ -70,7 +70,11 @@ FT_INLINE vec load(const float* p, int n) {
   return _mm256_maskload_ps(p, (__m256i)(iota() < n));
 #else
   vec x = zero();
-  for (int i = 0; i < n; ++i) x[i] = p[i];
+  for (int i = 0; i < n; ++i) {
+    float element;
+    std::memcpy(&element, p + i, sizeof element);  // files align nothing
+    x[i] = element;
+  }
   return x;
 #endif
 }
