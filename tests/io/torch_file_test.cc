@@ -157,9 +157,16 @@ TEST(pickle_faults) {
 }
 
 TEST(pickle_values) {
+  struct value {  // without the views into the pickle
+    pickle_value::kind type;
+    int64_t integer;
+    std::string text;
+    std::vector<pickle_value::reference> items;
+  };
   const auto whole = [](const std::string& bytes) {
     const pickle graph = read_pickle(bytes, "f");
-    return graph[graph.root];
+    const pickle_value& root = graph[graph.root];
+    return value{root.type, root.integer, std::string(root.text), root.items};
   };
   CHECK_EQ(whole("J" + u32(static_cast<uint32_t>(-7)) + ".").integer, -7);
   CHECK_EQ(whole("M\1\2.").integer, 513);
