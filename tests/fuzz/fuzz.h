@@ -33,4 +33,16 @@ inline void touch(std::span<const io::stored_tensor> tensors) {
   }
 }
 
+// The same of tensors with strides.
+inline void touch_strided(std::span<const io::stored_tensor> tensors) {
+  for (const io::stored_tensor& t : tensors) {
+    if (t.data.size() == 0) continue;
+    int64_t last = 0;
+    for (int i = 0; i < t.data.rank; ++i) last += (t.data.shape[i] - 1) * t.data.stride[i];
+    const auto* data = static_cast<const volatile unsigned char*>(t.data.data);
+    static_cast<void>(data[0]);
+    static_cast<void>(data[bytes_of(t.data.type, last + 1) - 1]);
+  }
+}
+
 }  // namespace ft::fuzz

@@ -1,14 +1,16 @@
 """Writes the seed corpus of the fuzz targets: small good files, and files that are wrong in one way each.
 
-python tests/fuzz/make_corpus.py writes corpus/{safetensors,gguf,config}/seed-*. Inputs that once showed a fault lie
-beside them as regression-*; they are not made here and are left alone.
+python tests/fuzz/make_corpus.py writes corpus/{safetensors,gguf,ini,pickle,torch,config}/seed-*. Inputs that
+once showed a fault lie beside them as regression-*; they are not made here and are left alone.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import struct
+import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -327,6 +329,71 @@ def config_seeds() -> dict[str, bytes]:
     return seeds
 
 
+def pickled(pairs: bytes) -> bytes:
+    return b"\x80\x02}(" + pairs + b"u."
+
+
+def pickled_text(text: str) -> bytes:
+    return b"X" + struct.pack("<I", len(text)) + text.encode()
+
+
+def pickled_tensor(storage: str, elements: int, offset: int, size: list[int], stride: list[int]) -> bytes:
+    def integer(value: int) -> bytes:
+        return b"\x8a\x08" + struct.pack("<q", value)
+
+    def integers(values: list[int]) -> bytes:
+        return b"(" + b"".join(integer(value) for value in values) + b"t"
+
+    key = pickled_text("storage") + f"ctorch\n{storage}\n".encode() + pickled_text("0") + pickled_text("cpu")
+    place = b"((" + key + integer(elements) + b"tQ" + integer(offset) + integers(size) + integers(stride)
+    return b"ctorch._utils\n_rebuild_tensor_v2\n" + place + b"\x89ccollections\nOrderedDict\n)RtR"
+
+
+def pickle_seeds() -> dict[str, bytes]:
+    tensor = pickled_tensor("FloatStorage", 6, 0, [2, 3], [3, 1])
+    name = pickled_text("w")
+    arguments = pickled_text("args") + b"cargparse\nNamespace\n)\x81}" + b"(" + pickled_text("n") + b"K\x02ub"
+    return {
+        "tensor": pickled(name + tensor),
+        "transposed": pickled(name + pickled_tensor("HalfStorage", 6, 0, [3, 2], [1, 3])),
+        "nested": pickled(pickled_text("model") + b"}(" + name + tensor + b"u" + arguments),
+        "past-the-end": pickled(name + pickled_tensor("FloatStorage", 6, 5, [2], [1])),
+        "overflow": pickled(name + pickled_tensor("FloatStorage", 6, 0, [2**40, 2**40], [2**40, 1])),
+        "negative": pickled(name + pickled_tensor("FloatStorage", 6, -1, [2], [-1])),
+        "circle": b"\x80\x02}q\x01(" + name + b"h\x01u.",
+        "call": pickled(name + b"cos\nsystem\n(" + pickled_text("echo") + b"tR"),
+        "cut": pickled(name + tensor)[:40],
+    }
+
+
+def torch_seeds() -> dict[str, bytes]:
+    def archive(data: bytes, method: int = zipfile.ZIP_STORED) -> bytes:
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", method) as file:
+            for entry, contents in {"a/data.pkl": data, "a/data/0": bytes(24), "a/byteorder": b"little"}.items():
+                file.writestr(zipfile.ZipInfo(entry), contents, method)
+        return out.getvalue()
+
+    seeds = {name: archive(data) for name, data in pickle_seeds().items()}
+    whole = seeds["tensor"]
+    seeds |= {"deflated": archive(pickle_seeds()["tensor"], zipfile.ZIP_DEFLATED), "truncated": whole[:-1]}
+    return seeds | {"start-cut": whole[7:], "commented": whole[:-2] + b"\x05\0PK\5\6x"}
+
+
+def ini_seeds() -> dict[str, bytes]:
+    gpt = (
+        b"[gpt]\nmodel_name = gpt\nhead_num = 16\nlayernorm_eps = 1e-05\nhas_adapters = False\nweight_data_type=fp16\n"
+    )
+    return {
+        "gpt": gpt,
+        "sections": gpt + b"[structure]\nt5_with_bias : true\n; a comment\n\n# another\nnone = None\n",
+        "twice": gpt + gpt,
+        "continued": gpt + b"  more\n",
+        "no-section": gpt[6:],
+        "bytes": b"[\xff\0]\n\r= =:\n",
+    }
+
+
 def config_words() -> list[str]:
     """The JSON keys and words that the families read."""
     source = "".join(path.read_text() for path in sorted(ARCH.glob("*.cc")))
@@ -338,6 +405,9 @@ def main() -> None:
     for target, seeds in {
         "safetensors": safetensors_seeds(),
         "gguf": gguf_seeds(),
+        "ini": ini_seeds(),
+        "pickle": pickle_seeds(),
+        "torch": torch_seeds(),
         "config": config_seeds(),
     }.items():
         folder = HERE / "corpus" / target

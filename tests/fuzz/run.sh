@@ -7,7 +7,7 @@ set -eu
 
 seconds=${1:?usage: tests/fuzz/run.sh SECONDS [TARGET...]}
 shift
-targets=${*:-safetensors gguf config}
+targets=${*:-safetensors gguf ini torch pickle config}
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$(dirname "$here")")
 build=${FT_FUZZ_BUILD:-$root/build/fuzz}
