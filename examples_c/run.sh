@@ -29,7 +29,7 @@ else
     echo "(there is no pkg-config; the flags it would print are given by hand)"
     flags="-I$prefix/include -L$libraries -Wl,-rpath,$libraries -lft"
 fi
-for example in encode generate beam stream_cancel inspect; do
+for example in encode generate beam translate stream_cancel inspect; do
     # shellcheck disable=SC2086 # flags are several words
     cc -std=c11 -Wall -Wextra -pedantic -Werror -o by_pkg_config/$example "$here/$example.c" $flags
 done
@@ -57,6 +57,13 @@ for built in by_cmake by_pkg_config; do
     expect "" "$built/beam" tiny/llama 4 12 "5 6 7"
     [ "$(wc -l <out.txt)" = 4 ]
     cut -d: -f1 out.txt | sort -rg | cmp - <(cut -d: -f1 out.txt) # best first
+    expect "" "$built/translate" tiny/t5 3 8 "5 6 7 1" "8 9 1" "5 6 7 1"
+    [ "$(wc -l <out.txt)" = 3 ]
+    [ "$(sed -n 1p out.txt)" = "$(sed -n 3p out.txt)" ] # the same text twice
+    if "$built/translate" tiny/llama 3 8 "5 6 7" 2>out.txt; then
+        echo "translate took a decoder for an encoder-decoder" >&2
+        exit 1
+    fi
     expect "" "$built/stream_cancel" tiny/llama "5 6 7" 4
     [ "$(wc -w <out.txt)" = 20 ]
 done

@@ -15,6 +15,8 @@ namespace ft::runtime {
 
 class encoder_batch {
  public:
+  // So that a request is in the batch, and fails with it, whatever add() then cannot allocate.
+  void reserve(int64_t rows) { requests_.reserve(static_cast<size_t>(rows)); }
   void clear();  // allocates nothing
 
   // Adds the request's source and takes the pages it needs.

@@ -69,6 +69,7 @@ session::session(std::shared_ptr<model> m, const session_options& options)
 
   const size_t rows = static_cast<size_t>(options_.max_batch_size);
   running_.reserve(rows);
+  if (config.is_encoder_decoder) sources_.reserve(options_.max_batch_size);
   batch_.reserve(options_.max_batch_size, std::max(options_.max_tokens_per_step, options_.max_batch_size));
 }
 

@@ -193,7 +193,7 @@ TEST(opening_a_checkpoint) {
 }
 
 TEST(opening_a_model) {
-  for (const char* path : {FT_TINY "/llama", FT_TINY "/llama.gguf", FT_TINY "/bert"})
+  for (const char* path : {FT_TINY "/llama", FT_TINY "/llama.gguf", FT_TINY "/bert", FT_TINY "/t5"})
     for (const char* dtype : {"auto", "bfloat16"})
       refuse_every_allocation(path, [&] {
         ft_model_options options = FT_MODEL_OPTIONS_INIT;
@@ -209,42 +209,46 @@ TEST(opening_a_model) {
 
 // From a cold model: the session's pages, the request, the activations of the first steps.
 TEST(generating_with_a_new_session) {
-  expected_tokens expected;
-  refuse_every_allocation("generating with a new session", [&] {
-    const int64_t armed = countdown.exchange(0);
-    ft_model* model = open_model(FT_TINY "/llama", 2);
-    countdown = armed;
-    ft_session_options options = FT_SESSION_OPTIONS_INIT;
-    options.kv_cache_bytes = 1 << 20;
-    ft_session* session = nullptr;
-    ft_status status = ft_session_create(&session, model, &options);
-    CHECK((status == FT_OK) == (session != nullptr));
-    if (status == FT_OK) status = generate(session, expected.values);
-    countdown = 0;
-    // Whatever failed, the model is whole: a fresh session gives the expected tokens.
-    if (expected.values[0] >= 0) {
-      ft_session* fresh = open_session(model);
-      CHECK_OK(generate(fresh, expected.values));
-      ft_session_destroy(fresh);
-    }
-    ft_session_destroy(session);
-    ft_model_close(model);
-    return status;
-  });
+  for (const char* path : {FT_TINY "/llama", FT_TINY "/t5"}) {
+    expected_tokens expected;
+    refuse_every_allocation("generating with a new session", [&] {
+      const int64_t armed = countdown.exchange(0);
+      ft_model* model = open_model(path, 2);
+      countdown = armed;
+      ft_session_options options = FT_SESSION_OPTIONS_INIT;
+      options.kv_cache_bytes = 1 << 20;
+      ft_session* session = nullptr;
+      ft_status status = ft_session_create(&session, model, &options);
+      CHECK((status == FT_OK) == (session != nullptr));
+      if (status == FT_OK) status = generate(session, expected.values);
+      countdown = 0;
+      // Whatever failed, the model is whole: a fresh session gives the expected tokens.
+      if (expected.values[0] >= 0) {
+        ft_session* fresh = open_session(model);
+        CHECK_OK(generate(fresh, expected.values));
+        ft_session_destroy(fresh);
+      }
+      ft_session_destroy(session);
+      ft_model_close(model);
+      return status;
+    });
+  }
 }
 
 // One session lives through all the failures.
 TEST(generating_on) {
-  ft_model* model = open_model(FT_TINY "/llama", 2);
-  ft_session* session = open_session(model);
-  expected_tokens expected;
-  refuse_every_allocation("generating on", [&] { return generate(session, expected.values); });
-  CHECK_OK(generate(session, expected.values));
-  ft_session_stats stats = FT_SESSION_STATS_INIT;
-  CHECK_OK(ft_session_get_stats(&stats, session));
-  CHECK_EQ(stats.pages_in_use, 0);
-  ft_session_destroy(session);
-  ft_model_close(model);
+  for (const char* path : {FT_TINY "/llama", FT_TINY "/t5"}) {
+    ft_model* model = open_model(path, 2);
+    ft_session* session = open_session(model);
+    expected_tokens expected;
+    refuse_every_allocation("generating on", [&] { return generate(session, expected.values); });
+    CHECK_OK(generate(session, expected.values));
+    ft_session_stats stats = FT_SESSION_STATS_INIT;
+    CHECK_OK(ft_session_get_stats(&stats, session));
+    CHECK_EQ(stats.pages_in_use, 0);
+    ft_session_destroy(session);
+    ft_model_close(model);
+  }
 }
 
 TEST(passing_forward) {
@@ -284,31 +288,33 @@ TEST(tensors) {
 }
 
 TEST(a_steady_decode_step_allocates_nothing) {
-  for (const int32_t do_sample : {0, 1}) {
-    ft_model* model = open_model(FT_TINY "/llama", 2);
-    ft_session* session = open_session(model);
-    ft_generate_options options = sampled();
-    options.do_sample = do_sample;
-    options.max_new_tokens = 200;
-    ft_request* requests[3] = {};
-    for (ft_request*& request : requests)
-      CHECK_OK(ft_session_submit(&request, session, prompt, 5, &options, nullptr, nullptr, nullptr));
-    size_t active = 0;
-    for (int i = 0; i < 5; ++i) CHECK_OK(ft_session_step(&active, session));
-    CHECK_EQ(active, size_t{3});
-    ft_session_stats before = FT_SESSION_STATS_INIT, after = FT_SESSION_STATS_INIT;
-    CHECK_OK(ft_session_get_stats(&before, session));
-    const int64_t made_before = made;
-    for (int i = 0; i < 180; ++i) CHECK_OK(ft_session_step(&active, session));  // across eleven pages a request
-    const int64_t made_after = made;
-    CHECK_OK(ft_session_get_stats(&after, session));
-    CHECK_EQ(active, size_t{3});
-    CHECK_EQ(made_after - made_before, 0);
-    CHECK_EQ(after.allocations, before.allocations);
-    CHECK_EQ(after.generated_tokens - before.generated_tokens, uint64_t{3 * 180});
-    CHECK(after.pages_in_use > before.pages_in_use);
-    for (ft_request* request : requests) ft_request_release(request);
-    ft_session_destroy(session);
-    ft_model_close(model);
+  for (const char* path : {FT_TINY "/llama", FT_TINY "/t5"}) {
+    for (const int32_t do_sample : {0, 1}) {
+      ft_model* model = open_model(path, 2);
+      ft_session* session = open_session(model);
+      ft_generate_options options = sampled();
+      options.do_sample = do_sample;
+      options.max_new_tokens = 200;
+      ft_request* requests[3] = {};
+      for (ft_request*& request : requests)
+        CHECK_OK(ft_session_submit(&request, session, prompt, 5, &options, nullptr, nullptr, nullptr));
+      size_t active = 0;
+      for (int i = 0; i < 5; ++i) CHECK_OK(ft_session_step(&active, session));
+      CHECK_EQ(active, size_t{3});
+      ft_session_stats before = FT_SESSION_STATS_INIT, after = FT_SESSION_STATS_INIT;
+      CHECK_OK(ft_session_get_stats(&before, session));
+      const int64_t made_before = made;
+      for (int i = 0; i < 180; ++i) CHECK_OK(ft_session_step(&active, session));  // across eleven pages a request
+      const int64_t made_after = made;
+      CHECK_OK(ft_session_get_stats(&after, session));
+      CHECK_EQ(active, size_t{3});
+      CHECK_EQ(made_after - made_before, 0);
+      CHECK_EQ(after.allocations, before.allocations);
+      CHECK_EQ(after.generated_tokens - before.generated_tokens, uint64_t{3 * 180});
+      CHECK(after.pages_in_use > before.pages_in_use);
+      for (ft_request* request : requests) ft_request_release(request);
+      ft_session_destroy(session);
+      ft_model_close(model);
+    }
   }
 }

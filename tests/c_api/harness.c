@@ -18,8 +18,8 @@ const char *tiny(const char *name) {
     static const struct {
         const char *name, *path;
     } models[] = {
-        {"llama", FT_TINY "/llama"},         {"llama.gguf", FT_TINY "/llama.gguf"}, {"bert", FT_TINY "/bert"},
-        {"truncated", FT_TINY "/truncated"}, {"missing", FT_TINY "/missing"},
+        {"llama", FT_TINY "/llama"}, {"llama.gguf", FT_TINY "/llama.gguf"}, {"bert", FT_TINY "/bert"},
+        {"t5", FT_TINY "/t5"},       {"truncated", FT_TINY "/truncated"},   {"missing", FT_TINY "/missing"},
     };
     for (size_t i = 0; i < sizeof models / sizeof *models; ++i)
         if (!strcmp(models[i].name, name)) return models[i].path;

@@ -33,6 +33,8 @@
     X(prompt_logprobs)         \
     X(prefix_cache)            \
     X(generation_limits)       \
+    X(translation)             \
+    X(forward_both_sides)      \
     X(struct_first_sizes)      \
     X(struct_sizes_in)         \
     X(struct_sizes_out)        \
