@@ -294,6 +294,11 @@ cdef extern from "ft/generate.h" nogil:
         int32_t forced_bos_token_id
         int32_t forced_eos_token_id
         int32_t prompt_logprobs
+        int32_t num_prompt_embeddings
+        const int32_t *prompt_embedding_positions
+        const float *prompt_embeddings
+        const float *prefix_key_values
+        int64_t prefix_length
 
     ctypedef int (*ft_token_callback)(ft_request *request, int32_t token, void *user_data) noexcept nogil
     ctypedef int (*ft_logits_callback)(ft_request *request, const int32_t *tokens, size_t num_tokens, float *logits,

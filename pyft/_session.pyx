@@ -74,7 +74,7 @@ cdef int should_stop(ft.ft_request *request, const int32_t *tokens, size_t num_t
         return -1
     try:
         first = num_tokens - min(num_tokens, listener.stop_window)
-        last = [tokens[i] for i in range(first, num_tokens)]
+        last = [tokens[i] for i in range(first, num_tokens) if tokens[i] >= 0]
         return ft.FT_STOP if listener.stop_function(last) else ft.FT_CONTINUE
     except BaseException as error:
         listener.error = error
@@ -328,7 +328,18 @@ cdef int fill_options(ft.ft_generate_options *settings, dict options, list keep)
     settings.early_stopping = options["early_stopping"]
     settings.forced_bos_token_id = options["forced_bos_token_id"]
     settings.forced_eos_token_id = options["forced_eos_token_id"]
+    cdef const float[::1] values
     cdef const int32_t[::1] view
+    if options["embedding_positions"] is not None:
+        view = keep_ids(keep, options["embedding_positions"])
+        settings.prompt_embedding_positions = &view[0]
+        settings.num_prompt_embeddings = len(options["embedding_positions"])
+        values = keep_floats(keep, options["embeddings"])
+        settings.prompt_embeddings = &values[0]
+    if options["past_key_values"] is not None:
+        settings.prefix_length = options["past_key_values"].shape[3]
+        values = keep_floats(keep, options["past_key_values"])
+        settings.prefix_key_values = &values[0]
     start = options["decoder_input_ids"]
     if start is not None:
         view = keep_ids(keep, start)
@@ -349,6 +360,14 @@ cdef int fill_options(ft.ft_generate_options *settings, dict options, list keep)
         settings.bad_word_lengths = &view[0]
         settings.num_bad_words = len(words)
     return 0
+
+
+cdef object keep_floats(list keep, values):
+    """The elements as float32, never none of them so that their address can be taken."""
+    array = np.zeros(max(1, values.size), dtype=np.float32)
+    array[:values.size] = values.reshape(-1)
+    keep.append(array)
+    return array
 
 
 cdef object keep_ids(list keep, values):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from pyft import soft_prompts
 from pyft._session import Request, Session
 from pyft.arrays import host_array
 from pyft.detokenize import Detokenizer, StopStrings, decode
@@ -114,7 +115,9 @@ class _Batch:
         self.requests: list[Request] = []
         self.raised: list[BaseException] = []
 
-    def submit(self, ids: Ids, settings: Settings, decoder_ids: Ids | None = None) -> Request:
+    def submit(
+        self, ids: Ids, settings: Settings, decoder_ids: Ids | None = None, soft: soft_prompts.Embedded | None = None
+    ) -> Request:
         tokenizer = self.model.tokenizer
         should_stop, window = None, 0
         if settings.stop_strings and tokenizer is not None:
@@ -122,7 +125,12 @@ class _Batch:
             should_stop, window = _guarded(stop_strings, self.raised), stop_strings.window
         process = settings.process_logits(len(self.requests))
         on_logits = _guarded(process, self.raised) if process is not None else None
-        native = settings.native | {"decoder_input_ids": decoder_ids}
+        native = settings.native | {
+            "decoder_input_ids": decoder_ids,
+            "past_key_values": soft_prompts.prefix(self.model, settings.past_key_values),
+        }
+        if soft is not None:
+            native |= {"embedding_positions": soft.positions, "embeddings": soft.embeddings}
         request = self.session.submit(ids, native, should_stop, window, on_logits)
         self.requests.append(request)
         self.model._running.add(request)
@@ -174,17 +182,31 @@ def finished(model: "Model", request: Request) -> list[Generation]:
     return made
 
 
+def _prompts(
+    model: "Model", prompts: Any, attention_mask: Any, inputs_embeds: Any
+) -> tuple[list[Ids], Sequence[soft_prompts.Embedded | None], bool]:
+    """Rows of ids, the embeddings among them, and whether there was but one prompt. Embeddings alone stand for ids."""
+    if inputs_embeds is None:
+        rows, single = prompt_rows(model, prompts, attention_mask)
+        return rows, [None] * len(rows), single
+    if prompts is None:
+        soft, single = soft_prompts.whole_prompts(model, inputs_embeds)
+        return [np.zeros(len(row.positions), dtype=np.int32) for row in soft], soft, single
+    rows, single = prompt_rows(model, prompts, attention_mask)
+    return rows, soft_prompts.mixed_prompts(model, inputs_embeds, [len(row) for row in rows]), single
+
+
 def generate(
     model: "Model", prompts: Any, attention_mask: Any, options: GenerateOptions
 ) -> "Generation | list[Generation] | list[list[Generation]]":
     settings = resolve(options, model.config.vocab_size, model.encode_plain if model.tokenizer is not None else None)
-    rows, single = prompt_rows(model, prompts, attention_mask)
+    rows, soft, single = _prompts(model, prompts, attention_mask, settings.inputs_embeds)
     if not rows:
         return []
     batch = _Batch(model, model.session())
     try:
-        for row, start in zip(rows, decoder_rows(settings.decoder_input_ids, len(rows)), strict=True):
-            batch.submit(row, settings, start)
+        for row, embedded, start in zip(rows, soft, decoder_rows(settings.decoder_input_ids, len(rows)), strict=True):
+            batch.submit(row, settings, start, embedded)
         batch.wait()
         if batch.raised:
             raise batch.raised[0]
@@ -204,6 +226,8 @@ class TextStream(Iterator[str]):
     def __init__(self, model: "Model", prompt: Any, options: GenerateOptions) -> None:
         tokenizer = model.need_tokenizer()
         self._settings = resolve(options, model.config.vocab_size, model.encode_plain)
+        if self._settings.inputs_embeds is not None:
+            raise ValueError("stream() takes no inputs_embeds; use generate()")
         if self._settings.num_return_sequences != 1:
             raise ValueError("stream() yields one sequence: num_return_sequences must be 1")
         rows, single = prompt_rows(model, prompt)

@@ -224,7 +224,7 @@ class Model:
 
     # Generation.
 
-    def generate(self, prompts: Any, attention_mask: Any = None, **options: Unpack[GenerateOptions]) -> Any:
+    def generate(self, prompts: Any = None, attention_mask: Any = None, **options: Unpack[GenerateOptions]) -> Any:
         """Continues one prompt or many: :class:`Generation` for one, a list of them for a list.
 
         prompts: a text, a list of texts, token ids as a list or a 1-D array (one prompt), a list of them, or a
@@ -238,6 +238,10 @@ class Model:
         in transformers. logits_processor(token_ids, logits) is called for each new token, with the prompt and new
         tokens and their float32 logits; it changes them in place or returns others. What it raises ends the call.
         prompt_logprobs=True keeps the prompt tokens' log-probabilities too.
+        inputs_embeds are embeddings in place of prompts: [seq, hidden_size], [batch, seq, hidden_size] or a list; or,
+        beside prompts, {position: [n, hidden_size]} in place of those tokens, for all prompts or a list of one each.
+        past_key_values are keys and values [num_layers, 2, num_kv_heads, length, head_dim] of positions before every
+        prompt (prefix tuning), as attention takes them.
         Requests of several threads share one running batch, and a prompt's tokens do not depend on what runs beside it.
         """
         return generation.generate(self, prompts, attention_mask, options)

@@ -70,6 +70,8 @@ class GenerateOptions(TypedDict, total=False):
     forced_bos_token_id: int | None
     forced_eos_token_id: int | None
     prompt_logprobs: bool
+    inputs_embeds: Any
+    past_key_values: Any
     logits_processor: LogitsProcessor | None
     prefix_allowed_tokens_fn: PrefixConstraint | None
 
@@ -81,6 +83,8 @@ class Settings:
     native: dict[str, Any]
     num_return_sequences: int
     decoder_input_ids: Any
+    inputs_embeds: Any
+    past_key_values: Any
     stop_strings: tuple[str, ...]
     logits_processor: LogitsProcessor | None
     prefix_allowed_tokens_fn: PrefixConstraint | None
@@ -171,6 +175,9 @@ def resolve(options: GenerateOptions, vocab_size: int, encode: Callable[[str], l
         "seed": secrets.randbits(63) if seed is None else integer("seed", seed, 0, 2**64 - 1),
         "length_penalty": number("length_penalty", get("length_penalty", 1.0), -1e6, 1e6),
         "decoder_input_ids": None,
+        "embedding_positions": None,
+        "embeddings": None,
+        "past_key_values": None,
         "forced_bos_token_id": _forced("forced_bos_token_id", options, vocab_size),
         "forced_eos_token_id": _forced("forced_eos_token_id", options, vocab_size),
         **_beams(options, do_sample),
@@ -179,6 +186,8 @@ def resolve(options: GenerateOptions, vocab_size: int, encode: Callable[[str], l
         native=native,
         num_return_sequences=native["num_return_sequences"],
         decoder_input_ids=get("decoder_input_ids"),
+        inputs_embeds=get("inputs_embeds"),
+        past_key_values=get("past_key_values"),
         stop_strings=_stop_strings(get("stop_strings"), encode is not None),
         logits_processor=processor,
         prefix_allowed_tokens_fn=constraint,

@@ -102,6 +102,19 @@ typedef struct ft_generate_options {
     int32_t forced_bos_token_id; /* the first new token after a prompt of one; -1: the checkpoint's, -2: none */
     int32_t forced_eos_token_id; /* the last token of a sequence that reaches its length; -1 and -2 likewise */
     int32_t prompt_logprobs;     /* 1: keep the prompt tokens' log-probabilities, under the model's own distribution */
+    /*
+     * A soft prompt, copied; decoders only. In the place of the prompt's tokens at these positions, which rise, come
+     * embeddings of the model's embedding size: [num_prompt_embeddings, size]. Callbacks see -1 for such a token.
+     */
+    int32_t num_prompt_embeddings;
+    const int32_t *prompt_embedding_positions;
+    const float *prompt_embeddings;
+    /*
+     * Keys and values of positions before the prompt, [num_layers, 2, num_kv_heads, prefix_length, head_dim], where 2
+     * are keys, as attention takes them (already rotated), and values. Copied; decoders only.
+     */
+    const float *prefix_key_values;
+    int64_t prefix_length;
 } ft_generate_options;
 
 #define FT_GENERATE_OPTIONS_INIT  \
@@ -139,6 +152,11 @@ typedef struct ft_generate_options {
      0,                           \
      -1,                          \
      -1,                          \
+     0,                           \
+     0,                           \
+     0,                           \
+     0,                           \
+     0,                           \
      0}
 
 /*

@@ -22,6 +22,30 @@ void read_bad_words(decode::options& options, const ft_generate_options& given) 
   }
 }
 
+runtime::soft_prompt to_soft_prompt(const ft_generate_options& given, const arch::model_config& config) {
+  runtime::soft_prompt soft;
+  const auto most = static_cast<int32_t>(config.max_positions);
+  if (given.num_prompt_embeddings < 0 || given.num_prompt_embeddings > most)
+    fail(FT_ERROR_INVALID_ARGUMENT, "options.num_prompt_embeddings is ", given.num_prompt_embeddings,
+         "; it must be 0 to ", most);
+  if (given.prefix_length < 0 || given.prefix_length >= most)
+    fail(FT_ERROR_INVALID_ARGUMENT, "options.prefix_length is ", given.prefix_length, "; the model has ", most,
+         " positions");
+  if (const int64_t count = given.num_prompt_embeddings) {
+    const int32_t* positions = &require(given.prompt_embedding_positions, "options.prompt_embedding_positions");
+    const float* values = &require(given.prompt_embeddings, "options.prompt_embeddings");
+    soft.positions.assign(positions, positions + count);
+    soft.embeddings.assign(values, values + count * config.output_size());
+  }
+  if (given.prefix_length > 0) {
+    const float* values = &require(given.prefix_key_values, "options.prefix_key_values");
+    soft.prefix_length = given.prefix_length;
+    soft.prefix.assign(values,
+                       values + 2 * config.num_layers * config.num_kv_heads * config.head_dim * given.prefix_length);
+  }
+  return soft;
+}
+
 template <class Enum>
 Enum to_enum(int32_t value, int32_t largest, const char* option) {
   if (value < 0 || value > largest)
@@ -145,7 +169,7 @@ ft_status ft_session_submit(ft_request** out, ft_session* session, const int32_t
     handle->should_stop = given.should_stop;
     handle->user_data = user_data;
     handle->impl = session->impl->prepare({prompt, prompt_length}, to_options(given, session->impl->owner().config()),
-                                          to_callbacks(handle));
+                                          to_callbacks(handle), to_soft_prompt(given, session->impl->owner().config()));
     handle->self = handle;
     *out = handle.get();  // before the first callback can come
     try {

@@ -12,7 +12,7 @@ constexpr float banned = -std::numeric_limits<float>::infinity();
 void penalise_repetition(std::span<float> logits, std::span<const int32_t> tokens, float penalty, token_marks& marks) {
   marks.clear();
   for (int32_t token : tokens) {
-    if (!marks.insert(token)) continue;
+    if (token < 0 || !marks.insert(token)) continue;
     float& logit = logits[static_cast<size_t>(token)];
     logit = logit < 0 ? logit * penalty : logit / penalty;
   }
@@ -30,7 +30,7 @@ void ban_repeated_ngrams(std::span<float> logits, std::span<const int32_t> token
   if (tokens.size() < n) return;
   const auto tail = tokens.last(n - 1);
   for (size_t i = 0; i + n <= tokens.size(); ++i)
-    if (std::equal(tail.begin(), tail.end(), tokens.begin() + static_cast<std::ptrdiff_t>(i)))
+    if (tokens[i + n - 1] >= 0 && std::equal(tail.begin(), tail.end(), tokens.begin() + static_cast<std::ptrdiff_t>(i)))
       logits[static_cast<size_t>(tokens[i + n - 1])] = banned;
 }
 

@@ -2,12 +2,19 @@
 // Tokens of all rows lie one after another; there is no padding.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "core/tensor.h"
 #include "ops/kv_cache.h"
 
 namespace ft::nn {
+
+// Consecutive tokens whose embeddings are given: rows [n, width] f32.
+struct embedded_rows {
+  int64_t first_token = 0;
+  tensor rows;
+};
 
 struct ragged_batch {
   int64_t num_tokens = 0;
@@ -24,6 +31,8 @@ struct ragged_batch {
   tensor page_table;                             // [num_rows, max_pages]
   tensor context_lengths;                        // [num_rows]
   const std::vector<kv_pages>* cache = nullptr;  // null: no cache, rows attend within themselves
+
+  std::span<const embedded_rows> embedded;  // decoders only: in place of what token_ids would give
 
   // Encoder-decoders only: what the rows' cross-attention reads. With a cache that is pages of it, which rows may
   // share; else the encoder's states, of which row r attends to those from encoder_row_offsets[r] to [r + 1].

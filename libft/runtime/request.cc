@@ -5,7 +5,7 @@
 namespace ft::runtime {
 
 request::request(std::shared_ptr<session> owner, std::span<const int32_t> source, std::span<const int32_t> prompt,
-                 decode::options settings, request_callbacks callbacks, int64_t last_length)
+                 decode::options settings, request_callbacks callbacks, int64_t last_length, soft_prompt soft)
     : owner_(std::move(owner)),
       settings_(std::move(settings)),
       callbacks_(std::move(callbacks)),
@@ -14,7 +14,8 @@ request::request(std::shared_ptr<session> owner, std::span<const int32_t> source
       last_length_(last_length),
       outputs_(static_cast<size_t>(settings_.num_return_sequences)),
       num_outputs_(1),
-      sequences_(static_cast<size_t>(settings_.width())) {
+      sequences_(static_cast<size_t>(settings_.width())),
+      soft_(std::move(soft)) {
   const int64_t most_new = last_length - prompt_length_;
   for (output& o : outputs_) {
     o.tokens.reserve(static_cast<size_t>(most_new));

@@ -15,6 +15,7 @@
 #include "decode/beam_search.h"
 #include "decode/options.h"
 #include "runtime/sequence.h"
+#include "runtime/soft_prompt.h"
 
 namespace ft::runtime {
 
@@ -42,7 +43,7 @@ class request {
  public:
   // `source` is what an encoder-decoder's encoder reads, and `prompt` what its decoder starts with.
   request(std::shared_ptr<session> owner, std::span<const int32_t> source, std::span<const int32_t> prompt,
-          decode::options settings, request_callbacks callbacks, int64_t last_length);
+          decode::options settings, request_callbacks callbacks, int64_t last_length, soft_prompt soft);
 
   // Any thread.
   void cancel() { cancelled_.store(true, std::memory_order_relaxed); }
@@ -108,6 +109,7 @@ class request {
   std::vector<sequence> next_;         // beams: the rows of the step to come, while they are made
   std::unique_ptr<decode::beam_search> beams_;
   int64_t reserved_pages_ = 0;
+  const soft_prompt soft_;
   bool shares_prefix_ = false;  // its pages depend on its tokens alone, and may serve other requests
   ft_status status_ = FT_OK;    // written before finish_
   std::string message_;

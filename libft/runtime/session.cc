@@ -46,6 +46,7 @@ session::session(std::shared_ptr<model> m, const session_options& options)
     : model_(std::move(m)),
       options_(options),
       max_positions_(model_->config().max_positions),
+      batch_(model_->config().output_size()),
       chooser_(model_->config().vocab_size) {
   const arch::model_config& config = model_->config();
   backend& device = model_->compute().device();
@@ -80,7 +81,7 @@ int64_t session::most_pages(int64_t prompt_length, int64_t last_length, int64_t 
 }
 
 std::shared_ptr<request> session::prepare(std::span<const int32_t> prompt, decode::options settings,
-                                          request_callbacks callbacks) {
+                                          request_callbacks callbacks, soft_prompt soft) {
   const arch::model_config& config = model_->config();
   settings.validate(config.vocab_size);
   std::span<const int32_t> source;
@@ -93,15 +94,21 @@ std::shared_ptr<request> session::prepare(std::span<const int32_t> prompt, decod
     fail(FT_ERROR_INVALID_ARGUMENT, "decoder_input_ids are given, but a ", config.architecture,
          " is no encoder-decoder");
   }
+  if (!soft.empty() && config.is_encoder_decoder)
+    fail(FT_ERROR_UNSUPPORTED, "embeddings and prefixes in prompts are not there yet for encoder-decoders");
+  std::vector<int32_t> mixed;
+  if (!soft.positions.empty()) prompt = mixed = place_embeddings(prompt, soft);
+  const int64_t prefix = soft.prefix_length;
   check_prompt(prompt, config.is_encoder_decoder ? "decoder_input_ids" : "the prompt", config.vocab_size,
-               max_positions_ - 1);
+               max_positions_ - prefix - 1);
+  for (int32_t position : soft.positions) mixed[static_cast<size_t>(position)] = embedded_token;
 
   const int64_t length = static_cast<int64_t>(prompt.size());
-  const int64_t last = std::min(length + settings.max_new_tokens, max_positions_);
+  const int64_t last = std::min(length + settings.max_new_tokens, max_positions_ - prefix);
   settings.max_new_tokens = static_cast<int32_t>(last - length);
   const int64_t width = settings.width();
   const int64_t source_pages = pages_for(static_cast<int64_t>(source.size()));
-  const int64_t needed = source_pages + most_pages(length, last, width);
+  const int64_t needed = source_pages + most_pages(prefix + length, prefix + last, width);
   if (width > options_.max_batch_size)
     fail(FT_ERROR_INVALID_ARGUMENT, settings.uses_beams() ? "num_beams" : "num_return_sequences", " is ", width,
          "; the session computes at most ", options_.max_batch_size, " sequences at once: raise max_batch_size");
@@ -110,14 +117,27 @@ std::shared_ptr<request> session::prepare(std::span<const int32_t> prompt, decod
          last, " tokens, which take ", needed, " key-value pages of ", page_tokens, " tokens; the session has ",
          stats_.pages_total, ": raise kv_cache_bytes, or lower max_new_tokens");
 
-  auto r =
-      std::make_shared<request>(shared_from_this(), source, prompt, std::move(settings), std::move(callbacks), last);
+  auto r = std::make_shared<request>(shared_from_this(), source, prompt, std::move(settings), std::move(callbacks),
+                                     last, std::move(soft));
   r->reserved_pages_ = needed;
-  r->shares_prefix_ = options_.prefix_cache && !config.is_encoder_decoder;  // there, keys depend on the source too
+  r->shares_prefix_ = options_.prefix_cache && !config.is_encoder_decoder && r->soft_.empty();  // keys of tokens alone
   r->source_pages_.reserve(static_cast<size_t>(source_pages));
   for (auto* rows : {&r->sequences_, &r->next_})
-    for (sequence& s : *rows) s.pages.reserve(static_cast<size_t>(pages_for(last - 1)));
+    for (sequence& s : *rows) s.pages.reserve(static_cast<size_t>(pages_for(prefix + last - 1)));
   return r;
+}
+
+// The prompt, whose tokens may be any where embeddings stand for them.
+std::vector<int32_t> session::place_embeddings(std::span<const int32_t> prompt, const soft_prompt& soft) const {
+  std::vector<int32_t> tokens(prompt.begin(), prompt.end());
+  int64_t before = -1;
+  for (int32_t position : soft.positions) {
+    if (position <= before || position >= static_cast<int64_t>(tokens.size()))
+      fail(FT_ERROR_INVALID_ARGUMENT, "prompt_embedding_positions holds ", position, " after ", before,
+           "; they must rise and lie in the prompt of ", tokens.size(), " tokens");
+    tokens[static_cast<size_t>(before = position)] = 0;
+  }
+  return tokens;
 }
 
 // What the decoder starts with: as in transformers, the start token, and then what the caller gave.
@@ -307,6 +327,7 @@ void session::compute() {
         if (!sources_.empty()) sources_.compute(run, model_->network(), *pages_);
         if (batch_.empty()) return;
         batch_.copy_pages(run, *pages_);
+        batch_.write_prefixes(run, *pages_);
         const tensor hidden = model_->network().hidden(run, batch_.upload(run, *pages_));
         batch_.score_prompts(run, model_->network(), hidden);
         if (!logits_.empty()) compute_logits(run, hidden);

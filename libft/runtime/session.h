@@ -48,7 +48,7 @@ class session : public std::enable_shared_from_this<session> {
 
   // Checks everything and makes the request; submit() puts it in the queue, after which callbacks may come.
   std::shared_ptr<request> prepare(std::span<const int32_t> prompt, decode::options settings,
-                                   request_callbacks callbacks);
+                                   request_callbacks callbacks, soft_prompt soft = {});
   void submit(std::shared_ptr<request> r);
   // Runs one step unless another thread is running one; returns how many requests are unfinished.
   size_t step();
@@ -72,6 +72,7 @@ class session : public std::enable_shared_from_this<session> {
   void add_source(request& r, int64_t& room);
   void add_rows(request& r, bool decoding, int64_t& room);
   void reuse_prefix(request& r);
+  std::vector<int32_t> place_embeddings(std::span<const int32_t> prompt, const soft_prompt& soft) const;
   size_t unfinished() const { return waiting_.size() + running_.size(); }
 
   // A step, by the driving thread without the lock; never throws.

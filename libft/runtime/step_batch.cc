@@ -12,6 +12,13 @@ namespace {
 // One width for all rows, rounded up so that a growing context seldom needs a larger table.
 int64_t table_width(int64_t widest, int64_t most_pages) { return std::min((widest + 63) / 64 * 64, most_pages); }
 
+// [heads, tokens, head_dim] as [tokens, heads, head_dim]
+tensor by_token(tensor t) {
+  std::swap(t.shape[0], t.shape[1]);
+  std::swap(t.stride[0], t.stride[1]);
+  return t;
+}
+
 tensor upload_table(nn::run& run, const std::vector<int32_t>& table, int64_t rows) {
   return upload_i32(run, table).reshape({rows, static_cast<int64_t>(table.size()) / rows});
 }
@@ -32,6 +39,7 @@ void step_batch::clear() {
   requests_.clear();
   rows_.clear();
   owners_.clear();
+  given_.clear();
   for (auto* v : {&token_ids_, &positions_, &row_offsets_, &slots_, &page_table_, &context_lengths_, &cross_page_table_,
                   &cross_lengths_, &logit_rows_, &copy_from_, &copy_to_})
     v->clear();
@@ -43,8 +51,9 @@ void step_batch::clear() {
 
 void step_batch::add(request& r, sequence& s, page_pool& pool) {
   if (requests_.empty() || requests_.back() != &r) requests_.push_back(&r);
-  const int64_t page_tokens = pool.page_tokens(), end = s.computed + s.scheduled;
-  const auto first = static_cast<size_t>(s.computed / page_tokens);
+  const int64_t page_tokens = pool.page_tokens(), prefix = r.soft_.prefix_length;
+  const int64_t begin = prefix + s.computed, end = begin + s.scheduled;
+  const auto first = static_cast<size_t>(begin / page_tokens);
   if (first < s.pages.size() && pool.shared(s.pages[first])) {
     const int32_t own = pool.take();
     copy_from_.push_back(s.pages[first]);
@@ -54,8 +63,9 @@ void step_batch::add(request& r, sequence& s, page_pool& pool) {
   }
   while (static_cast<int64_t>(s.pages.size()) * page_tokens < end) s.pages.push_back(pool.take());
   widest_ = std::max(widest_, static_cast<int64_t>(s.pages.size()));
-  for (int64_t position = s.computed; position < end; ++position) {
-    token_ids_.push_back(s.tokens[static_cast<size_t>(position)]);
+  if (!r.soft_.positions.empty()) add_embeddings(r.soft_, s.computed, s.computed + s.scheduled);
+  for (int64_t position = begin; position < end; ++position) {
+    token_ids_.push_back(std::max(0, s.tokens[static_cast<size_t>(position - prefix)]));
     positions_.push_back(static_cast<int32_t>(position));
     const int64_t page = s.pages[static_cast<size_t>(position / page_tokens)];
     slots_.push_back(static_cast<int32_t>(page * page_tokens + position % page_tokens));
@@ -66,6 +76,20 @@ void step_batch::add(request& r, sequence& s, page_pool& pool) {
   cross_lengths_.push_back(static_cast<int32_t>(r.source_length()));
   widest_source_ = std::max(widest_source_, static_cast<int64_t>(r.source_pages_.size()));
   owners_.push_back(&r);
+}
+
+// Of the prompt's tokens from `begin` to `end`, those that have an embedding, in runs of neighbours.
+void step_batch::add_embeddings(const soft_prompt& soft, int64_t begin, int64_t end) {
+  const auto& places = soft.positions;
+  const auto from = static_cast<size_t>(std::ranges::lower_bound(places, begin) - places.begin());
+  const auto to = static_cast<size_t>(std::ranges::lower_bound(places, end) - places.begin());
+  const auto width = static_cast<size_t>(embedding_width_);
+  for (size_t i = from, next; i < to; i = next) {
+    next = i + 1;
+    while (next < to && places[next] == places[next - 1] + 1) ++next;
+    given_.push_back(
+        {num_tokens() + places[i] - begin, std::span(soft.embeddings).subspan(i * width, (next - i) * width)});
+  }
 }
 
 void step_batch::finish(int64_t most_pages) {
@@ -97,8 +121,41 @@ void step_batch::copy_pages(nn::run& run, const page_pool& pool) const {
   for (const kv_pages& layer : pool.layers()) ops::kv_copy(run.ex, {.pages = layer, .from = from, .to = to});
 }
 
-nn::ragged_batch step_batch::upload(nn::run& run, const page_pool& pool) const {
+void step_batch::write_prefixes(nn::run& run, const page_pool& pool) const {
+  for (size_t row = 0; row < rows_.size(); ++row) {
+    const soft_prompt& soft = owners_[row]->soft_;
+    if (soft.prefix_length == 0 || rows_[row]->computed > 0) continue;
+    arena::scope scope(run.activations);
+    const kv_layout& layout = pool.layers().front().layout;
+    const int64_t heads = layout.num_kv_heads;
+    const tensor given = run.activations.make(dtype::f32, {2 * heads, soft.prefix_length, layout.head_dim});
+    const tensor slots = run.activations.make(dtype::i32, {soft.prefix_length});
+    for (int64_t position = 0; position < soft.prefix_length; ++position) {
+      const int64_t page = rows_[row]->pages[static_cast<size_t>(position / layout.page_tokens)];
+      const auto slot = static_cast<int32_t>(page * layout.page_tokens + position % layout.page_tokens);
+      run.ex.device.upload(slots.as<int32_t>() + position, &slot, sizeof slot);
+    }
+    const auto layer_values = static_cast<size_t>(given.size());
+    for (size_t layer = 0; layer < pool.layers().size(); ++layer) {
+      run.ex.device.upload(given.data, soft.prefix.data() + layer * layer_values, layer_values * sizeof(float));
+      ops::kv_write(run.ex, {.key = by_token(given.slice(0, 0, heads)),
+                             .value = by_token(given.slice(0, heads, 2 * heads)),
+                             .slots = slots,
+                             .pages = pool.layers()[layer]});
+    }
+  }
+}
+
+nn::ragged_batch step_batch::upload(nn::run& run, const page_pool& pool) {
   nn::ragged_batch batch;
+  embedded_.clear();
+  for (const given_rows& given : given_) {
+    const tensor rows = run.activations.make(
+        dtype::f32, {static_cast<int64_t>(given.values.size()) / embedding_width_, embedding_width_});
+    run.ex.device.upload(rows.data, given.values.data(), given.values.size_bytes());
+    embedded_.push_back({given.first_token, rows});
+  }
+  batch.embedded = embedded_;
   batch.num_tokens = num_tokens();
   batch.num_rows = static_cast<int64_t>(rows_.size());
   batch.token_ids = upload_i32(run, token_ids_);
@@ -134,6 +191,7 @@ void step_batch::score_prompts(nn::run& run, const arch::network& network, const
       std::lock_guard lock(r.mutex_);
       for (int64_t i = begin; i < end; ++i) {
         const auto next = static_cast<size_t>(s.computed + i + 1);
+        if (s.tokens[next] < 0) continue;  // an embedding, which has no probability
         const float* value = log_probs.as<float>() + (i - begin) * log_probs.dim(1) + s.tokens[next];
         run.ex.device.download(&r.prompt_logprobs_[next], value, sizeof(float));
       }

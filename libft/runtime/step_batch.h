@@ -16,6 +16,7 @@ namespace ft::runtime {
 
 class step_batch {
  public:
+  explicit step_batch(int64_t embedding_width) : embedding_width_(embedding_width) {}
   void reserve(int64_t rows, int64_t tokens);
   void clear();
 
@@ -38,7 +39,9 @@ class step_batch {
 
   // Copies the pages that are about to be written to and are shared.
   void copy_pages(nn::run& run, const page_pool& pool) const;
-  nn::ragged_batch upload(nn::run& run, const page_pool& pool) const;
+  // Writes the prefixes of requests that begin in this step.
+  void write_prefixes(nn::run& run, const page_pool& pool) const;
+  nn::ragged_batch upload(nn::run& run, const page_pool& pool);
   tensor upload_logit_rows(nn::run& run) const;
   // Gives requests that keep them the log-probabilities of the prompt tokens that follow the step's. hidden
   // [num_tokens, hidden_size] is the network's of this step.
@@ -47,6 +50,15 @@ class step_batch {
  private:
   std::vector<request*> requests_;
   std::vector<sequence*> rows_;
+  void add_embeddings(const soft_prompt& soft, int64_t begin, int64_t end);
+
+  struct given_rows {  // on the host
+    int64_t first_token;
+    std::span<const float> values;
+  };
+  std::vector<given_rows> given_;
+  std::vector<nn::embedded_rows> embedded_;  // the same, uploaded
+  int64_t embedding_width_ = 0;
   std::vector<request*> owners_;  // of each row
   std::vector<int32_t> token_ids_, positions_, row_offsets_, slots_, page_table_, context_lengths_;
   std::vector<int32_t> cross_page_table_, cross_lengths_;  // of encoder-decoders

@@ -1,0 +1,147 @@
+"""Soft prompts: embeddings in the place of tokens and prefixes of keys and values give transformers' tokens."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import DynamicCache
+
+import pyft
+
+from . import models
+from .compare import assert_greedy
+from .pair import draw_prompt
+
+NAMES = [*models.DECODERS_SHORT, "gpt2", "opt-350m", "bloom"]
+NEW = 20
+
+
+def _drawn_embeddings(pair, rng, count):
+    """Like the model's own, and none of them."""
+    table = pair.hf.get_input_embeddings()
+    real = table(torch.tensor(rng.integers(3, models.VOCAB, count)))
+    noise = torch.tensor(rng.normal(size=real.shape), dtype=torch.float32) * real.std()
+    return (real + noise).detach()
+
+
+@torch.no_grad()
+def _hf_embedded(pair, embeddings, new):
+    out = pair.hf.generate(
+        inputs_embeds=embeddings[None],
+        attention_mask=torch.ones(1, len(embeddings), dtype=torch.long),
+        max_new_tokens=new,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=0,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    return out.sequences[0].tolist(), torch.stack(out.scores)[:, 0].numpy()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_prompts_of_embeddings(tiny, rng, name):
+    pair = tiny(name)
+    rows = [_drawn_embeddings(pair, rng, int(n)) for n in rng.integers(1, 60, 3)]
+    for model in (pair.ft, pair.load(max_tokens_per_step=7)):
+        made = model.generate(inputs_embeds=[row.numpy() for row in rows], max_new_tokens=NEW, stop_token_ids=[])
+        for row, ours in zip(rows, made, strict=True):
+            tokens, scores = _hf_embedded(pair, row, NEW)
+            assert_greedy(ours.token_ids, tokens, scores, f"{name}, {len(row)} embeddings")
+        assert model.session().stats()["prompt_tokens_reused"] == 0
+
+
+@pytest.mark.parametrize("name", ["llama-gqa", "gemma2", "gpt2"])
+def test_embeddings_among_tokens(tiny, rng, name):
+    """p-tuning: spans of embeddings at drawn places; penalties see the tokens only; beams share them."""
+    pair = tiny(name)
+    model = pair.load(max_tokens_per_step=11)
+    prompt = draw_prompt(rng, models.VOCAB, 30, 40)
+    spans = {
+        2: _drawn_embeddings(pair, rng, 5),
+        7: _drawn_embeddings(pair, rng, 1),
+        19: _drawn_embeddings(pair, rng, 9),
+    }
+    whole = pair.hf.get_input_embeddings()(torch.tensor(prompt)).detach()
+    for start, rows in spans.items():
+        whole[start : start + len(rows)] = rows
+    tokens, scores = _hf_embedded(pair, whole, NEW)
+    given = {start: rows.numpy() for start, rows in spans.items()}
+    ours = model.generate(prompt, inputs_embeds=given, max_new_tokens=NEW, stop_token_ids=[])
+    assert_greedy(ours.token_ids, tokens, scores, name)
+    plain = model.generate(prompt, max_new_tokens=NEW, stop_token_ids=[], logprobs=True)
+    assert np.array_equal(
+        plain.logprobs, pair.ft.generate(prompt, max_new_tokens=NEW, stop_token_ids=[], logprobs=True).logprobs
+    )
+
+    seen = []
+    model.generate(
+        prompt, inputs_embeds=given, max_new_tokens=1, logits_processor=lambda ids, logits: seen.append(ids.copy())
+    )
+    hidden = [i for start, rows in given.items() for i in range(start, start + len(rows))]
+    assert np.flatnonzero(seen[0] < 0).tolist() == hidden
+    scored = model.generate(prompt, inputs_embeds=given, max_new_tokens=1, prompt_logprobs=True).prompt_logprobs
+    assert np.flatnonzero(np.isnan(scored)).tolist() == [0, *hidden]
+    for settings in ({"num_beams": 3}, {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2}):
+        one = model.generate(prompt, inputs_embeds=given, max_new_tokens=NEW, stop_token_ids=[], **settings)
+        two = pair.ft.generate(prompt, inputs_embeds=given, max_new_tokens=NEW, stop_token_ids=[], **settings)
+        assert np.array_equal(one.token_ids, two.token_ids)
+
+
+@torch.no_grad()
+def _hf_with_prefix(pair, prompt, prefix, new):
+    cache = DynamicCache(config=pair.hf.config)
+    for layer, (keys, values) in enumerate(torch.tensor(prefix)):
+        cache.update(keys[None], values[None], layer)
+    tokens, scores, step = [], [], list(prompt)
+    length = prefix.shape[3]
+    for _ in range(new):
+        length += len(step)
+        mask = torch.ones(1, length, dtype=torch.long)
+        out = pair.hf(torch.tensor([step]), past_key_values=cache, attention_mask=mask, use_cache=True)
+        scores.append(out.logits[0, -1].numpy())
+        tokens.append(int(scores[-1].argmax()))
+        step = tokens[-1:]
+    return tokens, np.array(scores)
+
+
+@pytest.mark.parametrize("name", ["llama-gqa", "llama-yarn", "qwen3", "gpt2", "opt-350m", "bloom"])
+@pytest.mark.parametrize("length", [1, 16, 37])
+def test_prefix_keys_and_values(tiny, rng, name, length):
+    """Prefix tuning: a virtual prefix in one page, filling it, and over several; prompts in chunks, alone and beside."""
+    pair = tiny(name)
+    config = pair.ft.config
+    shape = (config.num_layers, 2, config.num_kv_heads, length, config.head_dim)
+    prefix = rng.normal(size=shape).astype(np.float32)
+    prompts = [draw_prompt(rng, models.VOCAB, 1, 40) for _ in range(3)]
+    model = pair.load(max_tokens_per_step=9)
+    before = model.generate(prompts, max_new_tokens=NEW, stop_token_ids=[])
+    made = model.generate(prompts, past_key_values=prefix, max_new_tokens=NEW, stop_token_ids=[])
+    for prompt, ours in zip(prompts, made, strict=True):
+        tokens, scores = _hf_with_prefix(pair, prompt, prefix, NEW)
+        assert_greedy(ours.token_ids, tokens, scores, f"{name}, prefix of {length}")
+    after = model.generate(prompts, max_new_tokens=NEW, stop_token_ids=[])
+    assert [g.token_ids.tolist() for g in before] == [g.token_ids.tolist() for g in after]
+    beams = {"past_key_values": prefix, "num_beams": 3, "max_new_tokens": NEW, "stop_token_ids": []}
+    assert np.array_equal(
+        model.generate(prompts[0], **beams).token_ids, pair.ft.generate(prompts[0], **beams).token_ids
+    )
+    assert model.session().stats()["pages_in_use"] == 0
+
+
+def test_misuse_is_named(tiny, rng):
+    model = tiny("llama-gqa").ft
+    width = model.config.hidden_size
+    good = np.zeros((3, width), dtype=np.float32)
+    for wrong in (good[:, :-1], good[0], good[:0]):
+        with pytest.raises(ValueError, match="inputs_embeds"):
+            model.generate(inputs_embeds=[wrong])
+    with pytest.raises(TypeError, match="floats"):
+        model.generate(inputs_embeds=good.astype(np.int32))
+    for wrong in ({4: good}, {-1: good}, {0: good, 2: good}, [{}, {}], good):
+        with pytest.raises(ValueError, match="inputs_embeds"):
+            model.generate([5, 6, 7, 8, 9, 10], inputs_embeds=wrong)
+    with pytest.raises(ValueError, match="past_key_values"):
+        model.generate([5], past_key_values=good)
+    with pytest.raises(pyft.Error, match="positions"):
+        shape = (model.config.num_layers, 2, model.config.num_kv_heads, 510, model.config.head_dim)
+        model.generate([5, 6, 7], past_key_values=np.zeros(shape, dtype=np.float32))
