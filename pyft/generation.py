@@ -248,7 +248,7 @@ class TextStream(Iterator[str]):
     def _run(self, detokenizer: Detokenizer) -> Generator[str, None, None]:
         batch = _Batch(self._model, self._model.session())
         try:
-            request = batch.submit(self._ids, self._settings, *decoder_rows(self._settings.decoder_input_ids, 1))
+            request = batch.submit(self._ids, self._settings, decoder_rows(self._settings.decoder_input_ids, 1)[0])
             seen = 0
             while not batch.raised:
                 batch.wait_for_more(request, seen)

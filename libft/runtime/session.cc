@@ -99,8 +99,10 @@ std::shared_ptr<request> session::prepare(std::span<const int32_t> prompt, decod
   std::vector<int32_t> mixed;
   if (!soft.positions.empty()) prompt = mixed = place_embeddings(prompt, soft);
   const int64_t prefix = soft.prefix_length;
-  check_prompt(prompt, config.is_encoder_decoder ? "decoder_input_ids" : "the prompt", config.vocab_size,
-               max_positions_ - prefix - 1);
+  const std::string what = prefix > 0                  ? cat("behind a prefix of ", prefix, " positions, the prompt")
+                           : config.is_encoder_decoder ? "decoder_input_ids"
+                                                       : "the prompt";
+  check_prompt(prompt, what.c_str(), config.vocab_size, max_positions_ - prefix - 1);
   for (int32_t position : soft.positions) mixed[static_cast<size_t>(position)] = embedded_token;
 
   const int64_t length = static_cast<int64_t>(prompt.size());

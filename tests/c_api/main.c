@@ -30,6 +30,7 @@
     X(generation)              \
     X(generation_callbacks)    \
     X(generation_cancel)       \
+    X(soft_prompts)            \
     X(prompt_logprobs)         \
     X(prefix_cache)            \
     X(generation_limits)       \
