@@ -97,7 +97,7 @@ std::shared_ptr<request> session::prepare(std::span<const int32_t> prompt, decod
   if (!soft.empty() && config.is_encoder_decoder)
     fail(FT_ERROR_UNSUPPORTED, "embeddings and prefixes in prompts are not there yet for encoder-decoders");
   std::vector<int32_t> mixed;
-  if (!soft.positions.empty()) prompt = mixed = place_embeddings(prompt, soft);
+  if (!soft.positions.empty()) prompt = mixed = soft.make_room(prompt);
   const int64_t prefix = soft.prefix_length;
   const std::string what = prefix > 0                  ? cat("behind a prefix of ", prefix, " positions, the prompt")
                            : config.is_encoder_decoder ? "decoder_input_ids"
@@ -127,19 +127,6 @@ std::shared_ptr<request> session::prepare(std::span<const int32_t> prompt, decod
   for (auto* rows : {&r->sequences_, &r->next_})
     for (sequence& s : *rows) s.pages.reserve(static_cast<size_t>(pages_for(prefix + last - 1)));
   return r;
-}
-
-// The prompt, whose tokens may be any where embeddings stand for them.
-std::vector<int32_t> session::place_embeddings(std::span<const int32_t> prompt, const soft_prompt& soft) const {
-  std::vector<int32_t> tokens(prompt.begin(), prompt.end());
-  int64_t before = -1;
-  for (int32_t position : soft.positions) {
-    if (position <= before || position >= static_cast<int64_t>(tokens.size()))
-      fail(FT_ERROR_INVALID_ARGUMENT, "prompt_embedding_positions holds ", position, " after ", before,
-           "; they must rise and lie in the prompt of ", tokens.size(), " tokens");
-    tokens[static_cast<size_t>(before = position)] = 0;
-  }
-  return tokens;
 }
 
 // What the decoder starts with: as in transformers, the start token, and then what the caller gave.

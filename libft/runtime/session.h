@@ -72,7 +72,6 @@ class session : public std::enable_shared_from_this<session> {
   void add_source(request& r, int64_t& room);
   void add_rows(request& r, bool decoding, int64_t& room);
   void reuse_prefix(request& r);
-  std::vector<int32_t> place_embeddings(std::span<const int32_t> prompt, const soft_prompt& soft) const;
   size_t unfinished() const { return waiting_.size() + running_.size(); }
 
   // A step, by the driving thread without the lock; never throws.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace ft::runtime {
@@ -15,6 +16,9 @@ struct soft_prompt {
   int64_t prefix_length = 0;
   std::vector<float> prefix;  // [layers, 2, num_kv_heads, prefix_length, head_dim]
 
+  // The prompt with token 0 wherever an embedding stands, whatever was there. Throws ft::error
+  // (FT_ERROR_INVALID_ARGUMENT) when the positions do not rise or lie outside it.
+  std::vector<int32_t> make_room(std::span<const int32_t> prompt) const;
   bool empty() const { return positions.empty() && prefix_length == 0; }
 };
 
