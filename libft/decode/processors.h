@@ -32,7 +32,8 @@ class token_marks {
   uint32_t epoch_ = 0;
 };
 
-// tokens: prompt and new ones, negative where the prompt has an embedding instead; the last `num_new` of them are new. Allocates nothing.
+// tokens: prompt and new ones, negative where the prompt has an embedding instead; the last `num_new` of them are new.
+// Allocates nothing.
 void process_logits(std::span<float> logits, std::span<const int32_t> tokens, int64_t num_new, const options& settings,
                     token_marks& marks);
 
