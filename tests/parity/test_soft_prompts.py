@@ -41,11 +41,12 @@ def test_prompts_of_embeddings(tiny, rng, name):
     pair = tiny(name)
     rows = [_drawn_embeddings(pair, rng, int(n)) for n in rng.integers(1, 60, 3)]
     for model in (pair.ft, pair.load(max_tokens_per_step=7)):
+        before = model.session().stats()["prompt_tokens_reused"]
         made = model.generate(inputs_embeds=[row.numpy() for row in rows], max_new_tokens=NEW, stop_token_ids=[])
         for row, ours in zip(rows, made, strict=True):
             tokens, scores = _hf_embedded(pair, row, NEW)
             assert_greedy(ours.token_ids, tokens, scores, f"{name}, {len(row)} embeddings")
-        assert model.session().stats()["prompt_tokens_reused"] == 0
+        assert model.session().stats()["prompt_tokens_reused"] == before
 
 
 @pytest.mark.parametrize("name", ["llama-gqa", "gemma2", "gpt2"])
