@@ -6,28 +6,13 @@
 #include <random>
 
 #include "check.h"
-#include "runtime/session.h"
-#include "tiny_model.h"
+#include "runtime/session_fixture.h"
 
 using namespace ft;
 using namespace ft::runtime;
-using ft::test::tiny_llama;
+using namespace ft::test;
 
 namespace {
-
-std::shared_ptr<model> open_tiny() {
-  static tiny_llama folder;
-  model_options options;
-  options.num_threads = 2;
-  return model::open(folder.path(), options);
-}
-
-std::shared_ptr<request> start(session& s, const std::vector<int32_t>& prompt, decode::options settings,
-                               request_callbacks callbacks = {}) {
-  auto r = s.prepare(prompt, std::move(settings), std::move(callbacks));
-  s.submit(r);
-  return r;
-}
 
 std::vector<output> outputs(const request& r) {
   std::vector<output> list(r.num_outputs());
@@ -51,12 +36,6 @@ decode::options beams(int32_t width, int32_t new_tokens, int32_t returned = 1) {
   o.num_return_sequences = returned;
   o.max_new_tokens = new_tokens;
   return o;
-}
-
-std::vector<int32_t> draw_prompt(std::mt19937& random, int most = 60) {
-  std::vector<int32_t> prompt(1 + random() % static_cast<uint32_t>(most));
-  for (int32_t& t : prompt) t = static_cast<int32_t>(random() % tiny_llama::vocab);
-  return prompt;
 }
 
 decode::options draw_settings(std::mt19937& random) {

@@ -1,32 +1,16 @@
 // Sessions: requests that join and leave, whose tokens depend on nobody else; cancellation, failure, pages, statistics.
-#include "runtime/session.h"
-
 #include <atomic>
 #include <random>
 #include <thread>
 
 #include "check.h"
-#include "tiny_model.h"
+#include "runtime/session_fixture.h"
 
 using namespace ft;
 using namespace ft::runtime;
-using ft::test::tiny_llama;
+using namespace ft::test;
 
 namespace {
-
-std::shared_ptr<model> open_tiny(int threads = 2) {
-  static tiny_llama folder;
-  model_options options;
-  options.num_threads = threads;
-  return model::open(folder.path(), options);
-}
-
-std::shared_ptr<request> start(session& s, const std::vector<int32_t>& prompt, decode::options settings,
-                               request_callbacks callbacks = {}) {
-  auto r = s.prepare(prompt, std::move(settings), std::move(callbacks));
-  s.submit(r);
-  return r;
-}
 
 std::vector<int32_t> new_tokens(const request& r) {
   std::vector<int32_t> tokens;
@@ -40,12 +24,6 @@ std::vector<int32_t> alone(const std::shared_ptr<model>& m, const std::vector<in
   s->wait(*r);
   s->close();
   return new_tokens(*r);
-}
-
-std::vector<int32_t> draw_prompt(std::mt19937& random) {
-  std::vector<int32_t> prompt(1 + random() % 60);
-  for (int32_t& t : prompt) t = static_cast<int32_t>(random() % tiny_llama::vocab);
-  return prompt;
 }
 
 decode::options draw_settings(std::mt19937& random) {
