@@ -12,13 +12,12 @@ void encoder_batch::clear() {
 
 void encoder_batch::add(request& r, page_pool& pool) {
   requests_.push_back(&r);
-  const int64_t page_tokens = pool.page_tokens(), length = r.source_length();
-  while (static_cast<int64_t>(r.source_pages_.size()) * page_tokens < length) r.source_pages_.push_back(pool.take());
+  const int64_t length = r.source_length();
+  pool.cover(r.source_pages_, length);
   for (int64_t position = 0; position < length; ++position) {
     token_ids_.push_back(r.source_[static_cast<size_t>(position)]);
     positions_.push_back(static_cast<int32_t>(position));
-    const int64_t page = r.source_pages_[static_cast<size_t>(position / page_tokens)];
-    slots_.push_back(static_cast<int32_t>(page * page_tokens + position % page_tokens));
+    slots_.push_back(pool.slot_of(r.source_pages_, position));
   }
   row_offsets_.push_back(static_cast<int32_t>(token_ids_.size()));
 }

@@ -33,6 +33,15 @@ class page_pool {
 
   // Never more pages are held than the scheduler has reserved, so there is always a free or an idle one.
   int32_t take();
+  // Takes pages until there is room for `tokens`.
+  void cover(std::vector<int32_t>& pages, int64_t tokens) {
+    while (static_cast<int64_t>(pages.size()) * page_tokens() < tokens) pages.push_back(take());
+  }
+  // Where the token at `position` of a sequence with these pages lies, as kv_write counts.
+  int32_t slot_of(const std::vector<int32_t>& pages, int64_t position) const {
+    const int64_t page = pages[static_cast<size_t>(position / page_tokens())];
+    return static_cast<int32_t>(page * page_tokens() + position % page_tokens());
+  }
   void share(int32_t page);
   bool shared(int32_t page) const { return at(page).users > 1; }
   // A sequence gives its last page back first. So of the idle pages each comes before the one that it follows in

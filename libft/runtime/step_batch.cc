@@ -61,14 +61,13 @@ void step_batch::add(request& r, sequence& s, page_pool& pool) {
     pool.give_back(s.pages[first]);
     s.pages[first] = own;
   }
-  while (static_cast<int64_t>(s.pages.size()) * page_tokens < end) s.pages.push_back(pool.take());
+  pool.cover(s.pages, end);
   widest_ = std::max(widest_, static_cast<int64_t>(s.pages.size()));
   if (!r.soft_.positions.empty()) add_embeddings(r.soft_, s.computed, s.computed + s.scheduled);
   for (int64_t position = begin; position < end; ++position) {
     token_ids_.push_back(std::max(0, s.tokens[static_cast<size_t>(position - prefix)]));
     positions_.push_back(static_cast<int32_t>(position));
-    const int64_t page = s.pages[static_cast<size_t>(position / page_tokens)];
-    slots_.push_back(static_cast<int32_t>(page * page_tokens + position % page_tokens));
+    slots_.push_back(pool.slot_of(s.pages, position));
   }
   row_offsets_.push_back(static_cast<int32_t>(token_ids_.size()));
   context_lengths_.push_back(static_cast<int32_t>(end));
