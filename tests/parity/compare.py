@@ -51,15 +51,19 @@ def chi_squared_tail(statistic: float, degrees: int) -> float:
 
 
 def assert_counts(counts: np.ndarray, probabilities: np.ndarray, what: str) -> None:
-    """Pearson's chi-squared test; cells that expect fewer than 8 are merged into one."""
+    """Pearson's chi-squared test. The rarest cells are merged into one that expects at least 50: the tail of a
+    small count is far heavier than a normal one's."""
     counts = np.asarray(counts, dtype=np.float64)
     probabilities = np.asarray(probabilities, dtype=np.float64)
     assert counts[probabilities == 0].sum() == 0, f"{what}: something impossible was drawn"
     expected = probabilities / probabilities.sum() * counts.sum()
-    rare = expected < 8
-    observed_cells = np.append(counts[~rare], counts[rare].sum())
-    expected_cells = np.append(expected[~rare], expected[rare].sum())
-    kept = expected_cells > 0
-    statistic = float(((observed_cells - expected_cells)[kept] ** 2 / expected_cells[kept]).sum())
-    tail = chi_squared_tail(statistic, int(kept.sum()) - 1) if kept.sum() > 1 else 1.0
-    assert tail > FALSE_ALARM, f"{what}: chi-squared {statistic:.1f} over {int(kept.sum())} cells, p = {tail:.2g}"
+    assert expected.sum() >= 50, f"{what}: too few draws"
+    rarest_first = np.argsort(expected)
+    merged = int(np.searchsorted(np.cumsum(expected[rarest_first]), 50)) + 1
+    rare, common = rarest_first[:merged], rarest_first[merged:]
+    observed = np.append(counts[common], counts[rare].sum())
+    expected = np.append(expected[common], expected[rare].sum())
+    statistic = float(((observed - expected) ** 2 / expected).sum())
+    degrees = len(expected) - 1
+    tail = chi_squared_tail(statistic, degrees) if degrees > 0 else 1.0
+    assert tail > FALSE_ALARM, f"{what}: chi-squared {statistic:.1f} over {degrees + 1} cells, p = {tail:.2g}"

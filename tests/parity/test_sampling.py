@@ -68,6 +68,11 @@ def _near_edge(logits: np.ndarray, settings: dict) -> bool:
     return any(((exact(logits + n[None], settings) > 0) != kept).any() for n in noise)
 
 
+def _seed(rng: np.random.Generator) -> int:
+    """One for each sequence: the prompts of one call share its seed, and with it their random numbers."""
+    return int(rng.integers(2**40))
+
+
 def _draw_settings(settings):
     return {"do_sample": True, "top_k": 0, "stop_token_ids": [], **settings}
 
@@ -98,9 +103,8 @@ def test_continuations(tiny, rng, kind):
     prompts = [draw_prompt(rng, VOCAB, 1, 12) for _ in range(3)]
     cells = np.zeros(20)
     model = pair.ft
-    drawn = model.generate(prompts, max_new_tokens=700, seed=int(rng.integers(2**40)), **_draw_settings(settings))
-    for prompt, generation in zip(prompts, drawn, strict=True):
-        tokens = generation.token_ids
+    for prompt in prompts:
+        tokens = model.generate(prompt, max_new_tokens=700, seed=_seed(rng), **_draw_settings(settings)).token_ids
         assert len(tokens) == 700
         logits = pair.hf_forward([*prompt, *tokens.tolist()])["logits"][len(prompt) - 1 : -1]
         probabilities = exact(logits, settings)
@@ -123,9 +127,8 @@ def test_top_p_decays_and_is_reset(tiny, rng):
     prompts = [draw_prompt(rng, VOCAB, 1, 12) for _ in range(3)]
     settings = {"top_p": first, "top_p_decay": decay, "top_p_min": least, "top_p_reset_id": reset, "temperature": 2.0}
     # The prompt's tokens reset nothing: the first nucleus is top_p itself in any case.
-    drawn = pair.ft.generate(prompts, max_new_tokens=length, seed=int(rng.integers(2**40)), **_draw_settings(settings))
-    for prompt, generation in zip(prompts, drawn, strict=True):
-        tokens = generation.token_ids
+    for prompt in prompts:
+        tokens = pair.ft.generate(prompt, max_new_tokens=length, seed=_seed(rng), **_draw_settings(settings)).token_ids
         logits = pair.hf_forward([*prompt, *tokens.tolist()])["logits"][len(prompt) - 1 : -1]
         top_p, impossible = first, 0
         for row, token in zip(logits, tokens, strict=True):
