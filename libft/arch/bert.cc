@@ -170,7 +170,7 @@ struct layer {
   // hidden [tokens, hidden_size], in place: norm(x + attention(x)), then norm(x + feed_forward(x)).
   void forward(nn::run& run, const nn::ragged_batch& batch, const tensor& hidden) const {
     arena::scope scope(run.activations);
-    const tensor branch = run.activations.make(dtype::f32, {hidden.dim(0), hidden.dim(1)});
+    const tensor branch = run.make({hidden.dim(0), hidden.dim(1)});
     attention.forward(run, batch, {}, hidden, branch);
     attention_norm.forward(run, branch, hidden, /*residual=*/hidden);
     feed_forward.forward(run, hidden, branch);
@@ -195,7 +195,7 @@ class bert final : public network {
   }
 
   tensor hidden(nn::run& run, const nn::ragged_batch& batch) const override {
-    const tensor hidden = run.activations.make(dtype::f32, {batch.num_tokens, config_.hidden_size});
+    const tensor hidden = run.make({batch.num_tokens, config_.hidden_size});
     words_.forward(run, batch.token_ids, hidden);
     if (token_types_) token_types_.add(run, batch.token_type_ids, hidden);
     positions_.add(run, batch.positions, hidden);
@@ -210,15 +210,15 @@ class bert final : public network {
   tensor logits(nn::run& run, const tensor& hidden_rows) const override {
     switch (config_.head) {
       case head_kind::token_classification:
-        return output_.forward(run, hidden_rows);
+        return output_.logits(run, hidden_rows);
       case head_kind::sequence_classification: {
         const nn::linear& dense = head_dense_ ? head_dense_ : pooler_;
-        return output_.forward(run, dense.forward(run, hidden_rows, config_.classifier_activation));
+        return output_.logits(run, dense.forward(run, hidden_rows, config_.classifier_activation));
       }
       case head_kind::masked_lm: {
         const tensor x = head_dense_.forward(run, hidden_rows, config_.activation);
         head_norm_.forward(run, x, x);
-        return output_.forward(run, x);
+        return output_.logits(run, x);
       }
       case head_kind::causal_lm:
       case head_kind::none:

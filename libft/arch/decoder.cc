@@ -41,9 +41,7 @@ struct layer {
   }
 
  private:
-  static tensor like(nn::run& run, const tensor& hidden) {
-    return run.activations.make(dtype::f32, {hidden.dim(0), hidden.dim(1)});
-  }
+  static tensor like(nn::run& run, const tensor& hidden) { return run.make({hidden.dim(0), hidden.dim(1)}); }
 
   void feed(nn::run& run, const tensor& x, const tensor& out, const tensor& residual = {}) const {
     gated.down ? gated.forward(run, x, out, residual) : feed_forward.forward(run, x, out, residual);
@@ -125,10 +123,9 @@ class decoder final : public network {
   }
 
   tensor hidden(nn::run& run, const nn::ragged_batch& batch) const override {
-    const tensor hidden = run.activations.make(dtype::f32, {batch.num_tokens, config_.hidden_size});
-    const tensor narrow = config_.projects_embedding()
-                              ? run.activations.make(dtype::f32, {batch.num_tokens, config_.embedding_size})
-                              : tensor();
+    const tensor hidden = run.make({batch.num_tokens, config_.hidden_size});
+    const tensor narrow =
+        config_.projects_embedding() ? run.make({batch.num_tokens, config_.embedding_size}) : tensor();
     arena::scope scope(run.activations);
     embed(run, batch, narrow, hidden);
     std::array<context, most_rotary_tables> contexts;  // no vector: a step allocates nothing
@@ -148,7 +145,7 @@ class decoder final : public network {
 
   tensor logits(nn::run& run, const tensor& hidden_rows) const override {
     if (!output_) return {};
-    const tensor logits = output_.forward(run, hidden_rows);
+    const tensor logits = output_.logits(run, hidden_rows);
     if (config_.logits_softcap != 0)
       ops::scale(run.ex, {.out = logits, .x = logits, .softcap = config_.logits_softcap});
     return logits;

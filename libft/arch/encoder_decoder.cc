@@ -40,7 +40,7 @@ struct layer {
   // hidden [tokens, hidden_size], in place.
   void forward(nn::run& run, const nn::ragged_batch& batch, const kv_pages* cache, const tensor& hidden) const {
     arena::scope scope(run.activations);
-    const tensor x = run.activations.make(dtype::f32, {hidden.dim(0), hidden.dim(1)});
+    const tensor x = run.make({hidden.dim(0), hidden.dim(1)});
     residual(run, attention_norm, hidden, x, [&](const tensor& in, const tensor& out, const tensor& sum) {
       attention.forward(run, batch, {.cache = cache}, in, out, sum);
     });
@@ -78,7 +78,7 @@ struct stack {
 
   // [tokens, hidden_size] in the run's activations.
   tensor forward(nn::run& run, const nn::ragged_batch& batch, int64_t hidden_size) const {
-    const tensor hidden = run.activations.make(dtype::f32, {batch.num_tokens, hidden_size});
+    const tensor hidden = run.make({batch.num_tokens, hidden_size});
     embedding.forward(run, batch, hidden);
     for (size_t i = 0; i < layers.size(); ++i) {
       run.check_cancelled();
@@ -131,10 +131,10 @@ class encoder_decoder final : public network {
 
   tensor logits(nn::run& run, const tensor& hidden_rows) const override {
     if (!output_) return {};
-    if (config_.output_scale == 1) return output_.forward(run, hidden_rows);
+    if (config_.output_scale == 1) return output_.logits(run, hidden_rows);
     const tensor logits = run.activations.make(dtype::f32, {hidden_rows.dim(0), config_.vocab_size});
     arena::scope scope(run.activations);
-    const tensor scaled = run.activations.make(dtype::f32, {hidden_rows.dim(0), config_.hidden_size});
+    const tensor scaled = run.make({hidden_rows.dim(0), config_.hidden_size});
     ops::scale(run.ex, {.out = scaled, .x = hidden_rows, .scale = config_.output_scale});
     output_.forward(run, scaled, logits);
     return logits;

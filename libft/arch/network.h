@@ -12,17 +12,17 @@ class network {
  public:
   virtual ~network() = default;
 
-  // The stack: last hidden state [num_tokens, config.output_size()] f32, in run.activations.
+  // The stack: last hidden state [num_tokens, config.output_size()], activations of the run.
   virtual tensor hidden(nn::run& run, const nn::ragged_batch& batch) const = 0;
 
-  // The head on rows of the hidden state: [rows, output_size] -> [rows, vocab_size or num_labels]. Sequence
+  // The head on rows of the hidden state: [rows, output_size] -> [rows, vocab_size or num_labels] f32. Sequence
   // classifiers take their rows' first (BERT) tokens. Null when the model has no head.
   virtual tensor logits(nn::run& run, const tensor& hidden_rows) const = 0;
 
   // The pooler on each sequence's first token: [rows, hidden_size] -> [rows, hidden_size]. Null when there is none.
   virtual tensor pooled(nn::run& run, const tensor& first_tokens) const = 0;
 
-  // Encoder-decoders only: the encoder's stack on whole rows, [num_tokens, hidden_size] f32, in run.activations.
+  // Encoder-decoders only: the encoder's stack on whole rows, [num_tokens, hidden_size], activations of the run.
   // hidden() is the decoder's, which attends to these states as batch.encoder_states, or to what keep_cross() has kept
   // of them.
   virtual tensor encode(nn::run&, const nn::ragged_batch&) const {

@@ -129,7 +129,7 @@ nn::parameter weight_loader::constants(const std::vector<float>& values) {
 
 nn::parameter weight_loader::upload(const tensor& host) {
   nn::parameter p{buffer(options_.device.device_memory(), bytes_of(host.type, host.size())), host};
-  options_.device.upload(p.memory.data(), host.data, p.memory.bytes());
+  options_.device.upload(p.memory.data(), host.data, p.memory.bytes(), nullptr);
   p.view.data = p.memory.data();
   bytes_ += p.memory.bytes();
   return p;

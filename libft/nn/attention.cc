@@ -18,7 +18,7 @@ void attention::forward(run& run, const ragged_batch& batch, const context& cont
                          .table = context.rotary_table,
                          .style = context.style});
 
-  const tensor attended = run.activations.make(dtype::f32, {x.dim(0), num_heads, head_dim});
+  const tensor attended = run.make({x.dim(0), num_heads, head_dim});
   attend(run, batch, context.cache, query, key, value, attended);
   output.forward(run, attended.reshape({x.dim(0), query_end}), out, activation_kind::none, residual);
 }

@@ -38,7 +38,7 @@ struct ragged_batch {
   // share; else the encoder's states, of which row r attends to those from encoder_row_offsets[r] to [r + 1].
   tensor cross_page_table;     // [num_rows, max_pages]
   tensor cross_lengths;        // [num_rows]
-  tensor encoder_states;       // [encoder tokens, hidden_size] f32
+  tensor encoder_states;       // [encoder tokens, hidden_size], activations
   tensor encoder_row_offsets;  // [num_rows + 1]
 };
 

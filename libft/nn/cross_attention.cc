@@ -6,7 +6,7 @@ void cross_attention::forward(run& run, const ragged_batch& batch, const kv_page
                               const tensor& out, const tensor& residual) const {
   arena::scope scope(run.activations);
   const tensor queries = query.forward(run, x).split_last(num_heads);
-  const tensor attended = run.activations.make(dtype::f32, {x.dim(0), num_heads, head_dim});
+  const tensor attended = run.make({x.dim(0), num_heads, head_dim});
   if (cache) {
     ops::paged_attention(run.ex, {.out = attended,
                                   .query = queries,

@@ -11,7 +11,7 @@ void gated_feed_forward::forward(run& run, const tensor& x, const tensor& out, c
   arena::scope scope(run.activations);
   const tensor both = gate_up.forward(run, x);
   const int64_t width = both.dim(1) / 2;
-  const tensor gated = run.activations.make(dtype::f32, {x.dim(0), width});
+  const tensor gated = run.make({x.dim(0), width});
   ops::gated_activation(
       run.ex,
       {.out = gated, .gate = both.slice(1, 0, width), .up = both.slice(1, width, 2 * width), .kind = activation});

@@ -24,8 +24,14 @@ void linear::forward(run& run, const tensor& x, const tensor& out, activation_ki
 }
 
 tensor linear::forward(run& run, const tensor& x, activation_kind activation) const {
-  tensor out = run.activations.make(dtype::f32, {x.dim(0), out_features()});
+  tensor out = run.make({x.dim(0), out_features()});
   forward(run, x, out, activation);
+  return out;
+}
+
+tensor linear::logits(run& run, const tensor& x) const {
+  tensor out = run.activations.make(dtype::f32, {x.dim(0), out_features()});
+  forward(run, x, out);
   return out;
 }
 

@@ -29,6 +29,9 @@ class linear {
   // The same, into a new tensor of the run's activations.
   tensor forward(run& run, const tensor& x, activation_kind activation = activation_kind::none) const;
 
+  // The same in float32, whatever the activations are: what a head gives.
+  tensor logits(run& run, const tensor& x) const;
+
  private:
   std::vector<std::shared_ptr<const packed_weight>> weights_;
   parameter bias_;

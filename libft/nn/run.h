@@ -11,6 +11,10 @@ struct run {
   arena& activations;
   bool (*cancelled)(void*) = nullptr;  // read between layers; may be null
   void* cancel_data = nullptr;
+  dtype activation_type = dtype::f32;  // backend::activation_type
+
+  // New activations.
+  tensor make(std::initializer_list<int64_t> dims) { return activations.make(activation_type, dims); }
 
   // Throws ft::error (FT_ERROR_CANCELLED) when everyone waiting for this pass has given up.
   void check_cancelled() const {

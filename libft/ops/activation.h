@@ -1,7 +1,7 @@
 // activation: out = f(x), elementwise; gated_activation: out = f(gate) * up
 //
-//   x, out    [rows, width]  f32; out may be x
-//   gate, up  [rows, width]  f32, rows may be strided (the two halves of one matrix)
+//   x, out    [rows, width]  out may be x, and may have another dtype
+//   gate, up  [rows, width]  rows may be strided (the two halves of one matrix)
 #pragma once
 
 #include "ops/exec.h"

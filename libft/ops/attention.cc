@@ -22,8 +22,9 @@ void check_options(const contract& c, const attention_options& o, int64_t heads,
 
 void check_queries(const contract& c, const tensor& query, const tensor& out, int64_t kv_heads, int64_t head_dim) {
   const int64_t tokens = c.dim("query", query, 3, 0), heads = query.shape[1];
-  c.dense_rows("query", query, dtype::f32, {tokens, heads, head_dim});
-  c.packed("out", out, dtype::f32, {tokens, heads, head_dim});
+  const dtype type = c.activations("query", query);
+  c.dense_rows("query", query, type, {tokens, heads, head_dim});
+  c.packed("out", out, type, {tokens, heads, head_dim});
   c.require(head_dim > 0, "head_dim is not positive");
   c.require(kv_heads > 0 && heads % kv_heads == 0, "num_heads is not a multiple of num_kv_heads");
 }
@@ -33,8 +34,8 @@ void check_queries(const contract& c, const tensor& query, const tensor& out, in
 void attention(exec& ex, const attention_args& a) {
   const contract c("attention");
   const int64_t keys = c.dim("key", a.key, 3, 0), kv_heads = a.key.shape[1], head_dim = a.key.shape[2];
-  c.dense_rows("key", a.key, dtype::f32, {keys, kv_heads, head_dim});
-  c.dense_rows("value", a.value, dtype::f32, {keys, kv_heads, head_dim});
+  c.dense_rows("key", a.key, a.query.type, {keys, kv_heads, head_dim});
+  c.dense_rows("value", a.value, a.query.type, {keys, kv_heads, head_dim});
   check_queries(c, a.query, a.out, kv_heads, head_dim);
   const int64_t offsets = c.dim("row_offsets", a.row_offsets, 1, 0);
   c.packed("row_offsets", a.row_offsets, dtype::i32, {offsets});

@@ -3,18 +3,18 @@
 //   out[t, h] = Σ_j softmax_j(mask(softcap(scale · query[t, h] · key[j, g]) + bias[h, i, j])) value[j, g],
 //   g = h / (heads / kv_heads), i the position of t in its row
 //
-//   query  [tokens, num_heads, head_dim] f32, the last axis dense
-//   out    [tokens, num_heads, head_dim] f32, contiguous
+//   query  [tokens, num_heads, head_dim], the last axis dense
+//   out    [tokens, num_heads, head_dim], contiguous
 //   row_offsets  [rows + 1] i32: row r holds tokens row_offsets[r] .. row_offsets[r + 1]
 //
-// attention: keys and values are [keys, num_kv_heads, head_dim] f32. A row attends within itself, or, given
+// attention: keys and values are [keys, num_kv_heads, head_dim]. A row attends within itself, or, given
 //   key_row_offsets, to the keys key_row_offsets[r] .. key_row_offsets[r + 1], at least one, of another sequence.
 // paged_attention: keys and values come from pages, page_table[r, 0 ..] for the context_lengths[r] keys of row r.
 //   Causal: its queries are the last of those tokens, and kv_write has stored the step's own before. Not causal: the
 //   keys, at least one, are another sequence's, and every query sees them all.
 // Attention to another sequence (an encoder's) knows no positions: it has neither window nor bias.
 //
-// A query's result is the same to the bit however its row was cut into steps and whatever its neighbours.
+// On the CPU a query's result is the same to the bit however its row was cut into steps and whatever its neighbours.
 #pragma once
 
 #include "ops/exec.h"

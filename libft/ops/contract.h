@@ -16,6 +16,13 @@ class contract {
     if (!holds) fail(FT_ERROR_INTERNAL, op_, ": ", what);
   }
 
+  // The dtype of activations: float32 on the CPU, what the model computes in elsewhere.
+  dtype activations(const char* argument, const tensor& t) const {
+    if (t.type != dtype::f32 && t.type != dtype::f16 && t.type != dtype::bf16)
+      fail(FT_ERROR_INTERNAL, op_, ": ", argument, " is ", name(t.type), ", not float32, float16 or bfloat16");
+    return t.type;
+  }
+
   // A tensor of this dtype and shape whose last axis is dense and whose other strides are any.
   void dense_rows(const char* argument, const tensor& t, dtype type, std::initializer_list<int64_t> shape) const {
     if (t.type != type) fail(FT_ERROR_INTERNAL, op_, ": ", argument, " is ", name(t.type), ", not ", name(type));

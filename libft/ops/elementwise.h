@@ -1,6 +1,7 @@
 // add: out = a + b; scale: out = softcap(scale * x)
 //
-//   all [rows, width] f32, rows may be strided; out may be an input. softcap as in attention (0: none).
+//   all [rows, width], rows may be strided; out may be an input. softcap as in attention (0: none). The x and out of
+//   scale may have different dtypes.
 #pragma once
 
 #include "ops/exec.h"

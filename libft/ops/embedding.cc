@@ -11,7 +11,7 @@ void embedding(exec& ex, const embedding_args& a) {
   const int64_t tokens = c.dim("ids", a.ids, 1, 0);
   const int64_t width = c.dim("out", a.out, 2, 1);
   c.packed("ids", a.ids, dtype::i32, {tokens});
-  c.dense_rows("out", a.out, dtype::f32, {tokens, width});
+  c.dense_rows("out", a.out, c.activations("out", a.out), {tokens, width});
   c.require(!a.packed != !a.table, "exactly one of packed and table must be given");
   if (a.packed) {
     c.require(a.packed->in_features == width, "the packed table is not as wide as out");

@@ -2,7 +2,7 @@
 //
 //   ids    [tokens] i32, each in [0, table rows); the caller has checked them
 //   table  a packed weight (so that a tied output projection shares it) or a plain tensor [rows, width] f32/f16/bf16
-//   out    [tokens, width] f32
+//   out    [tokens, width]
 #pragma once
 
 #include "ops/exec.h"

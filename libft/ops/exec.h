@@ -41,9 +41,21 @@ class backend {
   virtual memory& device_memory() = 0;
   virtual const op_table& ops() const = 0;
 
-  // Copies bytes between host and device memory; returns when they have arrived.
-  virtual void upload(void* to, const void* from_host, size_t bytes) = 0;
-  virtual void download(void* to_host, const void* from, size_t bytes) = 0;
+  virtual size_t free_memory() const = 0;  // bytes that could be allocated now
+
+  // A queue for the work of one model at a time; null where a device computes in the calling thread.
+  virtual std::shared_ptr<void> make_stream() { return nullptr; }
+
+  // What a thread calls before it computes here: some devices are the calling thread's own choice.
+  virtual void bind_thread() {}
+
+  // Copies bytes between host and device memory, in the order of the stream's other work. `from_host` may be reused
+  // when upload returns; the bytes have arrived when download does.
+  virtual void upload(void* to, const void* from_host, size_t bytes, void* stream) = 0;
+  virtual void download(void* to_host, const void* from, size_t bytes, void* stream) = 0;
+
+  // The dtype of the activations of a model that computes in `compute`.
+  virtual dtype activation_type(dtype compute) const = 0;
 
   // Lays out `parts` (host memory, [rows, in_features] each, any strides for plain types), stacked along the rows,
   // as one weight. `compute` is the dtype the model runs in: f32, bf16, f16, or i8 for dynamic int8. GGUF-quantised
@@ -67,6 +79,9 @@ struct exec {
   arena& scratch;               // for the operation's own temporaries
   thread_pool* pool = nullptr;  // the CPU's; null elsewhere
   void* stream = nullptr;       // the GPU's; null on the CPU
+
+  void upload(void* to, const void* from_host, size_t bytes) { device.upload(to, from_host, bytes, stream); }
+  void download(void* to_host, const void* from, size_t bytes) { device.download(to_host, from, bytes, stream); }
 };
 
 }  // namespace ft

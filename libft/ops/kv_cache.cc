@@ -10,8 +10,9 @@ void kv_write(exec& ex, const kv_write_args& a) {
   const contract c("kv_write");
   const kv_layout& layout = a.pages.layout;
   const int64_t tokens = c.dim("key", a.key, 3, 0);
-  c.dense_rows("key", a.key, dtype::f32, {tokens, layout.num_kv_heads, layout.head_dim});
-  c.dense_rows("value", a.value, dtype::f32, {tokens, layout.num_kv_heads, layout.head_dim});
+  const dtype type = c.activations("key", a.key);
+  c.dense_rows("key", a.key, type, {tokens, layout.num_kv_heads, layout.head_dim});
+  c.dense_rows("value", a.value, type, {tokens, layout.num_kv_heads, layout.head_dim});
   c.packed("slots", a.slots, dtype::i32, {tokens});
   c.require(a.pages.keys && a.pages.values, "a page pool is null");
   c.require(layout.page_tokens > 0, "page_tokens is not positive");

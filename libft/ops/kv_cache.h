@@ -1,6 +1,6 @@
 // kv_write: stores the step's keys and values in their pages
 //
-//   key, value  [tokens, num_kv_heads, head_dim] f32, the last axis dense
+//   key, value  [tokens, num_kv_heads, head_dim], the last axis dense
 //   slots       [tokens] i32: page * page_tokens + position within the page
 //   key_pages, value_pages  one layer's pools, num_pages * kv_page_bytes each
 //

@@ -10,9 +10,10 @@ void linear(exec& ex, const linear_args& a) {
   const contract c("linear");
   c.require(a.weight != nullptr, "weight is null");
   const int64_t rows = c.dim("x", a.x, 2, 0);
-  c.dense_rows("x", a.x, dtype::f32, {rows, a.weight->in_features});
-  c.dense_rows("out", a.out, dtype::f32, {rows, a.weight->out_features});
-  if (a.residual) c.dense_rows("residual", a.residual, dtype::f32, {rows, a.weight->out_features});
+  const dtype type = c.activations("x", a.x);
+  c.dense_rows("x", a.x, type, {rows, a.weight->in_features});
+  c.dense_rows("out", a.out, a.out.type == dtype::f32 ? dtype::f32 : type, {rows, a.weight->out_features});
+  if (a.residual) c.dense_rows("residual", a.residual, a.out.type, {rows, a.weight->out_features});
   ex.ops.linear(ex, a);
 }
 

@@ -1,12 +1,12 @@
 // linear: out = activation(x · weightᵀ + bias) + residual
 //
-//   x         [rows, in_features]   f32, rows may be strided
+//   x         [rows, in_features]   rows may be strided
 //   weight    [out_features, in_features], packed by backend::pack
 //   bias      [out_features]        f32 or null
-//   residual  [rows, out_features]  f32 or null; may be `out` itself
-//   out       [rows, out_features]  f32, rows may be strided; may not overlap x
+//   residual  [rows, out_features]  null or as `out`, which it may be itself
+//   out       [rows, out_features]  of x's dtype or f32, rows may be strided; may not overlap x
 //
-// A row's result is the same to the bit whatever the number of rows.
+// On the CPU a row's result is the same to the bit whatever the number of rows.
 #pragma once
 
 #include "ops/activation.h"

@@ -4,7 +4,7 @@
 //   sum = x + residual            (residual null: sum = x)
 //   out = norm(sum) * (weight + weight_offset) + bias
 //
-//   x, residual, sum, out  [rows, width] or [rows, heads, width] f32, the last axis dense, others strided
+//   x, residual, sum, out  [rows, width] or [rows, heads, width], the last axis dense, others strided
 //   weight, bias           [width] f32; bias may be null
 // sum may be null, x or residual; out may be any of the inputs. Mean and variance are accumulated in f32 or better.
 #pragma once

@@ -1,4 +1,8 @@
-// The operations a backend provides. An entry that is null is an optional fusion the backend does without.
+// The operations a backend provides.
+//
+// Activations have the dtype that backend::activation_type says, one for all in a call but where an operation says
+// otherwise; small weights (norms, biases), rotary tables and biases of attention are f32, and so are accumulators.
+// An entry that is null is an optional fusion the backend does without.
 #pragma once
 
 #include "ops/activation.h"

@@ -1,6 +1,6 @@
 // pool: one vector a row of the ragged batch, as sentence-transformers does
 //
-//   x [tokens, width] f32; row_offsets [rows + 1] i32; out [rows, width] f32
+//   x [tokens, width]; row_offsets [rows + 1] i32; out [rows, width] f32
 //   normalize: out[r] /= max(|out[r]|_2, 1e-12)
 // Every row holds at least one token.
 #pragma once

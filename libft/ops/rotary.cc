@@ -21,7 +21,7 @@ void rotary(exec& ex, const rotary_args& a) {
   const contract c("rotary");
   const int64_t tokens = c.dim("x", a.x, 3, 0), heads = a.x.shape[1], head_dim = a.x.shape[2];
   const int64_t width = c.dim("table", a.table, 2, 1);
-  c.dense_rows("x", a.x, dtype::f32, {tokens, heads, head_dim});
+  c.dense_rows("x", a.x, c.activations("x", a.x), {tokens, heads, head_dim});
   c.packed("table", a.table, dtype::f32, {tokens, width});
   c.require(width % 2 == 0 && width <= head_dim, "the table's width is odd or exceeds head_dim");
   ex.ops.rotary(ex, a);

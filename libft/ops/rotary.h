@@ -6,7 +6,7 @@
 //   table             [tokens, 2 n] f32; the product p f_i is rounded to f32, as in Hugging Face transformers
 //
 // rotary, in place on the first rotary_dim elements of each head:
-//   x      [tokens, heads, head_dim] f32, the last axis dense
+//   x      [tokens, heads, head_dim], the last axis dense
 //   half         pairs element i with i + n  (GPT-NeoX, Llama in Hugging Face's layout)
 //   interleaved  pairs element 2 i with 2 i + 1  (GPT-J, Llama in Meta's and GGUF's layout)
 #pragma once

@@ -1,6 +1,6 @@
 // gather_rows: out[i] = x[index[i]]; a negative index gives a row of zeros
 //
-//   x [rows, width], out [n, width] f32; index [n] i32
+//   x [rows, width], out [n, width], whose dtypes may differ; index [n] i32
 #pragma once
 
 #include "ops/exec.h"

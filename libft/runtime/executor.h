@@ -13,7 +13,14 @@ namespace ft::runtime {
 class executor {
  public:
   executor(backend& device, int num_threads)
-      : device_(device), pool_(num_threads), activations_(device.device_memory()), scratch_(device.device_memory()) {}
+      : device_(device),
+        stream_(device.make_stream()),
+        pool_(num_threads),
+        activations_(device.device_memory()),
+        scratch_(device.device_memory()) {}
+
+  // Of the passes to come; set once the model is known.
+  void set_activation_type(dtype type) { activation_type_ = type; }
 
   backend& device() const { return device_; }
   int num_threads() const { return pool_.size(); }
@@ -26,13 +33,16 @@ class executor {
     std::lock_guard lock(mutex_);
     activations_.reset();
     scratch_.reset();
-    exec ex{device_, device_.ops(), scratch_, &pool_, nullptr};
-    nn::run run{ex, activations_, cancelled, cancel_data};
+    device_.bind_thread();
+    exec ex{device_, device_.ops(), scratch_, &pool_, stream_.get()};
+    nn::run run{ex, activations_, cancelled, cancel_data, activation_type_};
     pass(run);
   }
 
  private:
   backend& device_;
+  std::shared_ptr<void> stream_;
+  dtype activation_type_ = dtype::f32;
   std::mutex mutex_;
   thread_pool pool_;
   arena activations_;
@@ -43,7 +53,7 @@ class executor {
 template <class Span>
 tensor upload_i32(nn::run& run, const Span& values) {
   tensor t = run.activations.make(dtype::i32, {static_cast<int64_t>(values.size())});
-  run.ex.device.upload(t.data, values.data(), values.size() * sizeof(int32_t));
+  run.ex.upload(t.data, values.data(), values.size() * sizeof(int32_t));
   return t;
 }
 

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/status.h"
+#include "ops/elementwise.h"
 #include "ops/pool.h"
 #include "ops/rows.h"
 #include "runtime/packed_rows.h"
@@ -148,29 +149,40 @@ class pass {
   }
 
   tensor first_tokens(nn::run& run, const nn::ragged_batch& batch, const tensor& hidden) {
-    const tensor out = run.activations.make(dtype::f32, {batch.num_rows, hidden.dim(1)});
+    const tensor out = run.make({batch.num_rows, hidden.dim(1)});
     ops::gather_rows(run.ex, {.out = out, .x = hidden, .index = batch.row_offsets.slice(0, 0, batch.num_rows)});
     return out;
   }
 
+  // Outputs are float32, whatever the activations are.
+  static tensor as_float32(nn::run& run, const tensor& x) {
+    if (x.type == dtype::f32) return x;
+    const tensor out = run.activations.make(dtype::f32, {x.dim(0), x.dim(1)});
+    ops::scale(run.ex, {.out = out, .x = x});
+    return out;
+  }
+
   // Packed rows [n, width], the first being token `first`, to their places in the caller's layout.
-  void scatter(nn::run& run, const packed_rows& rows, const tensor& packed, int64_t first, const tensor& out) {
+  void scatter(nn::run& run, const packed_rows& rows, const tensor& states, int64_t first, const tensor& out) {
+    arena::scope scope(run.activations);
+    const tensor packed = as_float32(run, states);
     FT_CHECK(packed.contiguous());
     const size_t row_bytes = bytes_of(dtype::f32, packed.dim(1));
     for (int64_t i = 0, n = packed.dim(0); i < n;) {  // runs of neighbours in one copy
       const int64_t place = rows.place[static_cast<size_t>(first + i)];
       int64_t end = i + 1;
       while (end < n && rows.place[static_cast<size_t>(first + end)] == place + (end - i)) ++end;
-      run.ex.device.download(out.as<char>() + static_cast<size_t>(place) * row_bytes,
-                             packed.as<char>() + static_cast<size_t>(i) * row_bytes,
-                             static_cast<size_t>(end - i) * row_bytes);
+      run.ex.download(out.as<char>() + static_cast<size_t>(place) * row_bytes,
+                      packed.as<char>() + static_cast<size_t>(i) * row_bytes, static_cast<size_t>(end - i) * row_bytes);
       i = end;
     }
   }
 
-  void copy_rows(nn::run& run, const tensor& rows, int64_t first_row, const tensor& out) {
+  void copy_rows(nn::run& run, const tensor& states, int64_t first_row, const tensor& out) {
+    arena::scope scope(run.activations);
+    const tensor rows = as_float32(run, states);
     FT_CHECK(rows.contiguous() && rows.dim(1) == out.dim(1));
-    run.ex.device.download(out.as<float>() + first_row * out.dim(1), rows.data, bytes_of(dtype::f32, rows.size()));
+    run.ex.download(out.as<float>() + first_row * out.dim(1), rows.data, bytes_of(dtype::f32, rows.size()));
   }
 
   model& model_;

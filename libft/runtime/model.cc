@@ -43,6 +43,7 @@ model::model(std::shared_ptr<const io::checkpoint> source, backend& device, cons
     : checkpoint_(std::move(source)), executor_(device, options.num_threads) {
   config_ = arch::config_of(*checkpoint_);
   compute_dtype_ = compute_dtype_for(options.dtype, config_);
+  executor_.set_activation_type(device.activation_type(compute_dtype_));
   keep_quantised_ = options.dtype == "auto";
   const arch::weight_table table = arch::weights_of(config_, *checkpoint_);
   const arch::weight_match match = arch::match(table, *checkpoint_);

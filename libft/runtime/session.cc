@@ -1,7 +1,5 @@
 #include "runtime/session.h"
 
-#include <sys/sysinfo.h>
-
 #include <algorithm>
 #include <new>
 
@@ -13,12 +11,6 @@ namespace ft::runtime {
 namespace {
 
 constexpr int64_t page_tokens = 16;
-
-int64_t half_of_free_memory() {
-  struct sysinfo info{};
-  if (sysinfo(&info) != 0) return int64_t{1} << 30;
-  return static_cast<int64_t>((info.freeram + info.bufferram) * info.mem_unit / 2);
-}
 
 // Takes `num_pages`, or, when the bound was the library's own choice and memory is shorter than it seemed, fewer.
 std::unique_ptr<page_pool> make_pool(backend& device, const kv_layout& layout, int64_t layers, int64_t num_pages,
@@ -57,7 +49,8 @@ session::session(std::shared_ptr<model> m, const session_options& options)
   const int64_t texts = config.is_encoder_decoder ? 2 : 1;                    // a row's own, and its source
   const int64_t most = texts * max_pages_per_row_ * options_.max_batch_size;  // more could never be used
   const bool bounded = options_.kv_cache_bytes > 0;
-  const int64_t affordable = (bounded ? options_.kv_cache_bytes : half_of_free_memory()) / page_bytes;
+  const int64_t affordable =
+      (bounded ? options_.kv_cache_bytes : static_cast<int64_t>(device.free_memory() / 2)) / page_bytes;
   if (affordable < 1)
     fail(FT_ERROR_OUT_OF_MEMORY, "a key-value page takes ", page_bytes, " bytes; kv_cache_bytes allows ",
          options_.kv_cache_bytes);
@@ -336,7 +329,7 @@ void session::compute() {
 
 // Rows of beams leave the device as log-probabilities.
 void session::compute_logits(nn::run& run, const tensor& hidden) {
-  const tensor rows = run.activations.make(dtype::f32, {batch_.num_logits(), hidden.dim(1)});
+  const tensor rows = run.make({batch_.num_logits(), hidden.dim(1)});
   ops::gather_rows(run.ex, {.out = rows, .x = hidden, .index = batch_.upload_logit_rows(run)});
   const tensor logits = model_->network().logits(run, rows);
   FT_CHECK(logits.contiguous());
@@ -344,7 +337,7 @@ void session::compute_logits(nn::run& run, const tensor& hidden) {
     const tensor beams = logits.slice(0, 0, n);
     ops::log_softmax(run.ex, {.out = beams, .x = beams});
   }
-  run.ex.device.download(logits_.data(), logits.data, logits_.size() * sizeof(float));
+  run.ex.download(logits_.data(), logits.data, logits_.size() * sizeof(float));
 }
 
 void session::choose_tokens() {

@@ -132,11 +132,11 @@ void step_batch::write_prefixes(nn::run& run, const page_pool& pool) const {
     for (int64_t position = 0; position < soft.prefix_length; ++position) {
       const int64_t page = rows_[row]->pages[static_cast<size_t>(position / layout.page_tokens)];
       const auto slot = static_cast<int32_t>(page * layout.page_tokens + position % layout.page_tokens);
-      run.ex.device.upload(slots.as<int32_t>() + position, &slot, sizeof slot);
+      run.ex.upload(slots.as<int32_t>() + position, &slot, sizeof slot);
     }
     const auto layer_values = static_cast<size_t>(given.size());
     for (size_t layer = 0; layer < pool.layers().size(); ++layer) {
-      run.ex.device.upload(given.data, soft.prefix.data() + layer * layer_values, layer_values * sizeof(float));
+      run.ex.upload(given.data, soft.prefix.data() + layer * layer_values, layer_values * sizeof(float));
       ops::kv_write(run.ex, {.key = by_token(given.slice(0, 0, heads)),
                              .value = by_token(given.slice(0, heads, 2 * heads)),
                              .slots = slots,
@@ -151,7 +151,7 @@ nn::ragged_batch step_batch::upload(nn::run& run, const page_pool& pool) {
   for (const given_rows& given : given_) {
     const tensor rows = run.activations.make(
         dtype::f32, {static_cast<int64_t>(given.values.size()) / embedding_width_, embedding_width_});
-    run.ex.device.upload(rows.data, given.values.data(), given.values.size_bytes());
+    run.ex.upload(rows.data, given.values.data(), given.values.size_bytes());
     embedded_.push_back({given.first_token, rows});
   }
   batch.embedded = embedded_;
@@ -192,7 +192,7 @@ void step_batch::score_prompts(nn::run& run, const arch::network& network, const
         const auto next = static_cast<size_t>(s.computed + i + 1);
         if (s.tokens[next] < 0) continue;  // an embedding, which has no probability
         const float* value = log_probs.as<float>() + (i - begin) * log_probs.dim(1) + s.tokens[next];
-        run.ex.device.download(&r.prompt_logprobs_[next], value, sizeof(float));
+        run.ex.download(&r.prompt_logprobs_[next], value, sizeof(float));
       }
     }
   }

@@ -1,4 +1,6 @@
 // The CPU as a device: the kernels of the active instruction-set level behind the interface that all devices share.
+#include <sys/sysinfo.h>
+
 #include <cstring>
 
 #include "backends/cpu/kernels.h"
@@ -12,8 +14,16 @@ class cpu_device final : public backend {
   memory& device_memory() override { return host_memory(); }
   const op_table& ops() const override { return kernels_.ops; }
 
-  void upload(void* to, const void* from_host, size_t bytes) override { copy(to, from_host, bytes); }
-  void download(void* to_host, const void* from, size_t bytes) override { copy(to_host, from, bytes); }
+  size_t free_memory() const override {
+    struct sysinfo info{};
+    if (sysinfo(&info) != 0) return size_t{1} << 31;
+    return static_cast<size_t>(info.freeram + info.bufferram) * info.mem_unit;
+  }
+
+  void upload(void* to, const void* from_host, size_t bytes, void*) override { copy(to, from_host, bytes); }
+  void download(void* to_host, const void* from, size_t bytes, void*) override { copy(to_host, from, bytes); }
+
+  dtype activation_type(dtype) const override { return dtype::f32; }
 
   std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute) override {
     return kernels_.pack(parts, compute);
