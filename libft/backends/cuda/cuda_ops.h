@@ -1,0 +1,27 @@
+// The CUDA kernels' launchers, entered in table.cc. Contracts are those of ops/, with activations in float32, float16
+// or bfloat16; all memory, the index tensors' too, is the device's.
+#pragma once
+
+#include "ops/op_table.h"
+
+namespace ft::cuda {
+
+void activation(exec&, const activation_args&);
+void gated_activation(exec&, const gated_activation_args&);
+void attention(exec&, const attention_args&);
+void paged_attention(exec&, const paged_attention_args&);
+void add(exec&, const add_args&);
+void scale(exec&, const scale_args&);
+void embedding(exec&, const embedding_args&);
+void kv_write(exec&, const kv_write_args&);
+void kv_copy(exec&, const kv_copy_args&);
+void log_softmax(exec&, const log_softmax_args&);
+void norm(exec&, const norm_args&);
+void pool(exec&, const pool_args&);
+void rotary_table(exec&, const rotary_table_args&);
+void rotary(exec&, const rotary_args&);
+void gather_rows(exec&, const gather_rows_args&);
+
+const op_table& cuda_op_table();
+
+}  // namespace ft::cuda

@@ -1,0 +1,79 @@
+// kv_write and kv_copy; kv_page.h says how a page is laid out.
+#include "backends/cuda/cuda_ops.h"
+#include "backends/cuda/kv_page.h"
+#include "backends/cuda/launch.h"
+
+namespace ft::cuda {
+namespace {
+
+// V elements of a token's key and of its value; columns count through the token's heads.
+template <class T, class Page, int V>
+struct write_vector {
+  head_view<const T> key, value;
+  Page *keys, *values;
+  const int32_t* slots;
+  page_shape shape;
+
+  __device__ void operator()(int64_t token, int column) const {
+    const int head = column / shape.head_dim, i = column % shape.head_dim, slot = slots[token];
+    const int64_t to = shape.begin(slot / shape.page_tokens, head, slot % shape.page_tokens) + i;
+    float v[V];
+    load<V>(key.at(token, head) + i, v);
+    store<V>(keys + to, v);
+    load<V>(value.at(token, head) + i, v);
+    store<V>(values + to, v);
+  }
+};
+
+// Page from[i] onto page to[i]; columns count through the 16-byte (or 1-byte) words of a page.
+template <class Word>
+struct copy_word {
+  Word *keys, *values;
+  const int32_t *from, *to;
+  int64_t words;  // a page
+
+  __device__ void operator()(int64_t i, int word) const {
+    const int64_t source = from[i] * words + word, target = to[i] * words + word;
+    keys[target] = keys[source];
+    values[target] = values[source];
+  }
+};
+
+template <class Word>
+void copy_pages(exec& ex, const kv_copy_args& a) {
+  const auto words = static_cast<int64_t>(kv_page_bytes(a.pages.layout) / sizeof(Word));
+  launch_for_each<1>(ex, "kv_copy", a.from.shape[0], words,
+                     copy_word<Word>{static_cast<Word*>(a.pages.keys), static_cast<Word*>(a.pages.values),
+                                     a.from.as<int32_t>(), a.to.as<int32_t>(), words});
+}
+
+}  // namespace
+
+void kv_write(exec& ex, const kv_write_args& a) {
+  const kv_layout& layout = a.pages.layout;
+  const bool wide = in_vectors({&a.key, &a.value}) && in_vectors(a.pages.keys) && in_vectors(a.pages.values);
+  with_float(a.key.type, [&](auto element) {
+    with_float(layout.type, [&](auto stored) {
+      with_width(wide, [&](auto v) {
+        using T = decltype(element);
+        using Page = decltype(stored);
+        launch_for_each<v.value>(
+            ex, "kv_write", a.key.shape[0], layout.num_kv_heads * layout.head_dim,
+            write_vector<T, Page, v.value>{heads_of<const T>(a.key), heads_of<const T>(a.value),
+                                           static_cast<Page*>(a.pages.keys), static_cast<Page*>(a.pages.values),
+                                           a.slots.as<int32_t>(), shape_of(layout)});
+      });
+    });
+  });
+}
+
+void kv_copy(exec& ex, const kv_copy_args& a) {
+  const bool wide =
+      kv_page_bytes(a.pages.layout) % sizeof(uint4) == 0 && in_vectors(a.pages.keys) && in_vectors(a.pages.values);
+  if (wide)
+    copy_pages<uint4>(ex, a);
+  else
+    copy_pages<uint8_t>(ex, a);
+}
+
+}  // namespace ft::cuda

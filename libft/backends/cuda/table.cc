@@ -1,0 +1,27 @@
+// The CUDA backend's table of operations.
+#include "backends/cuda/cuda_ops.h"
+
+namespace ft::cuda {
+
+const op_table& cuda_op_table() {
+  static const op_table table = [] {
+    op_table t;
+    t.activation = activation;
+    t.gated_activation = gated_activation;
+    t.add = add;
+    t.scale = scale;
+    t.embedding = embedding;
+    t.kv_write = kv_write;
+    t.kv_copy = kv_copy;
+    t.log_softmax = log_softmax;
+    t.norm = norm;
+    t.pool = pool;
+    t.rotary_table = rotary_table;
+    t.rotary = rotary;
+    t.gather_rows = gather_rows;
+    return t;
+  }();
+  return table;
+}
+
+}  // namespace ft::cuda
