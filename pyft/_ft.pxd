@@ -248,6 +248,9 @@ cdef extern from "ft/generate.h" nogil:
     ctypedef int (*ft_stop_callback)(ft_request *request, const int32_t *tokens, size_t num_tokens,
                                      size_t prompt_length, void *user_data) noexcept nogil
 
+    ctypedef int (*ft_logits_callback)(ft_request *request, const int32_t *tokens, size_t num_tokens,
+                                       size_t prompt_length, const ft_dl_tensor *logits, void *user_data) noexcept nogil
+
     ctypedef enum ft_early_stopping:
         FT_EARLY_STOPPING_NO
         FT_EARLY_STOPPING_YES
@@ -299,11 +302,9 @@ cdef extern from "ft/generate.h" nogil:
         const float *prompt_embeddings
         const float *prefix_key_values
         int64_t prefix_length
+        ft_logits_callback constrain_logits
 
     ctypedef int (*ft_token_callback)(ft_request *request, int32_t token, void *user_data) noexcept nogil
-    ctypedef int (*ft_logits_callback)(ft_request *request, const int32_t *tokens, size_t num_tokens, float *logits,
-                                       size_t vocab_size, void *user_data) noexcept nogil
-
     ft_status ft_session_submit(ft_request **out, ft_session *session, const int32_t *prompt, size_t prompt_length,
                                 const ft_generate_options *options, ft_token_callback on_token,
                                 ft_logits_callback on_logits, void *user_data)

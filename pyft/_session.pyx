@@ -7,6 +7,7 @@ two steps, whatever thread is computing, and no thread of our own exists.
 
 Callbacks carry a number, not a pointer: a request that is gone is simply not found, so nothing can dangle.
 """
+import gc
 import itertools
 import math
 import os
@@ -21,6 +22,7 @@ from libc.string cimport memcpy
 from pyft cimport _ft as ft
 from pyft._model cimport ModelHandle
 from pyft._status cimport check, make_error
+from pyft._tensor cimport Loan, lend
 
 from pyft.errors import Error
 
@@ -37,28 +39,28 @@ cdef class Listener:
     """The Python functions of a request's callbacks, and what one of them raised."""
     cdef object stop_function
     cdef size_t stop_window
+    cdef object constraint
     cdef object logits_function
-    cdef object logits
     cdef object error
 
-    cdef int process_logits(self, const int32_t *tokens, size_t num_tokens, float *logits,
-                            size_t vocab_size) except -1:
-        """Hands the function an array it may keep: the library's own memory is gone after the call."""
-        if self.logits is None:
-            self.logits = np.empty(vocab_size, dtype=np.float32)
+    cdef int steer(self, function, const int32_t *tokens, size_t num_tokens, const ft.ft_dl_tensor *view) except -1:
+        """Hands the function the token ids, which it may keep, and the logits in the library's own memory."""
         ids = np.empty(num_tokens, dtype=np.int32)
         cdef int32_t[::1] id_view = ids
-        cdef float[::1] view = self.logits
         memcpy(&id_view[0], tokens, num_tokens * sizeof(int32_t))
-        memcpy(&view[0], logits, vocab_size * sizeof(float))
-        returned = self.logits_function(ids, self.logits)
-        cdef const float[::1] changed = view
-        if returned is not None and returned is not self.logits:
-            replaced = np.ascontiguousarray(returned, dtype=np.float32)
-            if replaced.shape != (<object>vocab_size,):
-                raise ValueError(f"logits_processor returned shape {replaced.shape}; ({vocab_size},) is meant")
-            changed = replaced
-        memcpy(logits, &changed[0], vocab_size * sizeof(float))
+        cdef Loan loan = Loan()
+        logits = lend(view, loan).numpy()
+        returned = function(ids, logits)
+        if returned is not None and returned is not logits:
+            replaced = np.asarray(returned, dtype=np.float32)
+            if replaced.shape != logits.shape:
+                raise ValueError(f"logits_processor returned shape {replaced.shape}; {logits.shape} is meant")
+            logits[:] = replaced
+        logits = returned = replaced = None
+        if not loan.ended:
+            gc.collect()  # a cycle may hold them
+        if not loan.ended:
+            raise Error("logits_processor kept the logits, whose memory is the library's again: keep logits.copy()")
         return 0
 
 
@@ -81,13 +83,22 @@ cdef int should_stop(ft.ft_request *request, const int32_t *tokens, size_t num_t
         return -1
 
 
-cdef int on_logits(ft.ft_request *request, const int32_t *tokens, size_t num_tokens, float *logits,
-                   size_t vocab_size, void *user_data) noexcept with gil:
+cdef int constrain_logits(ft.ft_request *request, const int32_t *tokens, size_t num_tokens, size_t prompt_length,
+                          const ft.ft_dl_tensor *logits, void *user_data) noexcept with gil:
     cdef Listener listener = live.get(<size_t>user_data)
-    if listener is None:
-        return -1
+    return -1 if listener is None else steer(listener, listener.constraint, tokens, num_tokens, logits)
+
+
+cdef int on_logits(ft.ft_request *request, const int32_t *tokens, size_t num_tokens, size_t prompt_length,
+                   const ft.ft_dl_tensor *logits, void *user_data) noexcept with gil:
+    cdef Listener listener = live.get(<size_t>user_data)
+    return -1 if listener is None else steer(listener, listener.logits_function, tokens, num_tokens, logits)
+
+
+cdef int steer(Listener listener, function, const int32_t *tokens, size_t num_tokens,
+               const ft.ft_dl_tensor *logits) noexcept:
     try:
-        listener.process_logits(tokens, num_tokens, logits, vocab_size)
+        listener.steer(function, tokens, num_tokens, logits)
         return ft.FT_CONTINUE
     except BaseException as error:
         listener.error = error
@@ -125,17 +136,19 @@ cdef class Session:
             with nogil:
                 ft.ft_session_destroy(self.handle)
 
-    def submit(self, prompt, dict options, stop_function=None, size_t stop_window=0, logits_function=None):
+    def submit(self, prompt, dict options, stop_function=None, size_t stop_window=0, logits_function=None,
+               constraint=None):
         """Queues int32 token ids; options are ft_generate_options' fields. Returns a Request.
 
         stop_function(tokens) gets the last stop_window tokens and says whether a sequence ends there;
-        logits_function(tokens, logits) changes logits.
+        logits_function(tokens, logits) changes logits, and constraint, likewise, those that forced tokens overrule.
         """
         cdef Request request = Request.__new__(Request)
         request.session = self
         request.listener = Listener()
         request.listener.stop_function = stop_function
         request.listener.stop_window = stop_window
+        request.listener.constraint = constraint
         request.listener.logits_function = logits_function
         request.number = next(numbers)
         request.keeps_logprobs = options["logprobs"] != 0
@@ -149,6 +162,8 @@ cdef class Session:
         cdef ft.ft_logits_callback logits_callback = NULL
         if stop_function is not None:
             settings.should_stop = should_stop
+        if constraint is not None:
+            settings.constrain_logits = constrain_logits
         if logits_function is not None:
             logits_callback = on_logits
         live[request.number] = request.listener

@@ -10,6 +10,7 @@ from cpython.buffer cimport (
     PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid, PyCapsule_New, PyCapsule_SetName
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
@@ -266,6 +267,23 @@ cdef Tensor adopt(ft.ft_tensor *handle, bint readonly):
         tensor.byte_strides[axis] = step if tensor.view.strides == NULL else tensor.view.strides[axis] * itemsize
         step *= tensor.view.shape[axis]
     return tensor
+
+
+cdef class Loan:
+    pass
+
+
+cdef void end_loan(void *user_data) noexcept with gil:
+    loan = <Loan>user_data
+    loan.ended = True
+    Py_DECREF(loan)
+
+
+cdef Tensor lend(const ft.ft_dl_tensor *view, Loan loan):
+    cdef ft.ft_tensor *handle = NULL
+    check(ft.ft_tensor_wrap(&handle, view, end_loan, <void *>loan))
+    Py_INCREF(loan)  # for end_loan
+    return adopt(handle, False)
 
 
 cdef int copy_axis(Tensor source, int axis, char *at, char **target) except -1:

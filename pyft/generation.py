@@ -123,15 +123,17 @@ class _Batch:
         if settings.stop_strings and tokenizer is not None:
             stop_strings = StopStrings(tokenizer, settings.stop_strings)
             should_stop, window = _guarded(stop_strings, self.raised), stop_strings.window
-        process = settings.process_logits(len(self.requests))
-        on_logits = _guarded(process, self.raised) if process is not None else None
+        constrain, process = (
+            _guarded(function, self.raised) if function is not None else None
+            for function in (settings.constraint(len(self.requests)), settings.logits_processor)
+        )
         native = settings.native | {
             "decoder_input_ids": decoder_ids,
             "past_key_values": soft_prompts.prefix(self.model, settings.past_key_values),
         }
         if soft is not None:
             native |= {"embedding_positions": soft.positions, "embeddings": soft.embeddings}
-        request = self.session.submit(ids, native, should_stop, window, on_logits)
+        request = self.session.submit(ids, native, should_stop, window, process, constrain)
         self.requests.append(request)
         self.model._running.add(request)
         return request

@@ -236,7 +236,9 @@ class Model:
         top_p is multiplied by the decay at each new token, down to the minimum, and begins anew after the reset
         token. stop_token_ids=None are the checkpoint's own end tokens, [] are none. stop_strings stay in the text, as
         in transformers. logits_processor(token_ids, logits) is called for each new token, with the prompt and new
-        tokens and their float32 logits; it changes them in place or returns others. What it raises ends the call.
+        tokens and their float32 logits; it changes them in place or returns others. They are the library's own memory:
+        an Error for one that keeps them. prefix_allowed_tokens_fn(prompt_index, token_ids) returns the ids that may
+        come next; forced tokens overrule it, as in transformers. What either raises ends the call.
         prompt_logprobs=True keeps the prompt tokens' log-probabilities too.
         inputs_embeds are embeddings in place of prompts: [seq, hidden_size], [batch, seq, hidden_size] or a list; or,
         beside prompts, {position: [n, hidden_size]} in place of those tokens, for all prompts or a list of one each.

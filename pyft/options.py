@@ -89,20 +89,19 @@ class Settings:
     logits_processor: LogitsProcessor | None
     prefix_allowed_tokens_fn: PrefixConstraint | None
 
-    def process_logits(self, prompt: int) -> LogitsProcessor | None:
-        """What is done to a prompt's logits in Python: the constraint, then the processor."""
-        allowed, processor = self.prefix_allowed_tokens_fn, self.logits_processor
+    def constraint(self, prompt: int) -> LogitsProcessor | None:
+        """What prefix_allowed_tokens_fn leaves of a prompt's logits."""
+        allowed = self.prefix_allowed_tokens_fn
         if allowed is None:
-            return processor
+            return None
 
-        def constrain(ids: npt.NDArray[np.int32], logits: npt.NDArray[np.float32]) -> npt.ArrayLike | None:
+        def constrain(ids: npt.NDArray[np.int32], logits: npt.NDArray[np.float32]) -> None:
             tokens = np.asarray(allowed(prompt, ids), dtype=np.int64)
             if not tokens.size:
                 raise ValueError("prefix_allowed_tokens_fn returned no token; at least one must be allowed")
             kept = logits[tokens]
             logits.fill(-np.inf)
             logits[tokens] = kept
-            return processor(ids, logits) if processor is not None else None
 
         return constrain
 

@@ -14,6 +14,7 @@
 #include <ft/export.h>
 #include <ft/model.h>
 #include <ft/status.h>
+#include <ft/tensor.h>
 
 FT_BEGIN_DECLS
 
@@ -48,6 +49,21 @@ FT_API void ft_session_destroy(ft_session *session);
  */
 typedef int (*ft_stop_callback)(ft_request *request, const int32_t *tokens, size_t num_tokens, size_t prompt_length,
                                 void *user_data);
+
+/*
+ * Steers the next token of one sequence: may read and rewrite, in place, the logits that follow `tokens` (the prompt's
+ * `prompt_length`, then new ones; -1 where the prompt has an embedding). `logits` is a view [vocab_size] of float32,
+ * one after another, of the memory that the token will be chosen from; its device says where that is: FT_DEVICE_CPU.
+ * With beams these are log-probabilities. The library's own -infinity, of what is banned already, may be overruled, and
+ * NaN is never chosen. Tokens and view belong to the library and end with the call. Called once for each sequence and
+ * new token, and for each running beam, on the thread that drives the step, for one sequence at a time. FT_CONTINUE
+ * goes on; any other value cancels the request.
+ *
+ * A token's logits pass, in Hugging Face transformers' order: penalties, banned n-grams and words, the minimum length;
+ * options.constrain_logits; forced tokens; on_logits; temperature and cuts; the choice.
+ */
+typedef int (*ft_logits_callback)(ft_request *request, const int32_t *tokens, size_t num_tokens, size_t prompt_length,
+                                  const ft_dl_tensor *logits, void *user_data);
 
 typedef enum ft_early_stopping {
     FT_EARLY_STOPPING_NO = 0,  /* ends when no running beam can beat the worst sequence, judged at its present length */
@@ -115,6 +131,8 @@ typedef struct ft_generate_options {
      */
     const float *prefix_key_values;
     int64_t prefix_length;
+    ft_logits_callback constrain_logits; /* may be NULL; as on_logits, but forced tokens overrule it; gets the
+                                            submission's user_data */
 } ft_generate_options;
 
 #define FT_GENERATE_OPTIONS_INIT  \
@@ -157,6 +175,7 @@ typedef struct ft_generate_options {
      0,                           \
      0,                           \
      0,                           \
+     0,                           \
      0}
 
 /*
@@ -164,14 +183,6 @@ typedef struct ft_generate_options {
  * it belongs to every sequence that can still become the best. FT_STOP ends the whole request.
  */
 typedef int (*ft_token_callback)(ft_request *request, int32_t token, void *user_data);
-
-/*
- * May rewrite the logits [vocab_size] (float32, on the CPU) that follow `tokens` (prompt and new ones), after the
- * library's own penalties and bans and before temperature and cuts, as in Hugging Face transformers; with beams, the
- * log-probabilities of each beam. Returns as ft_token_callback, FT_STOP excepted.
- */
-typedef int (*ft_logits_callback)(ft_request *request, const int32_t *tokens, size_t num_tokens, float *logits,
-                                  size_t vocab_size, void *user_data);
 
 /*
  * Queues a prompt of at least one token. options may be NULL; the callbacks may be NULL. The request belongs to the

@@ -110,16 +110,25 @@ decode::options to_options(const ft_generate_options& given, const arch::model_c
   return o;
 }
 
+// What a callback of the caller's sees of a sequence's logits, which lie on the host while tokens are chosen.
+std::function<int(std::span<const int32_t>, std::span<float>)> steering(const std::shared_ptr<ft_request>& handle,
+                                                                        ft_logits_callback callback) {
+  if (!callback) return nullptr;
+  return [handle, callback](std::span<const int32_t> tokens, std::span<float> logits) {
+    int64_t size = static_cast<int64_t>(logits.size()), stride = 1;
+    const ft_dl_tensor view = {logits.data(), {FT_DEVICE_CPU, 0}, 1, {FT_DTYPE_FLOAT, 32, 1}, &size, &stride, 0};
+    return callback(handle.get(), tokens.data(), tokens.size(), static_cast<size_t>(handle->impl->prompt_length()),
+                    &view, handle->user_data);
+  };
+}
+
 // The callbacks hold the handle, so that it outlives them even when the caller drops its share early.
 runtime::request_callbacks to_callbacks(const std::shared_ptr<ft_request>& handle) {
   runtime::request_callbacks callbacks;
   if (handle->on_token)
     callbacks.on_token = [handle](int32_t token) { return handle->on_token(handle.get(), token, handle->user_data); };
-  if (handle->on_logits)
-    callbacks.on_logits = [handle](std::span<const int32_t> tokens, std::span<float> logits) {
-      return handle->on_logits(handle.get(), tokens.data(), tokens.size(), logits.data(), logits.size(),
-                               handle->user_data);
-    };
+  callbacks.constrain_logits = steering(handle, handle->constrain_logits);
+  callbacks.on_logits = steering(handle, handle->on_logits);
   if (handle->should_stop)
     callbacks.should_stop = [handle](std::span<const int32_t> tokens) {
       return handle->should_stop(handle.get(), tokens.data(), tokens.size(),
@@ -165,6 +174,7 @@ ft_status ft_session_submit(ft_request** out, ft_session* session, const int32_t
 
     auto handle = std::make_shared<ft_request>();
     handle->on_token = on_token;
+    handle->constrain_logits = given.constrain_logits;
     handle->on_logits = on_logits;
     handle->should_stop = given.should_stop;
     handle->user_data = user_data;

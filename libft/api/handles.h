@@ -79,6 +79,7 @@ struct ft_request : ft::api::process_bound {
   std::shared_ptr<ft::runtime::request> impl;
   std::shared_ptr<ft_request> self;  // the caller's share; dropped by ft_request_release
   ft_token_callback on_token = nullptr;
+  ft_logits_callback constrain_logits = nullptr;
   ft_logits_callback on_logits = nullptr;
   ft_stop_callback should_stop = nullptr;
   void* user_data = nullptr;

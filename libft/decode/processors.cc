@@ -46,7 +46,7 @@ void ban_words(std::span<float> logits, std::span<const int32_t> tokens, const o
   }
 }
 
-void force(std::span<float> logits, std::span<const int32_t> tokens) {
+void leave_only(std::span<float> logits, std::span<const int32_t> tokens) {
   std::fill(logits.begin(), logits.end(), banned);
   for (int32_t token : tokens) logits[static_cast<size_t>(token)] = 0;
 }
@@ -64,9 +64,12 @@ void process_logits(std::span<float> logits, std::span<const int32_t> tokens, in
   ban_words(logits, tokens, settings);
   if (num_new < settings.min_new_tokens)
     for (int32_t token : settings.stop_token_ids) logits[static_cast<size_t>(token)] = banned;
-  if (settings.forced_bos_token_id >= 0 && tokens.size() == 1) force(logits, {&settings.forced_bos_token_id, 1});
+}
+
+void force_tokens(std::span<float> logits, int64_t num_tokens, int64_t num_new, const options& settings) {
+  if (settings.forced_bos_token_id >= 0 && num_tokens == 1) leave_only(logits, {&settings.forced_bos_token_id, 1});
   if (!settings.forced_eos_token_ids.empty() && num_new == settings.max_new_tokens - 1)
-    force(logits, settings.forced_eos_token_ids);
+    leave_only(logits, settings.forced_eos_token_ids);
 }
 
 }  // namespace ft::decode

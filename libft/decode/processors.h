@@ -1,5 +1,5 @@
 // Logits processors: what a request's settings forbid or discourage, applied to one row of logits in place, in the
-// order of Hugging Face transformers (repetition penalty, n-grams, bad words, minimum length, forced tokens).
+// order of Hugging Face transformers (repetition penalty, n-grams, bad words, minimum length; forced tokens).
 #pragma once
 
 #include <cstdint>
@@ -36,5 +36,8 @@ class token_marks {
 // Allocates nothing.
 void process_logits(std::span<float> logits, std::span<const int32_t> tokens, int64_t num_new, const options& settings,
                     token_marks& marks);
+
+// What comes after these, and after a constraint of the caller's: leaves nothing but a token that must come now.
+void force_tokens(std::span<float> logits, int64_t num_tokens, int64_t num_new, const options& settings);
 
 }  // namespace ft::decode

@@ -24,8 +24,9 @@ class session;
 struct request_callbacks {
   // Each new token of the first sequence, when it is settled. Returns FT_CONTINUE, FT_STOP, or anything else to cancel.
   std::function<int(int32_t token)> on_token;
-  // May rewrite the logits that follow `tokens` (prompt and new ones). Returns as on_token, FT_STOP excepted.
-  std::function<int(std::span<const int32_t> tokens, std::span<float> logits)> on_logits;
+  // May rewrite the logits that follow `tokens` (prompt and new ones), the first before forced tokens and the second
+  // after them. Returns as on_token, FT_STOP excepted.
+  std::function<int(std::span<const int32_t> tokens, std::span<float> logits)> constrain_logits, on_logits;
   // Whether a sequence ends with the last of `tokens` (prompt and new ones). Returns FT_CONTINUE, FT_STOP, or anything
   // else to cancel. Asked of every sequence and of every beam's best continuations.
   std::function<int(std::span<const int32_t> tokens)> should_stop;

@@ -42,12 +42,16 @@ std::span<float> token_chooser::row_of(const sequence& s, std::span<float> logit
   return copy_;
 }
 
-// Applies the settings and the callback, in transformers' order; false when the callback cancels.
+// Applies the settings and the callbacks, in transformers' order; false when a callback cancels.
 bool token_chooser::process(request& r, const sequence& s, std::span<float> row) {
   if (r.settings_.logprobs == logprobs_kind::raw) raw_.assign(row.begin(), row.end());
   for (int32_t token : group_tokens_) row[static_cast<size_t>(token)] -= r.settings_.diversity_penalty;
-  decode::process_logits(row, s.tokens, s.length() - r.prompt_length_, r.settings_, marks_);
-  return !r.callbacks_.on_logits || r.callbacks_.on_logits(s.tokens, row) == FT_CONTINUE;
+  const int64_t num_new = s.length() - r.prompt_length_;
+  decode::process_logits(row, s.tokens, num_new, r.settings_, marks_);
+  const request_callbacks& ask = r.callbacks_;
+  if (ask.constrain_logits && ask.constrain_logits(s.tokens, row) != FT_CONTINUE) return false;
+  decode::force_tokens(row, s.length(), num_new, r.settings_);
+  return !ask.on_logits || ask.on_logits(s.tokens, row) == FT_CONTINUE;
 }
 
 token_chooser::verdict token_chooser::choose_each(request& r, std::span<float> logits, page_pool& pool) {

@@ -30,6 +30,10 @@
     X(generation)              \
     X(generation_callbacks)    \
     X(generation_cancel)       \
+    X(steering_bans)           \
+    X(steering_samples)        \
+    X(steering_order)          \
+    X(steering_cancels)        \
     X(soft_prompts)            \
     X(prompt_logprobs)         \
     X(prefix_cache)            \

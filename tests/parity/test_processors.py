@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList
 
 from . import models
 from .compare import assert_greedy
@@ -135,3 +137,53 @@ def test_logits_processor_in_python(tiny, rng):
     expected = pair.hf_greedy(prompt, 20, suppress_tokens=list(banned))
     assert_greedy(ours.token_ids, expected.tokens, expected.scores, "logits_processor")
     assert lengths == list(range(len(prompt), len(prompt) + 20))
+
+
+class _Overruling(LogitsProcessor):
+    """Makes the token that follows the likeliest one by id the likeliest, at every third length."""
+
+    def __call__(self, input_ids, scores):
+        if input_ids.shape[1] % 3:
+            return scores
+        return torch.stack([torch.tensor(_overrule(row.numpy().copy())) for row in scores])
+
+
+def _overrule(logits):
+    logits[(int(logits.argmax()) + 1) % logits.size] = logits.max() + 1
+    return logits
+
+
+@pytest.mark.parametrize("name", [*NAMES, "t5-v1_1", "bart"])
+@pytest.mark.parametrize("beams", [1, 3])
+def test_constraint_forced_tokens_and_processor(tiny, rng, name, beams):
+    """In transformers a forced token overrules prefix_allowed_tokens_fn, and a processor of the caller's both."""
+    pair = tiny(name)
+    forced = int(rng.integers(3, models.VOCAB))
+    allowed = sorted({*rng.integers(3, models.VOCAB, 12).tolist()} - {forced})
+    settings = {
+        "max_new_tokens": 17,
+        "num_beams": beams,
+        "prefix_allowed_tokens_fn": lambda prompt, ids: allowed[: 6 + len(ids) % 5],
+        "forced_eos_token_id": forced,
+        "forced_bos_token_id": forced,
+    }
+    for overruling in (False, True):
+        prompt = draw_prompt(rng, models.VOCAB, 1, 20)
+        theirs = LogitsProcessorList([_Overruling()]) if overruling else LogitsProcessorList()
+        reference = pair.hf.generate(
+            torch.tensor([prompt]),
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=0,
+            logits_processor=theirs,
+            **settings,
+        )[0, pair.start_of(prompt) :].tolist()
+        ours = pair.ft.generate(
+            prompt,
+            stop_token_ids=[],
+            logits_processor=(lambda ids, logits: None if len(ids) % 3 else _overrule(logits)) if overruling else None,
+            **settings,
+        )
+        assert ours.token_ids.tolist() == reference
+        if not overruling:
+            assert ours.token_ids[-1] == forced

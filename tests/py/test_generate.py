@@ -286,10 +286,56 @@ def test_logits_processor_in_place_and_returned(llama: pyft.Model) -> None:
     assert ids_of(made) == [42, 42]
 
 
-def test_arrays_kept_by_a_processor_stay_valid(llama: pyft.Model) -> None:
+def test_a_processor_sees_the_librarys_own_logits(llama: pyft.Model) -> None:
+    """Nothing is copied: prompts that one step computes have neighbouring rows of one matrix."""
+    seen: dict[int, list[int]] = {}
+
+    def look(token_ids: np.ndarray, logits: np.ndarray) -> None:
+        assert not logits.flags.owndata
+        assert logits.flags.writeable
+        seen.setdefault(int(token_ids[0]), []).append(logits.ctypes.data)
+
+    steps = 20
+    llama.generate([[5, 6], [7, 8], [9, 10]], max_new_tokens=steps, stop_token_ids=[], logits_processor=look)
+    first, second, third = (np.array(seen[token]) for token in (5, 7, 9))
+    row = 512 * np.dtype(np.float32).itemsize
+    assert ((second - first == row) & (third - second == row)).all()
+    assert len(first) == steps
+
+
+def test_a_processor_keeps_token_ids_but_no_logits(llama: pyft.Model) -> None:
     kept = []
-    llama.generate(PROMPT, max_new_tokens=2, logits_processor=lambda ids, logits: kept.append((ids, logits)))
+    llama.generate(PROMPT, max_new_tokens=2, logits_processor=lambda ids, logits: kept.append((ids, logits.copy())))
     assert all(np.isfinite(logits).all() and ids.size for ids, logits in kept)
+    views: list[object] = []
+    for keep in (
+        lambda ids, logits: views.append(logits),
+        lambda ids, logits: views.append(memoryview(logits[3:])),
+    ):
+        with pytest.raises(pyft.Error, match=r"keep logits.copy\(\)"):
+            llama.generate(PROMPT, max_new_tokens=2, logits_processor=keep)
+
+    def cycle(token_ids: np.ndarray, logits: np.ndarray) -> None:  # a mere cycle, which nobody holds, is no fault
+        held: list[object] = [logits]
+        held.append(held)
+
+    assert llama.generate(PROMPT, max_new_tokens=2, stop_token_ids=[], logits_processor=cycle).token_ids.size == 2
+
+
+def test_constraint_forced_tokens_and_processor_in_transformers_order(llama: pyft.Model) -> None:
+    settings = {"max_new_tokens": 3, "stop_token_ids": [], "forced_eos_token_id": 9}
+    made = llama.generate(PROMPT, prefix_allowed_tokens_fn=lambda prompt, ids: [11], **settings)
+    assert ids_of(made) == [11, 11, 9]
+    seen = []
+
+    def overrule(token_ids: np.ndarray, logits: np.ndarray) -> None:
+        seen.append(np.flatnonzero(np.isfinite(logits)).tolist())
+        logits[13] = logits[seen[-1]].max() + 1
+
+    constrained = {"prefix_allowed_tokens_fn": lambda prompt, ids: [11], "logits_processor": overrule}
+    made = llama.generate(PROMPT, **constrained, **settings)
+    assert ids_of(made) == [13, 13, 13]
+    assert seen == [[11], [11], [9]]
 
 
 def test_exceptions_in_callbacks_reach_the_caller(llama: pyft.Model) -> None:
