@@ -130,8 +130,7 @@ void step_batch::write_prefixes(nn::run& run, const page_pool& pool) const {
     const tensor given = run.activations.make(dtype::f32, {2 * heads, soft.prefix_length, layout.head_dim});
     const tensor slots = run.activations.make(dtype::i32, {soft.prefix_length});
     for (int64_t position = 0; position < soft.prefix_length; ++position) {
-      const int64_t page = rows_[row]->pages[static_cast<size_t>(position / layout.page_tokens)];
-      const auto slot = static_cast<int32_t>(page * layout.page_tokens + position % layout.page_tokens);
+      const int32_t slot = pool.slot_of(rows_[row]->pages, position);
       run.ex.upload(slots.as<int32_t>() + position, &slot, sizeof slot);
     }
     const auto layer_values = static_cast<size_t>(given.size());
