@@ -22,11 +22,8 @@ std::vector<output> outputs(const request& r) {
 
 std::vector<output> alone(const std::shared_ptr<model>& m, const std::vector<int32_t>& prompt,
                           const decode::options& o) {
-  auto s = session::create(m, {});
-  auto r = start(*s, prompt, o);
-  s->wait(*r);
+  const auto r = run_alone(m, prompt, o);
   CHECK_EQ(r->status(), FT_OK);
-  s->close();
   return outputs(*r);
 }
 
@@ -81,29 +78,8 @@ TEST(beams_samples_and_greedy_requests_mix) {
   const uint32_t seed = std::random_device{}();
   std::mt19937 random(seed);
   auto m = open_tiny();
-  session_options options;
-  options.max_batch_size = 7;        // fewer than the requests' sequences: they join as others leave
-  options.max_tokens_per_step = 19;  // prompts are cut in odd places
-  auto s = session::create(m, options);
-  struct expectation {
-    std::vector<int32_t> prompt;
-    decode::options settings;
-    std::shared_ptr<request> r;
-  };
-  std::vector<expectation> all;
-  for (int i = 0; i < 40; ++i) {
-    const auto prompt = draw_prompt(random);
-    const auto settings = draw_settings(random);
-    all.push_back({prompt, settings, start(*s, prompt, settings)});
-    if (random() % 2) s->step();
-  }
-  for (auto& e : all) s->wait(*e.r);
-  for (auto& e : all) {
-    CHECK_EQ(e.r->status(), FT_OK);
-    CHECK_MSG(same(outputs(*e.r), alone(m, e.prompt, e.settings)), "seed ", seed);
-  }
-  CHECK_EQ(s->stats().pages_in_use, 0);
-  s->close();
+  for (const drawn_request& one : run_together(m, random, draw_settings))
+    CHECK_MSG(same(outputs(*one.r), alone(m, one.prompt, one.settings)), "seed ", seed);
 }
 
 TEST(the_prompt_is_computed_once_and_its_pages_are_shared) {

@@ -19,11 +19,7 @@ std::vector<int32_t> new_tokens(const request& r) {
 }
 
 std::vector<int32_t> alone(const std::shared_ptr<model>& m, const std::vector<int32_t>& prompt, decode::options o) {
-  auto s = session::create(m, {});
-  auto r = start(*s, prompt, std::move(o));
-  s->wait(*r);
-  s->close();
-  return new_tokens(*r);
+  return new_tokens(*run_alone(m, prompt, std::move(o)));
 }
 
 decode::options draw_settings(std::mt19937& random) {
@@ -47,31 +43,11 @@ TEST(tokens_do_not_depend_on_the_batch) {
   const uint32_t seed = std::random_device{}();
   std::mt19937 random(seed);
   auto m = open_tiny();
-  session_options options;
-  options.max_batch_size = 5;        // fewer than requests: they join as others leave
-  options.max_tokens_per_step = 23;  // prompts are cut in odd places
-  auto s = session::create(m, options);
-  struct expectation {
-    std::vector<int32_t> prompt;
-    decode::options settings;
-    std::shared_ptr<request> r;
-  };
-  std::vector<expectation> all;
-  for (int i = 0; i < 40; ++i) {
-    const auto prompt = draw_prompt(random);
-    const auto settings = draw_settings(random);
-    all.push_back({prompt, settings, start(*s, prompt, settings)});
-    if (random() % 2) s->step();
+  for (const drawn_request& one : run_together(m, random, draw_settings)) {
+    CHECK_MSG(new_tokens(*one.r) == alone(m, one.prompt, one.settings), "seed ", seed);
+    const bool stopped = one.r->finish_reason() == FT_FINISH_STOP;
+    if (!stopped) CHECK_EQ(static_cast<int32_t>(new_tokens(*one.r).size()), one.settings.max_new_tokens);
   }
-  for (auto& e : all) s->wait(*e.r);
-  for (auto& e : all) {
-    CHECK_EQ(e.r->status(), FT_OK);
-    CHECK_MSG(new_tokens(*e.r) == alone(m, e.prompt, e.settings), "seed ", seed);
-    const bool stopped = e.r->finish_reason() == FT_FINISH_STOP;
-    if (!stopped) CHECK_EQ(static_cast<int32_t>(new_tokens(*e.r).size()), e.settings.max_new_tokens);
-  }
-  CHECK_EQ(s->stats().pages_in_use, 0);
-  s->close();
 }
 
 TEST(threads_may_drive_together) {
@@ -237,18 +213,13 @@ TEST(kept_pages_change_no_bit_and_give_way) {
     beginnings.emplace_back(20 + random() % 60);
     for (int32_t& t : beginnings.back()) t = static_cast<int32_t>(random() % tiny_llama::vocab);
   }
-  struct expectation {
-    std::vector<int32_t> prompt;
-    decode::options settings;
-    std::shared_ptr<request> r;
-  };
   const auto all_outputs = [](const request& r) {
     std::vector<std::pair<std::vector<int32_t>, std::vector<float>>> all;
     for (size_t i = 0; i < r.num_outputs(); ++i)
       r.read_output(i, [&](const output& o) { all.emplace_back(o.tokens, o.logprobs); });
     return all;
   };
-  std::vector<expectation> all;
+  std::vector<drawn_request> all;
   for (int i = 0; i < 60; ++i) {
     auto prompt = beginnings[random() % beginnings.size()];
     prompt.resize(1 + random() % prompt.size());
