@@ -44,8 +44,7 @@ weight_table bloom_weights(const model_config& c, io::checkpoint_format format) 
   using enum shard_axis;
   const int64_t hidden = c.hidden_size;
   table_builder t({"transformer.", ""});
-  weight_spec& embedding = t.matrix("embedding", "word_embeddings", c.vocab_size, hidden, vocabulary, false);
-  if (c.tied_embeddings) embedding.sources.push_back("lm_head.weight");
+  t.vocabulary(c, "word_embeddings", hidden, {"lm_head.weight"});
   t.layer_norm("embedding_norm", "word_embeddings_layernorm", hidden);
   for (int64_t layer = 0; layer < c.num_layers; ++layer) {
     t.enter(cat("layers.", layer, "."), cat("h.", layer, "."));
@@ -58,8 +57,6 @@ weight_table bloom_weights(const model_config& c, io::checkpoint_format format) 
   }
   t.enter("", "");
   t.layer_norm("norm", "ln_f", hidden);
-  if (c.head == head_kind::causal_lm && !c.tied_embeddings)
-    t.matrix("output", "lm_head", c.vocab_size, hidden, vocabulary, false).sources = {"lm_head.weight"};
   return t.take();
 }
 

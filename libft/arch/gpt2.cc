@@ -45,8 +45,7 @@ weight_table gpt2_weights(const model_config& c, io::checkpoint_format format) {
   const int64_t hidden = c.hidden_size;
   const weight_layout conv1d{.transposed = true};
   table_builder t({"transformer.", ""});
-  weight_spec& embedding = t.matrix("embedding", "wte", c.vocab_size, hidden, vocabulary, false);
-  if (c.tied_embeddings) embedding.sources.push_back("lm_head.weight");
+  t.vocabulary(c, "wte", hidden, {"lm_head.weight"});
   t.lookup("positions", "wpe", c.max_positions, hidden);
   for (int64_t layer = 0; layer < c.num_layers; ++layer) {
     t.enter(cat("layers.", layer, "."), cat("h.", layer, "."));
@@ -59,8 +58,6 @@ weight_table gpt2_weights(const model_config& c, io::checkpoint_format format) {
   }
   t.enter("", "");
   t.layer_norm("norm", "ln_f", hidden);
-  if (c.head == head_kind::causal_lm && !c.tied_embeddings)
-    t.matrix("output", "lm_head", c.vocab_size, hidden, vocabulary, false).sources = {"lm_head.weight"};
   return t.take();
 }
 

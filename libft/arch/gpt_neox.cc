@@ -54,8 +54,7 @@ weight_table gpt_neox_weights(const model_config& c, io::checkpoint_format forma
   using enum shard_axis;
   const int64_t hidden = c.hidden_size;
   table_builder t({"gpt_neox.", ""});
-  weight_spec& embedding = t.matrix("embedding", "embed_in", c.vocab_size, hidden, vocabulary, false);
-  if (c.tied_embeddings) embedding.sources.push_back("embed_out.weight");
+  t.vocabulary(c, "embed_in", hidden, {"embed_out.weight", "lm_head.weight"});
   for (int64_t layer = 0; layer < c.num_layers; ++layer) {
     t.enter(cat("layers.", layer, "."), cat("layers.", layer, "."));
     t.layer_norm("attention_norm", "input_layernorm", hidden);
@@ -67,9 +66,6 @@ weight_table gpt_neox_weights(const model_config& c, io::checkpoint_format forma
   }
   t.enter("", "");
   t.layer_norm("norm", "final_layer_norm", hidden);
-  if (c.head == head_kind::causal_lm && !c.tied_embeddings)
-    t.matrix("output", "embed_out", c.vocab_size, hidden, vocabulary, false).sources = {"embed_out.weight",
-                                                                                        "lm_head.weight"};
   return t.take();
 }
 

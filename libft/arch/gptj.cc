@@ -50,8 +50,7 @@ weight_table gptj_weights(const model_config& c, io::checkpoint_format format) {
   using enum shard_axis;
   const int64_t hidden = c.hidden_size;
   table_builder t({"transformer.", ""});
-  weight_spec& embedding = t.matrix("embedding", "wte", c.vocab_size, hidden, vocabulary, false);
-  if (c.tied_embeddings) embedding.sources.push_back("lm_head.weight");
+  t.vocabulary(c, "wte", hidden, {"lm_head.weight"});
   for (int64_t layer = 0; layer < c.num_layers; ++layer) {
     t.enter(cat("layers.", layer, "."), cat("h.", layer, "."));
     t.layer_norm("attention_norm", "ln_1", hidden);
@@ -64,11 +63,8 @@ weight_table gptj_weights(const model_config& c, io::checkpoint_format format) {
   }
   t.enter("", "");
   t.layer_norm("norm", "ln_f", hidden);
-  if (c.head == head_kind::causal_lm) {
+  if (c.head == head_kind::causal_lm)
     t.add("output", ".bias", "lm_head", ".bias", {c.vocab_size}, vocabulary).sources = {"lm_head.bias"};
-    if (!c.tied_embeddings)
-      t.matrix("output", "lm_head", c.vocab_size, hidden, vocabulary, false).sources = {"lm_head.weight"};
-  }
   return t.take();
 }
 

@@ -20,9 +20,9 @@ weight_table llama_weights(const model_config& c, io::checkpoint_format format) 
   // Saved with a head, without one, and as the text half of a model that also sees.
   const std::vector<std::string> prefixes = {"model.", "", "model.language_model.", "language_model.model."};
   table_builder t(gguf ? std::vector<std::string>{""} : prefixes);
-  weight_spec& embedding =
-      t.matrix("embedding", named("token_embd", "embed_tokens"), c.vocab_size, hidden, vocabulary, false);
-  if (c.tied_embeddings) embedding.sources.push_back("lm_head.weight");  // where some files keep the shared matrix
+  const std::vector<std::string> heads = {"lm_head.weight", "language_model.lm_head.weight"};
+  t.vocabulary(c, named("token_embd", "embed_tokens"), hidden,
+               gguf ? std::vector<std::string>{"output.weight"} : heads);
   for (int64_t layer = 0; layer < c.num_layers; ++layer) {
     t.enter(cat("layers.", layer, "."), cat(named("blk.", "layers."), layer, "."));
     t.rms_norm("attention_norm", named("attn_norm", "input_layernorm"), hidden);
@@ -48,10 +48,6 @@ weight_table llama_weights(const model_config& c, io::checkpoint_format format) 
   }
   t.enter("", "");
   t.rms_norm("norm", named("output_norm", "norm"), hidden);
-  if (c.head == head_kind::causal_lm && !c.tied_embeddings) {
-    weight_spec& output = t.matrix("output", named("output", "lm_head"), c.vocab_size, hidden, vocabulary, false);
-    if (!gguf) output.sources = {"lm_head.weight", "language_model.lm_head.weight"};
-  }
   if (gguf) {  // Llama 3's frequency factors; the config map has read them
     weight_spec& factors = t.add("rotary", ".factors", "rope_freqs", ".weight", {c.rotary_dim() / 2}, none);
     factors.required = false;

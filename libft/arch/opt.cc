@@ -48,8 +48,7 @@ weight_table opt_weights(const model_config& c, io::checkpoint_format format) {
     if (c.norm_weights) t.layer_norm(ours, theirs, hidden);
   };
   table_builder t({"model.decoder.", "decoder.", "model.model.decoder."});
-  weight_spec& embedding = t.matrix("embedding", "embed_tokens", c.vocab_size, c.embedding_size, vocabulary, false);
-  if (c.tied_embeddings) embedding.sources.push_back("lm_head.weight");
+  t.vocabulary(c, "embed_tokens", c.embedding_size, {"lm_head.weight"});
   t.lookup("positions", "embed_positions", c.max_positions + c.position_offset, hidden);
   if (c.projects_embedding()) {
     t.matrix("embedding_projection", "project_in", hidden, c.embedding_size, none, false);
@@ -68,8 +67,6 @@ weight_table opt_weights(const model_config& c, io::checkpoint_format format) {
   }
   t.enter("", "");
   if (c.final_norm) norm(t, "norm", "final_layer_norm");
-  if (c.head == head_kind::causal_lm && !c.tied_embeddings)
-    t.matrix("output", "lm_head", c.vocab_size, c.embedding_size, vocabulary, false).sources = {"lm_head.weight"};
   return t.take();
 }
 

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "arch/config.h"
 #include "arch/weight_table.h"
 
 namespace ft::arch {
@@ -40,6 +41,18 @@ class table_builder {
       matrix(ours, theirs, hidden, hidden, shard_axis::column, bias, layout);
       ++layout.part;
     }
+  }
+
+  // A language model's embedding [vocab_size, width] and, where it has one of its own, its output projection, under
+  // any of the full names `outputs`. Some files of tied models keep the matrix that both share under these alone.
+  void vocabulary(const model_config& c, std::string_view embedding, int64_t width, std::vector<std::string> outputs) {
+    std::vector<weight_source>& shared =
+        matrix("embedding", embedding, c.vocab_size, width, shard_axis::vocabulary, false).sources;
+    if (c.tied_embeddings)
+      shared.insert(shared.end(), outputs.begin(), outputs.end());
+    else if (c.head == head_kind::causal_lm)
+      matrix("output", "", c.vocab_size, width, shard_axis::vocabulary, false)
+          .sources.assign(outputs.begin(), outputs.end());
   }
 
   // A table that is looked up in, never multiplied by.
