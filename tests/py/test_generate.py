@@ -482,25 +482,22 @@ except KeyboardInterrupt:
 """
 
 
-def interrupt(child: subprocess.Popen[str]) -> str:
-    """What the child still prints after Ctrl-C; it is not left running whatever happens."""
-    child.send_signal(signal.SIGINT)
+def interrupted(script: str, folder: Path, cwd: Path, after: float = 0) -> str:
+    """What a child that runs the script prints after its first three dots and Ctrl-C; it is not left running."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", script, str(folder)], cwd=cwd, env=os.environ, stdout=subprocess.PIPE, text=True
+    )
     try:
+        assert child.stdout.read(3) == "..."
+        time.sleep(after)
+        child.send_signal(signal.SIGINT)
         return child.communicate(timeout=20)[0]
     finally:
         child.kill()
 
 
 def test_keyboard_interrupt(llama_folder: Path, tmp_path: Path) -> None:
-    child = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, str(llama_folder)],
-        cwd=tmp_path,
-        env=os.environ,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert child.stdout.read(3) == "..."
-    rest = interrupt(child)
+    rest = interrupted(INTERRUPTED, llama_folder, tmp_path)
     assert rest.endswith("interrupted 2\n")
     assert rest.count(".") < 100
 
@@ -512,14 +509,4 @@ INTERRUPTED_PLAIN = INTERRUPTED.replace("logits_processor=slow", "").replace(
 
 
 def test_keyboard_interrupt_without_callbacks(llama_folder: Path, tmp_path: Path) -> None:
-    child = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED_PLAIN, str(llama_folder)],
-        cwd=tmp_path,
-        env=os.environ,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert child.stdout.read(3) == "..."
-    time.sleep(0.3)
-    rest = interrupt(child)
-    assert rest.endswith("interrupted 2\n")
+    assert interrupted(INTERRUPTED_PLAIN, llama_folder, tmp_path, after=0.3).endswith("interrupted 2\n")
