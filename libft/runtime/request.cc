@@ -4,35 +4,37 @@
 
 namespace ft::runtime {
 
-request::request(std::shared_ptr<session> owner, std::span<const int32_t> source, std::span<const int32_t> prompt,
-                 decode::options settings, request_callbacks callbacks, int64_t last_length, soft_prompt soft)
+request::request(std::shared_ptr<session> owner, const request_plan& plan, decode::options settings,
+                 request_callbacks callbacks, soft_prompt soft)
     : owner_(std::move(owner)),
       settings_(std::move(settings)),
       callbacks_(std::move(callbacks)),
-      source_(source.begin(), source.end()),
-      prompt_length_(static_cast<int64_t>(prompt.size())),
-      last_length_(last_length),
+      source_(plan.source),
+      prompt_length_(static_cast<int64_t>(plan.prompt.size())),
+      last_length_(plan.last_length),
       outputs_(static_cast<size_t>(settings_.num_return_sequences)),
       num_outputs_(1),
       sequences_(static_cast<size_t>(settings_.width())),
+      reserved_pages_(plan.most_pages),
       soft_(std::move(soft)) {
-  const int64_t most_new = last_length - prompt_length_;
+  const int64_t most_new = last_length_ - prompt_length_;
   for (output& o : outputs_) {
     o.tokens.reserve(static_cast<size_t>(most_new));
     if (keeps_logprobs()) o.logprobs.reserve(static_cast<size_t>(most_new));
     o.score = std::numeric_limits<float>::quiet_NaN();
   }
-  if (keeps_prompt_logprobs()) prompt_logprobs_.assign(prompt.size(), std::numeric_limits<float>::quiet_NaN());
+  if (keeps_prompt_logprobs()) prompt_logprobs_.assign(plan.prompt.size(), std::numeric_limits<float>::quiet_NaN());
   if (settings_.uses_beams()) {
     beams_ = std::make_unique<decode::beam_search>(settings_, most_new);
     next_.resize(sequences_.size());
   }
   for (auto* rows : {&sequences_, &next_})
     for (sequence& s : *rows) {
-      s.tokens.reserve(static_cast<size_t>(last_length));
+      s.reserve(last_length_, plan.row_pages);
       if (keeps_logprobs()) s.logprobs.reserve(static_cast<size_t>(most_new));
     }
-  sequences_[0].tokens.assign(prompt.begin(), prompt.end());
+  sequences_[0].tokens.assign(plan.prompt.begin(), plan.prompt.end());
+  source_pages_.reserve(static_cast<size_t>(plan.source_pages));
 }
 
 size_t request::num_outputs() const {

@@ -14,6 +14,7 @@
 
 #include "decode/beam_search.h"
 #include "decode/options.h"
+#include "runtime/request_plan.h"
 #include "runtime/sequence.h"
 #include "runtime/soft_prompt.h"
 
@@ -42,9 +43,8 @@ struct output {
 
 class request {
  public:
-  // `source` is what an encoder-decoder's encoder reads, and `prompt` what its decoder starts with.
-  request(std::shared_ptr<session> owner, std::span<const int32_t> source, std::span<const int32_t> prompt,
-          decode::options settings, request_callbacks callbacks, int64_t last_length, soft_prompt soft);
+  request(std::shared_ptr<session> owner, const request_plan& plan, decode::options settings,
+          request_callbacks callbacks, soft_prompt soft);
 
   // Any thread.
   void cancel() { cancelled_.store(true, std::memory_order_relaxed); }
@@ -93,7 +93,7 @@ class request {
   request_callbacks callbacks_;
   const std::vector<int32_t> source_;  // the encoder's input; empty where the model has no encoder
   const int64_t prompt_length_;
-  const int64_t last_length_;  // tokens after which a sequence ends: prompt and max_new_tokens, within max_positions
+  const int64_t last_length_;  // tokens after which a sequence ends
 
   std::atomic<bool> cancelled_{false};
   std::atomic<ft_finish_reason> finish_{FT_FINISH_NONE};
@@ -109,7 +109,7 @@ class request {
   size_t live_ = 1;                    // the first ones; until the prompt is computed, one
   std::vector<sequence> next_;         // beams: the rows of the step to come, while they are made
   std::unique_ptr<decode::beam_search> beams_;
-  int64_t reserved_pages_ = 0;
+  const int64_t reserved_pages_;
   const soft_prompt soft_;
   bool shares_prefix_ = false;  // its pages depend on its tokens alone, and may serve other requests
   ft_status status_ = FT_OK;    // written before finish_

@@ -37,14 +37,13 @@ std::shared_ptr<session> session::create(std::shared_ptr<model> m, const session
 session::session(std::shared_ptr<model> m, const session_options& options)
     : model_(std::move(m)),
       options_(options),
-      max_positions_(model_->config().max_positions),
       batch_(model_->config().output_size()),
       chooser_(model_->config().vocab_size) {
   const arch::model_config& config = model_->config();
   backend& device = model_->compute().device();
   layout_ = {config.num_kv_heads, config.head_dim, page_tokens, model_->kv_dtype()};
 
-  max_pages_per_row_ = pages_for(max_positions_);
+  max_pages_per_row_ = pages_for(config.max_positions, page_tokens);
   const int64_t page_bytes = static_cast<int64_t>(page_pool::bytes_per_page(device, layout_, config.num_layers));
   const int64_t texts = config.is_encoder_decoder ? 2 : 1;                    // a row's own, and its source
   const int64_t most = texts * max_pages_per_row_ * options_.max_batch_size;  // more could never be used
@@ -67,81 +66,23 @@ session::session(std::shared_ptr<model> m, const session_options& options)
   batch_.reserve(options_.max_batch_size, std::max(options_.max_tokens_per_step, options_.max_batch_size));
 }
 
-// Pages that a request can come to need: its sequences share the prompt's full pages.
-int64_t session::most_pages(int64_t prompt_length, int64_t last_length, int64_t width) const {
-  const int64_t shared = width > 1 ? prompt_length / layout_.page_tokens : 0;
-  return shared + width * (pages_for(last_length - 1) - shared);  // the last token is chosen, never computed
-}
-
 std::shared_ptr<request> session::prepare(std::span<const int32_t> prompt, decode::options settings,
                                           request_callbacks callbacks, soft_prompt soft) {
   const arch::model_config& config = model_->config();
-  settings.validate(config.vocab_size);
-  std::span<const int32_t> source;
-  std::vector<int32_t> started;
-  if (config.is_encoder_decoder) {
-    check_prompt(prompt, "the prompt", config.encoder_vocab_size, max_positions_);
-    source = prompt;
-    prompt = started = decoder_prompt(settings.decoder_input_ids);
-  } else if (!settings.decoder_input_ids.empty()) {
-    fail(FT_ERROR_INVALID_ARGUMENT, "decoder_input_ids are given, but a ", config.architecture,
-         " is no encoder-decoder");
-  }
-  if (!soft.empty() && config.is_encoder_decoder)
-    fail(FT_ERROR_UNSUPPORTED, "embeddings and prefixes in prompts are not there yet for encoder-decoders");
-  std::vector<int32_t> mixed;
-  if (!soft.positions.empty()) prompt = mixed = soft.make_room(prompt);
-  const int64_t prefix = soft.prefix_length;
-  const std::string what = prefix > 0                  ? cat("behind a prefix of ", prefix, " positions, the prompt")
-                           : config.is_encoder_decoder ? "decoder_input_ids"
-                                                       : "the prompt";
-  check_prompt(prompt, what.c_str(), config.vocab_size, max_positions_ - prefix - 1);
-  for (int32_t position : soft.positions) mixed[static_cast<size_t>(position)] = embedded_token;
-
-  const int64_t length = static_cast<int64_t>(prompt.size());
-  const int64_t last = std::min(length + settings.max_new_tokens, max_positions_ - prefix);
-  settings.max_new_tokens = static_cast<int32_t>(last - length);
+  const request_plan plan = plan_request(config, page_tokens, prompt, settings, soft);
   const int64_t width = settings.width();
-  const int64_t source_pages = pages_for(static_cast<int64_t>(source.size()));
-  const int64_t needed = source_pages + most_pages(prefix + length, prefix + last, width);
   if (width > options_.max_batch_size)
     fail(FT_ERROR_INVALID_ARGUMENT, settings.uses_beams() ? "num_beams" : "num_return_sequences", " is ", width,
          "; the session computes at most ", options_.max_batch_size, " sequences at once: raise max_batch_size");
-  if (needed > stats_.pages_total)
+  if (plan.most_pages > stats_.pages_total)
     fail(FT_ERROR_OUT_OF_MEMORY, "the request can grow to ", width, width > 1 ? " sequences of " : " sequence of ",
-         last, " tokens, which take ", needed, " key-value pages of ", page_tokens, " tokens; the session has ",
-         stats_.pages_total, ": raise kv_cache_bytes, or lower max_new_tokens");
+         plan.last_length, " tokens, which take ", plan.most_pages, " key-value pages of ", page_tokens,
+         " tokens; the session has ", stats_.pages_total, ": raise kv_cache_bytes, or lower max_new_tokens");
 
-  auto r = std::make_shared<request>(shared_from_this(), source, prompt, std::move(settings), std::move(callbacks),
-                                     last, std::move(soft));
-  r->reserved_pages_ = needed;
+  auto r =
+      std::make_shared<request>(shared_from_this(), plan, std::move(settings), std::move(callbacks), std::move(soft));
   r->shares_prefix_ = options_.prefix_cache && !config.is_encoder_decoder && r->soft_.empty();  // keys of tokens alone
-  r->source_pages_.reserve(static_cast<size_t>(source_pages));
-  for (auto* rows : {&r->sequences_, &r->next_})
-    for (sequence& s : *rows) s.pages.reserve(static_cast<size_t>(pages_for(prefix + last - 1)));
   return r;
-}
-
-// What the decoder starts with: as in transformers, the start token, and then what the caller gave.
-std::vector<int32_t> session::decoder_prompt(const std::vector<int32_t>& given) const {
-  const int32_t start = model_->config().decoder_start_token_id;
-  if (!given.empty() && (given.front() == start || start < 0)) return given;
-  if (start < 0)
-    fail(FT_ERROR_INVALID_ARGUMENT, "the checkpoint names no decoder_start_token_id; give decoder_input_ids");
-  std::vector<int32_t> tokens{start};
-  tokens.insert(tokens.end(), given.begin(), given.end());
-  return tokens;
-}
-
-void session::check_prompt(std::span<const int32_t> tokens, const char* what, int64_t vocab_size, int64_t most) const {
-  const auto length = static_cast<int64_t>(tokens.size());
-  if (length < 1) fail(FT_ERROR_INVALID_ARGUMENT, what, " is empty; give it at least one token");
-  if (length > most)
-    fail(FT_ERROR_INVALID_ARGUMENT, what, " has ", length, " tokens; the model has ", max_positions_, " positions",
-         most < max_positions_ ? ", and at least one is needed for a new token" : "");
-  for (int32_t token : tokens)
-    if (token < 0 || token >= vocab_size)
-      fail(FT_ERROR_INVALID_ARGUMENT, what, " holds token ", token, ", outside the vocabulary of ", vocab_size);
 }
 
 void session::submit(std::shared_ptr<request> r) {

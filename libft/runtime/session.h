@@ -65,10 +65,6 @@ class session : public std::enable_shared_from_this<session> {
 
   using request_ptr = std::shared_ptr<request>;
 
-  int64_t pages_for(int64_t tokens) const { return (tokens + layout_.page_tokens - 1) / layout_.page_tokens; }
-  int64_t most_pages(int64_t prompt_length, int64_t last_length, int64_t width) const;
-  std::vector<int32_t> decoder_prompt(const std::vector<int32_t>& given) const;
-  void check_prompt(std::span<const int32_t> tokens, const char* what, int64_t vocab_size, int64_t most) const;
   void add_source(request& r, int64_t& room);
   void add_rows(request& r, bool decoding, int64_t& room);
   void reuse_prefix(request& r);
@@ -89,7 +85,6 @@ class session : public std::enable_shared_from_this<session> {
   const std::shared_ptr<model> model_;
   const session_options options_;
   kv_layout layout_;
-  int64_t max_positions_ = 0;
 
   mutable std::mutex mutex_;  // guards waiting_, running_ (its membership), driver_, closed_, stats_
   std::condition_variable changed_;
