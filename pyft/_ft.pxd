@@ -92,6 +92,7 @@ cdef extern from "ft/device.h" nogil:
 
     ft_status ft_device_count(size_t *out)
     ft_status ft_device_get(ft_device_info *out, size_t index)
+    ft_status ft_device_problem(const char **out)
 
 
 cdef extern from "ft/checkpoint.h" nogil:

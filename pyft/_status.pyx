@@ -37,6 +37,13 @@ def version():
     return ft.ft_version().decode()
 
 
+def gpu_problem():
+    """Why there is no GPU among the devices, or None."""
+    cdef const char *why = NULL
+    check(ft.ft_device_problem(&why))
+    return why.decode("utf-8", "replace") if why != NULL else None
+
+
 def devices():
     """One dict per device: name, description, capabilities, memory_bytes, num_threads."""
     cdef size_t count = 0

@@ -19,7 +19,7 @@ from pyft import bench, chat, inspection, presets
 from pyft._status import version
 from pyft.convert import convert
 from pyft.errors import CheckpointError, Error, OutOfMemoryError, UnsupportedError
-from pyft.hardware import devices
+from pyft.hardware import devices, gpu_problem
 from pyft.inspection import size_text
 from pyft.model import Model, load
 from pyft.options import SAMPLING, GenerateOptions
@@ -412,5 +412,8 @@ def run_devices(options: argparse.Namespace) -> None:
         print(json.dumps([{key: getattr(device, key) for key in keys} for device in found], indent=2))
         return
     for device in found:
-        print(f"{device.name}: {device.description}, {size_text(device.memory_bytes)}, {device.num_threads} threads")
+        threads = f", {device.num_threads} threads" if device.num_threads else ""
+        print(f"{device.name}: {device.description}, {size_text(device.memory_bytes)}{threads}")
         print(f"  in use: {device.capabilities[0]}  found: {' '.join(device.capabilities)}")
+    if problem := gpu_problem():
+        print(f"no GPU: {problem}")

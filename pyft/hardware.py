@@ -18,6 +18,11 @@ class Device:
     """Threads a model uses by default; 0 for a GPU."""
 
 
+def gpu_problem() -> str | None:
+    """Why :func:`devices` lists no GPU; None where it does."""
+    return _status.gpu_problem()
+
+
 def devices() -> list[Device]:
     """The CPU, followed by the usable GPUs."""
     return [Device(**found) for found in _status.devices()]

@@ -29,6 +29,9 @@ FT_API ft_status ft_device_count(size_t *out);
 /* Describes device `index`. The strings are static. out->struct_size must be set. Any thread. */
 FT_API ft_status ft_device_get(ft_device_info *out, size_t index);
 
+/* Why there is no GPU among them, in words; NULL when there is one. The string is static. Any thread. */
+FT_API ft_status ft_device_problem(const char **out);
+
 FT_END_DECLS
 
 #endif /* FT_DEVICE_H */

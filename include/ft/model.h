@@ -23,7 +23,7 @@ typedef int (*ft_progress_callback)(uint64_t done, uint64_t total, void *user_da
 
 typedef struct ft_model_options {
     size_t struct_size;
-    const char *device;        /* "auto", "cpu"; NULL is "auto" */
+    const char *device;        /* "auto" (the first GPU, else the CPU), "cpu", "cuda", "cuda:1"; NULL is "auto" */
     const char *dtype;         /* "auto" (the checkpoint's), "float32", "bfloat16", "float16", "int8"; NULL: "auto" */
     int32_t tensor_parallel;   /* ranks a layer is split over; 0 is 1 */
     int32_t pipeline_parallel; /* ranks the layers are dealt to; 0 is 1 */

@@ -1,16 +1,10 @@
 #include "runtime/model.h"
 
+#include "backends/devices.h"
 #include "core/status.h"
 
 namespace ft::runtime {
 namespace {
-
-backend& find_device(const std::string& name) {
-  if (name == "auto" || name == "cpu") return cpu_backend();
-  if (name.starts_with("cuda"))
-    fail(FT_ERROR_UNSUPPORTED, "device '", name, "': this build has no CUDA backend; use 'cpu' or 'auto'");
-  fail(FT_ERROR_INVALID_ARGUMENT, "device '", name, "' is unknown; use 'auto' or 'cpu'");
-}
 
 // The dtype that matrices are computed in. A quantised checkpoint's own is not one of them: its blocks are computed on
 // directly, and what it stores unquantised runs in float32.
@@ -35,7 +29,7 @@ std::shared_ptr<model> model::open(const std::string& source, const model_option
   require_one_rank("pipeline_parallel", options.pipeline_parallel);
   if (options.num_threads < 0 || options.num_threads > 4096)
     fail(FT_ERROR_INVALID_ARGUMENT, "num_threads is ", options.num_threads, "; it must be 0 (one a core) to 4096");
-  backend& device = find_device(options.device);
+  backend& device = *device_named(options.device).device;
   return std::shared_ptr<model>(new model(io::checkpoint::open(source), device, options));
 }
 

@@ -1,0 +1,180 @@
+#include "backends/cuda/cuda_backend.h"
+
+#include <cuda_runtime_api.h>
+
+#include <atomic>
+#include <deque>
+#include <vector>
+
+#include "backends/cuda/cuda_ops.h"
+#include "backends/cuda/launch.h"
+#include "backends/cuda/upload.h"
+#include "backends/cuda/weight.h"
+
+namespace ft::cuda {
+namespace {
+
+std::atomic<void (*)()> allocation_counter{nullptr};
+
+void use_device(int index) { check(cudaSetDevice(index), "choosing the GPU"); }
+
+class device_memory_pool final : public memory {
+ public:
+  explicit device_memory_pool(int index) : index_(index) {}
+
+  void* allocate(size_t bytes) override {
+    if (const auto count = allocation_counter.load(std::memory_order_relaxed)) count();
+    use_device(index_);
+    void* data = nullptr;
+    const cudaError_t status = cudaMalloc(&data, bytes);
+    if (status == cudaErrorMemoryAllocation) {
+      (void)cudaGetLastError();  // it would be found again by the next launch
+      size_t free = 0, total = 0;
+      cudaMemGetInfo(&free, &total);
+      fail(FT_ERROR_OUT_OF_MEMORY, "cuda:", index_, " has ", free >> 20, " MiB free of ", total >> 20, "; ",
+           (bytes >> 20) + 1, " MiB more are needed");
+    }
+    check(status, "cudaMalloc");
+    return data;
+  }
+
+  void deallocate(void* data, size_t) noexcept override {
+    if (cudaSetDevice(index_) == cudaSuccess) cudaFree(data);
+  }
+
+ private:
+  int index_;
+};
+
+class cuda_device final : public backend {
+ public:
+  explicit cuda_device(int index) : index_(index), memory_(index) {}
+
+  std::string name() const override { return cat("cuda:", index_); }
+  memory& device_memory() override { return memory_; }
+  const op_table& ops() const override { return cuda_op_table(); }
+
+  size_t free_memory() const override {
+    use_device(index_);
+    size_t free = 0, total = 0;
+    check(cudaMemGetInfo(&free, &total), "asking for the free memory");
+    return free;
+  }
+
+  std::shared_ptr<void> make_stream() override {
+    use_device(index_);
+    cudaStream_t stream = nullptr;
+    check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream");
+    return {stream, [index = index_](void* s) {
+              if (cudaSetDevice(index) == cudaSuccess) cudaStreamDestroy(static_cast<cudaStream_t>(s));
+            }};
+  }
+
+  void bind_thread() override { use_device(index_); }
+
+  void upload(void* to, const void* from_host, size_t bytes, void* stream) override {
+    copy(to, from_host, bytes, cudaMemcpyHostToDevice, stream);
+  }
+
+  void download(void* to_host, const void* from, size_t bytes, void* stream) override {
+    copy(to_host, from, bytes, cudaMemcpyDeviceToHost, stream);
+    if (stream) check(cudaStreamSynchronize(static_cast<cudaStream_t>(stream)), "waiting for the GPU");
+  }
+
+  dtype activation_type(dtype compute) const override {
+    if (compute == dtype::i8)
+      fail(FT_ERROR_UNSUPPORTED, "dtype 'int8' computes on the CPU; a GPU takes float32, float16 or bfloat16");
+    return compute;
+  }
+
+  std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute) override {
+    use_device(index_);
+    FT_CHECK(can_pack_together(parts));
+    int64_t rows = 0;
+    for (const tensor& part : parts) rows += part.dim(0);
+    auto weight = std::make_unique<cuda_weight>(memory_, compute, rows, parts.front().dim(1));
+    int64_t begin = 0;
+    for (const tensor& part : parts) {
+      uploader_.upload(weight->values.slice(0, begin, begin + part.dim(0)), part);
+      begin += part.dim(0);
+    }
+    return weight;
+  }
+
+  bool can_pack_together(std::span<const tensor> parts) const override {
+    for (const tensor& part : parts)
+      if (part.dim(1) != parts.front().dim(1)) return false;
+    return !parts.empty();
+  }
+
+  size_t kv_page_bytes(const kv_layout& layout) const override {
+    return bytes_of(layout.type, layout.num_kv_heads * layout.head_dim * layout.page_tokens);
+  }
+
+ private:
+  // Outside of a pass there is no stream, and the copy is done when the call returns.
+  void copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, void* stream) {
+    if (bytes == 0) return;
+    use_device(index_);
+    check(stream ? cudaMemcpyAsync(to, from, bytes, kind, static_cast<cudaStream_t>(stream))
+                 : cudaMemcpy(to, from, bytes, kind),
+          "copying between host and GPU");
+  }
+
+  int index_;
+  device_memory_pool memory_;
+  uploader uploader_;
+};
+
+// Everything lives as long as the process: models may outlive main(), and the driver is torn down before statics are.
+struct found_devices {
+  std::deque<std::string> texts;
+  std::vector<plugin_device> devices;
+  plugin offered;
+
+  found_devices() {
+    int count = 0;
+    const cudaError_t status = cudaGetDeviceCount(&count);
+    if (status != cudaSuccess) {
+      (void)cudaGetLastError();
+      count = 0;
+      offered.problem = text(cat("CUDA finds no usable GPU: ", cudaGetErrorString(status)));
+    } else if (count == 0) {
+      offered.problem = "CUDA finds no GPU";
+    }
+    for (int i = 0; i < count; ++i) {
+      cudaDeviceProp properties{};
+      check(cudaGetDeviceProperties(&properties, i), "asking for the GPU's properties");
+      devices.push_back({text(properties.name), text(cat("sm_", properties.major, properties.minor)),
+                         properties.totalGlobalMem, new cuda_device(i)});
+    }
+    offered.num_devices = count;
+    offered.devices = devices.data();
+  }
+
+  const char* text(std::string t) { return texts.emplace_back(std::move(t)).c_str(); }
+};
+
+}  // namespace
+
+const plugin& cuda_plugin() {
+  static const auto* found = new found_devices;
+  return found->offered;
+}
+
+void set_allocation_counter(void (*count)()) { allocation_counter.store(count); }
+
+}  // namespace ft::cuda
+
+// The plug-in's entry (backends/plugin.h).
+extern "C" __attribute__((visibility("default"))) const ft::plugin* ft_open_plugin(const ft::plugin_host& host) {
+  if (host.layout != ft::plugin_layout{}) return nullptr;
+  ft::cuda::set_allocation_counter(host.count_allocation);
+  try {
+    return &ft::cuda::cuda_plugin();
+  } catch (const std::exception& e) {
+    static const std::string problem = e.what();
+    static const ft::plugin none{.problem = problem.c_str()};
+    return &none;
+  }
+}

@@ -1,0 +1,145 @@
+// A block computes a few features of all rows: its threads share the input features among them, each weight is read
+// once, 16 bytes at a time and past the cache, and widened to float32. Activation, bias and residual come on top in the
+// same kernel.
+#include "backends/cuda/activate.h"
+#include "backends/cuda/gemm/few_rows.h"
+#include "backends/cuda/launch.h"
+#include "backends/cuda/reduce.h"
+
+namespace ft::cuda {
+namespace {
+
+constexpr int threads = 128, warps = threads / 32;
+
+template <class T, class Out>
+struct few_rows_args {
+  row_view<const T> x;
+  const T* weight;
+  row_view<Out> out;
+  row_view<const Out> residual;
+  const float* bias;
+  activation_kind kind;
+  int in_features, out_features;
+};
+
+// Weights are read once: they need not stay in the cache that the activations live in.
+template <int V, class T>
+__device__ pack<T, V> load_once(const T* from) {
+  if constexpr (sizeof(T) * V == 16) {
+    const uint4 bits = __ldcs(reinterpret_cast<const uint4*>(from));
+    return *reinterpret_cast<const pack<T, V>*>(&bits);
+  } else {
+    return *reinterpret_cast<const pack<T, V>*>(from);
+  }
+}
+
+// Rows of x and features of the block, vectors in flight a thread and feature.
+template <class T, class Out, int Rows, int Features, int InFlight, int V>
+__global__ void __launch_bounds__(threads) few_rows_kernel(few_rows_args<T, Out> a) {
+  __shared__ float partial[warps][Rows * Features];
+  const int first = blockIdx.x * Features, vectors = a.in_features / V;
+  const T* weight[Features];
+#pragma unroll
+  for (int f = 0; f < Features; ++f) weight[f] = a.weight + int64_t{min(first + f, a.out_features - 1)} * a.in_features;
+
+  float sum[Rows][Features] = {};
+  for (int begin = threadIdx.x; begin < vectors; begin += threads * InFlight) {
+    pack<T, V> w[InFlight][Features];
+#pragma unroll
+    for (int u = 0; u < InFlight; ++u)
+#pragma unroll
+      for (int f = 0; f < Features; ++f)
+        if (begin + u * threads < vectors) w[u][f] = load_once<V>(weight[f] + int64_t{begin + u * threads} * V);
+#pragma unroll
+    for (int u = 0; u < InFlight; ++u) {
+      const int vector = begin + u * threads;
+      if (vector >= vectors) break;
+      float wide[Features][V];
+#pragma unroll
+      for (int f = 0; f < Features; ++f)
+#pragma unroll
+        for (int i = 0; i < V; ++i) wide[f][i] = widen(w[u][f].at[i]);
+#pragma unroll
+      for (int r = 0; r < Rows; ++r) {
+        float x[V];
+        load<V>(a.x.at(r, int64_t{vector} * V), x);
+#pragma unroll
+        for (int f = 0; f < Features; ++f)
+#pragma unroll
+          for (int i = 0; i < V; ++i) sum[r][f] += x[i] * wide[f][i];
+      }
+    }
+  }
+
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+#pragma unroll
+  for (int r = 0; r < Rows; ++r)
+#pragma unroll
+    for (int f = 0; f < Features; ++f) {
+      const float total = warp_reduce(sum[r][f], add_up{});
+      if (lane == 0) partial[warp][r * Features + f] = total;
+    }
+  __syncthreads();
+  const int r = threadIdx.x / Features, feature = first + threadIdx.x % Features;
+  if (r >= Rows || feature >= a.out_features) return;
+  float y[1] = {a.bias ? a.bias[feature] : 0.f};
+#pragma unroll
+  for (int i = 0; i < warps; ++i) y[0] += partial[i][threadIdx.x];
+  activate<1>(a.kind, y);
+  if (a.residual) y[0] += widen(*a.residual.at(r, feature));
+  *a.out.at(r, feature) = narrow<Out>(y[0]);
+}
+
+template <int Rows, class T, class Out>
+void launch(exec& ex, const few_rows_args<T, Out>& a, bool wide) {
+  constexpr int features = Rows <= 2 ? 2 : 4, in_flight = Rows <= 2 ? 2 : 1;
+  const unsigned blocks = grid_size(ceil_div(a.out_features, features), "linear");
+  if (wide)
+    few_rows_kernel<T, Out, Rows, features, in_flight, 16 / sizeof(T)><<<blocks, threads, 0, stream_of(ex)>>>(a);
+  else
+    few_rows_kernel<T, Out, Rows, features, in_flight, 1><<<blocks, threads, 0, stream_of(ex)>>>(a);
+  check_launch("linear");
+}
+
+// Calls f(constant<rows>), 1 <= rows <= few_rows: each number of rows has a kernel of its own.
+template <int N = 1, class F>
+void with_rows(int64_t rows, F&& f) {
+  if (rows == N) return f(constant<N>{});
+  if constexpr (N < few_rows) with_rows<N + 1>(rows, f);
+}
+
+template <class T, class Out>
+void multiply(exec& ex, const linear_args& l, const cuda_weight& weight) {
+  if (weight.in_features > 0x7fffffff || weight.out_features > 0x7fffffff)
+    fail(FT_ERROR_UNSUPPORTED, "linear: the weight is too large");
+  const bool wide = in_vectors({&l.x, &weight.values}, 16 / sizeof(T));
+  few_rows_args<T, Out> a{.x = rows_of<const T>(l.x),
+                          .weight = weight.values.as<const T>(),
+                          .out = rows_of<Out>(l.out),
+                          .bias = l.bias,
+                          .kind = l.activation,
+                          .in_features = static_cast<int>(weight.in_features),
+                          .out_features = static_cast<int>(weight.out_features)};
+  if (l.residual) a.residual = rows_of<const Out>(l.residual);
+  for (int64_t left = l.x.dim(0), rows; left > 0; left -= rows) {
+    rows = std::min(left, few_rows);
+    with_rows(rows, [&](auto r) { launch<r.value>(ex, a, wide); });
+    a.x.data += rows * a.x.stride;
+    a.out.data += rows * a.out.stride;
+    if (a.residual) a.residual.data += rows * a.residual.stride;
+  }
+}
+
+}  // namespace
+
+void multiply_few_rows(exec& ex, const linear_args& args, const cuda_weight& weight) {
+  with_float(args.x.type, [&](auto element) {
+    using T = decltype(element);
+    if (args.out.type == dtype::f32)
+      multiply<T, float>(ex, args, weight);
+    else
+      multiply<T, T>(ex, args, weight);
+  });
+}
+
+}  // namespace ft::cuda

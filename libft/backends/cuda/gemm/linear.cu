@@ -1,0 +1,59 @@
+// linear: few rows go to the kernel that reads the weights once at the speed of memory (few_rows.cu), many to cuBLASLt,
+// followed by bias, activation and residual where cuBLASLt does not add them itself.
+#include "backends/cuda/activate.h"
+#include "backends/cuda/cuda_ops.h"
+#include "backends/cuda/gemm/few_rows.h"
+#include "backends/cuda/gemm/matmul.h"
+#include "backends/cuda/launch.h"
+
+namespace ft::cuda {
+namespace {
+
+// out = f(out + bias) + residual
+template <class T, int V>
+struct finish_vector {
+  row_view<T> out;
+  row_view<const T> residual;
+  const float* bias;
+  activation_kind kind;
+
+  __device__ void operator()(int64_t row, int column) const {
+    float v[V], r[V] = {};
+    load<V>(static_cast<const T*>(out.at(row, column)), v);
+    if (residual) load<V>(residual.at(row, column), r);
+#pragma unroll
+    for (int i = 0; i < V; ++i) v[i] += bias ? bias[column + i] : 0.f;
+    activate<V>(kind, v);
+#pragma unroll
+    for (int i = 0; i < V; ++i) v[i] += r[i];
+    store<V>(out.at(row, column), v);
+  }
+};
+
+void finish(exec& ex, const linear_args& a) {
+  with_float(a.out.type, [&](auto element) {
+    using T = decltype(element);
+    with_width(in_vectors({&a.out, &a.residual}), [&](auto v) {
+      launch_for_each<v.value>(
+          ex, "linear", a.out.dim(0), a.out.dim(1),
+          finish_vector<T, v.value>{rows_of<T>(a.out), a.residual ? rows_of<const T>(a.residual) : row_view<const T>{},
+                                    a.bias, a.activation});
+    });
+  });
+}
+
+}  // namespace
+
+void linear(exec& ex, const linear_args& a) {
+  const cuda_weight& weight = on_gpu(*a.weight);
+  const int64_t rows = a.x.dim(0);
+  if (rows == 0 || weight.out_features == 0) return;
+  if (a.x.type != weight.type)
+    fail(FT_ERROR_INTERNAL, "linear: x is ", name(a.x.type), ", the weight ", name(weight.type));
+  if (rows <= few_rows || !matmul_takes(a.out, a.x, weight)) return multiply_few_rows(ex, a, weight);
+  const bool plain = !a.bias && a.activation == activation_kind::none;
+  matmul(ex, a.out, a.x, weight, plain ? a.residual : tensor());
+  if (!plain) finish(ex, a);
+}
+
+}  // namespace ft::cuda

@@ -1,0 +1,119 @@
+#include "backends/devices.h"
+
+#include <dlfcn.h>
+#include <sys/sysinfo.h>
+
+#include <charconv>
+#include <fstream>
+#include <vector>
+
+#include "backends/cpu/isa_level.h"
+#include "backends/plugin.h"
+#include "core/status.h"
+
+namespace ft {
+namespace {
+
+// The processor's own name, as the kernel tells it.
+std::string processor_name() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);)
+    if (line.starts_with("model name"))
+      if (const size_t colon = line.find(": "); colon != std::string::npos) return line.substr(colon + 2);
+  return "unknown processor";
+}
+
+// The level in use, then the others from the best down.
+std::string instruction_sets() {
+  const cpu::isa_level active = cpu::active_level();
+  std::string text(cpu::name(active));
+  const auto& levels = cpu::available_levels();
+  for (auto level = levels.rbegin(); level != levels.rend(); ++level)
+    if (*level != active) text += " " + std::string(cpu::name(*level));
+  return text;
+}
+
+uint64_t host_memory_bytes() {
+  struct sysinfo memory{};
+  sysinfo(&memory);
+  return static_cast<uint64_t>(memory.totalram) * memory.mem_unit;
+}
+
+// The folder that this library was loaded from, with a slash; empty if that cannot be told.
+std::string own_folder() {
+  Dl_info info{};
+  if (!dladdr(reinterpret_cast<const void*>(&own_folder), &info) || !info.dli_fname) return "";
+  const std::string path = info.dli_fname;
+  return path.substr(0, path.rfind('/') + 1);
+}
+
+class device_list {
+ public:
+  device_list() {
+    entries_.push_back(
+        {{FT_DEVICE_CPU, 0}, "cpu", processor_name(), instruction_sets(), host_memory_bytes(), &cpu_backend()});
+    const plugin* cuda = open_plugin(own_folder() + "libft_cuda.so");
+    for (int i = 0; cuda && i < cuda->num_devices; ++i) {
+      const plugin_device& d = cuda->devices[i];
+      entries_.push_back(
+          {{FT_DEVICE_CUDA, i}, cat("cuda:", i), d.description, d.capabilities, d.memory_bytes, d.device});
+    }
+    if (cuda && cuda->problem) problem_ = cuda->problem;
+  }
+
+  std::span<const device_entry> entries() const { return entries_; }
+  const std::string& problem() const { return problem_; }
+
+ private:
+  // A plug-in stays open: what it made may live as long as the process.
+  const plugin* open_plugin(const std::string& path) {
+    void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (!library) {
+      const bool there = bool(std::ifstream(path));
+      const char* why = dlerror();
+      problem_ = there ? cat("the CUDA plug-in cannot be loaded: ", why) : "this build has no CUDA plug-in";
+      return nullptr;
+    }
+    const auto entry = reinterpret_cast<plugin_entry*>(dlsym(library, plugin_entry_name));
+    const plugin* opened = entry ? entry({.count_allocation = count_allocation}) : nullptr;
+    if (!opened || opened->layout != plugin_layout{}) {
+      problem_ = cat(path, " is of another build than libft; install the two together");
+      return nullptr;
+    }
+    return opened;
+  }
+
+  std::vector<device_entry> entries_;
+  std::string problem_;
+};
+
+const device_list& found() {
+  static const device_list list;
+  return list;
+}
+
+}  // namespace
+
+std::span<const device_entry> devices() { return found().entries(); }
+
+const std::string& gpu_problem() { return found().problem(); }
+
+const device_entry& device_named(const std::string& name) {
+  const std::span<const device_entry> all = devices();
+  if (name == "cpu") return all.front();
+  if (name == "auto") return all.size() > 1 ? all[1] : all.front();
+  size_t index = 0;
+  bool known = name == "cuda";
+  if (name.starts_with("cuda:")) {
+    const char* end = name.data() + name.size();
+    const auto [stopped, fault] = std::from_chars(name.data() + 5, end, index);
+    known = fault == std::errc() && stopped == end;
+  }
+  if (!known) fail(FT_ERROR_INVALID_ARGUMENT, "device '", name, "' is unknown; use auto, cpu, cuda or cuda:N");
+  if (all.size() == 1) fail(FT_ERROR_UNSUPPORTED, "device '", name, "': ", gpu_problem(), "; use 'cpu' or 'auto'");
+  if (index + 1 >= all.size())
+    fail(FT_ERROR_INVALID_ARGUMENT, "device '", name, "': there are ", all.size() - 1, " GPUs, cuda:0 the first");
+  return all[index + 1];
+}
+
+}  // namespace ft
