@@ -194,6 +194,8 @@ cdef extern from "ft/forward.h" nogil:
         const ft_tensor *decoder_input_ids
         const ft_tensor *decoder_attention_mask
         const ft_tensor *decoder_row_offsets
+        const ft_tensor *inputs_embeds
+        const ft_tensor *decoder_inputs_embeds
 
     uint32_t FT_OUTPUT_LAST_HIDDEN_STATE
     uint32_t FT_OUTPUT_POOLER

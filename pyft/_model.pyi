@@ -21,12 +21,7 @@ class ModelHandle:
     def placement(self) -> tuple[str, str, int]: ...
     def forward(
         self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None,
-        token_type_ids: Tensor | None,
-        row_offsets: Tensor | None,
-        decoder_input_ids: Tensor | None,
-        decoder_attention_mask: Tensor | None,
+        tensors: dict[str, Tensor],
         outputs: Iterable[str],
         pooling: str,
         normalize: bool,

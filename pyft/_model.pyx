@@ -97,18 +97,19 @@ cdef class ModelHandle:
         check(ft.ft_model_placement(&device, &dtype, &weight_bytes, self.handle))
         return device.decode(), dtype.decode(), weight_bytes
 
-    def forward(self, Tensor input_ids not None, Tensor attention_mask, Tensor token_type_ids, Tensor row_offsets,
-                Tensor decoder_input_ids, Tensor decoder_attention_mask, outputs, str pooling, bint normalize):
-        """Runs ft_forward; returns {name: Tensor} of what it computed."""
+    def forward(self, dict tensors not None, outputs, str pooling, bint normalize):
+        """Runs ft_forward on {field of ft_forward_inputs: Tensor}; returns {name: Tensor} of what it computed."""
         cdef ft.ft_forward_inputs inputs = ft.pyft_init_ft_forward_inputs()
         cdef ft.ft_forward_options options = ft.pyft_init_ft_forward_options()
         cdef ft.ft_forward_outputs out = ft.pyft_init_ft_forward_outputs()
-        inputs.input_ids = input_ids.handle
-        inputs.attention_mask = attention_mask.handle if attention_mask is not None else NULL
-        inputs.token_type_ids = token_type_ids.handle if token_type_ids is not None else NULL
-        inputs.row_offsets = row_offsets.handle if row_offsets is not None else NULL
-        inputs.decoder_input_ids = decoder_input_ids.handle if decoder_input_ids is not None else NULL
-        inputs.decoder_attention_mask = decoder_attention_mask.handle if decoder_attention_mask is not None else NULL
+        inputs.input_ids = handle_of(tensors, "input_ids")
+        inputs.attention_mask = handle_of(tensors, "attention_mask")
+        inputs.token_type_ids = handle_of(tensors, "token_type_ids")
+        inputs.row_offsets = handle_of(tensors, "row_offsets")
+        inputs.decoder_input_ids = handle_of(tensors, "decoder_input_ids")
+        inputs.decoder_attention_mask = handle_of(tensors, "decoder_attention_mask")
+        inputs.inputs_embeds = handle_of(tensors, "inputs_embeds")
+        inputs.decoder_inputs_embeds = handle_of(tensors, "decoder_inputs_embeds")
         options.outputs = output_flags(outputs)
         if pooling not in POOLING:
             raise ValueError(f"pooling={pooling!r}; one of {', '.join(POOLING)} is meant")
@@ -138,6 +139,11 @@ cdef class ModelHandle:
                 i += 1
             raise
         return results
+
+
+cdef const ft.ft_tensor *handle_of(dict tensors, str name) except? NULL:
+    cdef Tensor tensor = tensors.get(name)
+    return NULL if tensor is None else tensor.handle
 
 
 cdef uint32_t output_flags(names) except? 0xffffffff:

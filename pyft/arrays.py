@@ -21,7 +21,7 @@ def host_array(value: Any, name: str) -> npt.NDArray[Any]:
     if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
         return from_dlpack(value).numpy()
     if isinstance(value, str | bytes):
-        raise TypeError(f"{name} must be an array of integers, not text")
+        raise TypeError(f"{name} must be an array of numbers, not text")
     try:
         return np.asarray(value)
     except ValueError as error:
@@ -43,4 +43,14 @@ def integer_tensor(value: Any, name: str) -> Tensor:
     tensor = from_dlpack(value)
     if "int" not in tensor.dtype:
         raise TypeError(f"{name} must hold integers, not {tensor.dtype}")
+    return tensor
+
+
+def float_tensor(value: Any, name: str) -> Tensor:
+    """A Tensor over a float array's memory."""
+    if not hasattr(value, "__dlpack__"):
+        value = host_array(value, name)
+    tensor = from_dlpack(value)
+    if "float" not in tensor.dtype:
+        raise TypeError(f"{name} must hold floats, not {tensor.dtype}")
     return tensor

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyft._tensor import Tensor, from_dlpack
-from pyft.arrays import integer_tensor
+from pyft.arrays import float_tensor, host_array, integer_tensor
 
 if TYPE_CHECKING:
     from pyft.model import Model
@@ -37,70 +37,104 @@ class Outputs:
 
 @dataclass
 class Rows:
-    """Token rows as a caller gives them, for the model's input or, with the prefix "decoder_", for its decoder."""
+    """Rows of token ids, or of embeddings in their place, as a caller gives them: for the model's input or, with the
+    prefix "decoder_", for its decoder."""
 
     ids: Any
     mask: Any = None
+    embeds: Any = None
     prefix: str = ""
 
-    def tensors(self) -> tuple[Tensor, Tensor | None]:
-        """ids [batch, seq] and the mask; rows of several lengths are padded on the right."""
-        ids, mask, name = self.ids, self.mask, f"{self.prefix}input_ids"
-        if isinstance(ids, list | tuple):
-            if not all(hasattr(row, "__len__") and len(row) for row in ids) or not len(ids):
-                raise ValueError(f"{name} must be a list of rows of at least one token each, or a [batch, seq] array")
-            lengths = [len(row) for row in ids]
+    def given(self) -> bool:
+        """Whether there are any; a mask alone is refused."""
+        if self.ids is not None and self.embeds is not None:
+            raise ValueError(f"{self.prefix}input_ids and {self.prefix}inputs_embeds are both given; one is meant")
+        if self.ids is None and self.embeds is None and self.mask is not None:
+            raise ValueError(f"{self.prefix}attention_mask is given without {self.prefix}input_ids")
+        return self.ids is not None or self.embeds is not None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """ids [batch, seq] or embeddings [batch, seq, width], and the mask, by their names; rows of several lengths are
+        padded on the right."""
+        embedded = self.ids is None
+        rows, mask = self.embeds if embedded else self.ids, self.mask
+        name = f"{self.prefix}inputs_embeds" if embedded else f"{self.prefix}input_ids"
+        shape = "[batch, seq, width]" if embedded else "[batch, seq]"
+        if isinstance(rows, list | tuple):
+            if not all(hasattr(row, "__len__") and len(row) for row in rows) or not len(rows):
+                raise ValueError(f"{name} must be a list of rows of at least one token each, or a {shape} array")
+            lengths = [len(row) for row in rows]
             if len(set(lengths)) > 1:
                 if mask is not None:
                     raise ValueError(f"{self.prefix}attention_mask goes with rows of one length; ragged rows need none")
-                ids, mask = pad(ids, lengths, name)
+                rows, mask = (_pad_embeddings if embedded else pad)(rows, lengths, name)
+            elif embedded:
+                rows = np.stack([host_array(row, name) for row in rows])
             else:
-                ids = np.asarray(ids)
-        tensor = integer_tensor(ids, name)
-        if tensor.ndim != 2:
-            raise ValueError(f"{name} is {list(tensor.shape)}; [batch, seq] is meant, or a list of rows of ids")
-        return tensor, _companion(mask, f"{self.prefix}attention_mask", name, tensor)
+                rows = np.asarray(rows)
+        tensor = float_tensor(rows, name) if embedded else integer_tensor(rows, name)
+        if tensor.ndim != (3 if embedded else 2):
+            raise ValueError(f"{name} is {list(tensor.shape)}; {shape} is meant, or a list of rows")
+        found = {name: tensor}
+        if mask is not None:
+            mask_name = f"{self.prefix}attention_mask"
+            found[mask_name] = _companion(mask, mask_name, name, tensor)
+        return found
 
 
 def forward(
     model: "Model", rows: Rows, token_type_ids: Any, decoder_rows: Rows, outputs: str | Sequence[str] | None
 ) -> Outputs:
-    ids, mask = rows.tensors()
-    if token_type_ids is not None and isinstance(rows.ids, list | tuple):
-        lengths = [len(row) for row in rows.ids]
-        if [len(row) for row in token_type_ids] != lengths:
-            raise ValueError("token_type_ids must have the rows of input_ids")
-        token_type_ids, _ = pad(token_type_ids, lengths, "token_type_ids")
-    types = _companion(token_type_ids, "token_type_ids", "input_ids", ids)
-    decoder_ids = decoder_mask = None
-    if decoder_rows.ids is not None:
-        decoder_ids, decoder_mask = decoder_rows.tensors()
-    elif decoder_rows.mask is not None:
-        raise ValueError("decoder_attention_mask is given without decoder_input_ids")
+    if not rows.given():
+        raise ValueError("input_ids is not given, and no inputs_embeds either")
+    tensors = rows.tensors()
+    if token_type_ids is not None:
+        name, ids = next(iter(tensors.items()))
+        ragged = rows.ids if rows.embeds is None else rows.embeds
+        if isinstance(ragged, list | tuple):
+            lengths = [len(row) for row in ragged]
+            if [len(row) for row in token_type_ids] != lengths:
+                raise ValueError(f"token_type_ids must have the rows of {name}")
+            token_type_ids, _ = pad(token_type_ids, lengths, "token_type_ids")
+        tensors["token_type_ids"] = _companion(token_type_ids, "token_type_ids", name, ids)
+    if decoder_rows.given():
+        tensors |= decoder_rows.tensors()
     names = (outputs,) if isinstance(outputs, str) else tuple(outputs or ())
-    return Outputs(model._handle.forward(ids, mask, types, None, decoder_ids, decoder_mask, names, "auto", False))
+    return Outputs(model._handle.forward(tensors, names, "auto", False))
 
 
-def _companion(value: Any, name: str, ids_name: str, ids: Tensor) -> Tensor | None:
-    if value is None:
-        return None
+def _companion(value: Any, name: str, tokens_name: str, tokens: Tensor) -> Tensor:
     tensor = integer_tensor(value, name)
-    if tensor.shape != ids.shape:
-        raise ValueError(f"{name} is {list(tensor.shape)}, {ids_name} {list(ids.shape)}; they must agree")
+    if tensor.shape != tokens.shape[:2]:
+        raise ValueError(f"{name} is {list(tensor.shape)}, {tokens_name} {list(tokens.shape)}; they must agree")
     return tensor
 
 
 def pad(rows: Sequence[Any], lengths: list[int], name: str) -> tuple[Any, Any]:
     """[batch, longest] with zeros on the right, and the mask that tells them from tokens."""
     padded = np.zeros((len(rows), max(lengths)), dtype=np.int64)
-    mask = np.zeros(padded.shape, dtype=np.uint8)
     for index, row in enumerate(rows):
         values = np.asarray(row)
         if values.size and (values.dtype.kind not in "iu" or values.ndim != 1):
             raise TypeError(f"{name} must hold rows of integers; row {index} is {values.dtype}")
         padded[index, : lengths[index]] = values
-        mask[index, : lengths[index]] = 1
-    return padded, mask
+    return padded, _mask(lengths)
+
+
+def _pad_embeddings(rows: Sequence[Any], lengths: list[int], name: str) -> tuple[Any, Any]:
+    """[batch, longest, width] float32 likewise."""
+    arrays = [host_array(row, name) for row in rows]
+    widths = {array.shape[-1] for array in arrays}
+    if len(widths) > 1 or any(array.ndim != 2 or array.dtype.kind != "f" for array in arrays):
+        raise ValueError(f"{name} must hold rows [seq, width] of floats, all of one width")
+    padded = np.zeros((len(rows), max(lengths), widths.pop()), dtype=np.float32)
+    for values, array in zip(padded, arrays, strict=True):
+        values[: len(array)] = array
+    return padded, _mask(lengths)
+
+
+def _mask(lengths: list[int]) -> Any:
+    return (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.uint8)
 
 
 def embed_rows(model: "Model", rows: Sequence[Any], pooling: str, normalize: bool) -> Tensor:
@@ -108,7 +142,6 @@ def embed_rows(model: "Model", rows: Sequence[Any], pooling: str, normalize: boo
     offsets = np.zeros(len(rows) + 1, dtype=np.int64)
     np.cumsum([len(row) for row in rows], out=offsets[1:])
     ids = np.concatenate([np.asarray(row, dtype=np.int32) for row in rows])
-    found = model._handle.forward(
-        from_dlpack(ids), None, None, from_dlpack(offsets), None, None, ("embedding",), pooling, normalize
-    )
+    tensors = {"input_ids": from_dlpack(ids), "row_offsets": from_dlpack(offsets)}
+    found = model._handle.forward(tensors, ("embedding",), pooling, normalize)
     return found["embedding"]

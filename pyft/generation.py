@@ -228,17 +228,15 @@ class TextStream(Iterator[str]):
     def __init__(self, model: "Model", prompt: Any, options: GenerateOptions) -> None:
         tokenizer = model.need_tokenizer()
         self._settings = resolve(options, model.config.vocab_size, model.encode_plain)
-        if self._settings.inputs_embeds is not None:
-            raise ValueError("stream() takes no inputs_embeds; use generate()")
         if self._settings.num_return_sequences != 1:
             raise ValueError("stream() yields one sequence: num_return_sequences must be 1")
-        rows, single = prompt_rows(model, prompt)
+        rows, soft, single = _prompts(model, prompt, None, self._settings.inputs_embeds)
         if not single:
             raise TypeError("stream() takes one prompt, not a list of them")
         self.generation: Generation | None = None
         """The whole, once the stream has ended."""
         self._model = model
-        self._ids = rows[0]
+        self._ids, self._soft = rows[0], soft[0]
         self._pieces = self._run(Detokenizer(tokenizer))
 
     def __next__(self) -> str:
@@ -250,7 +248,8 @@ class TextStream(Iterator[str]):
     def _run(self, detokenizer: Detokenizer) -> Generator[str, None, None]:
         batch = _Batch(self._model, self._model.session())
         try:
-            request = batch.submit(self._ids, self._settings, decoder_rows(self._settings.decoder_input_ids, 1)[0])
+            start = decoder_rows(self._settings.decoder_input_ids, 1)[0]
+            request = batch.submit(self._ids, self._settings, start, self._soft)
             seen = 0
             while not batch.raised:
                 batch.wait_for_more(request, seen)

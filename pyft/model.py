@@ -242,13 +242,14 @@ class Model:
         prompt_logprobs=True keeps the prompt tokens' log-probabilities too.
         inputs_embeds are embeddings in place of prompts: [seq, hidden_size], [batch, seq, hidden_size] or a list; or,
         beside prompts, {position: [n, hidden_size]} in place of those tokens, for all prompts or a list of one each.
+        An encoder-decoder's are its encoder's.
         past_key_values are keys and values [num_layers, 2, num_kv_heads, length, head_dim] of positions before every
         prompt (prefix tuning), as attention takes them.
         Requests of several threads share one running batch, and a prompt's tokens do not depend on what runs beside it.
         """
         return generation.generate(self, prompts, attention_mask, options)
 
-    def stream(self, prompt: Any, **options: Unpack[GenerateOptions]) -> TextStream:
+    def stream(self, prompt: Any = None, **options: Unpack[GenerateOptions]) -> TextStream:
         """Iterates over text pieces as they come; leaving the loop cancels. ``.generation`` is the whole at the end."""
         return TextStream(self, prompt, options)
 
@@ -304,12 +305,14 @@ class Model:
 
     def forward(
         self,
-        input_ids: Any,
+        input_ids: Any = None,
         attention_mask: Any = None,
         token_type_ids: Any = None,
         pixel_values: Any = None,
         decoder_input_ids: Any = None,
         decoder_attention_mask: Any = None,
+        inputs_embeds: Any = None,
+        decoder_inputs_embeds: Any = None,
         *,
         outputs: str | Sequence[str] | None = None,
     ) -> forward_pass.Outputs:
@@ -318,16 +321,18 @@ class Model:
         input_ids: integers of any width, [batch, seq] (numpy, torch or any DLPack array, not copied), padded on
         either side where attention_mask is 0; or a list of rows of several lengths, whose outputs are laid out as
         [batch, longest, ...]. Encoder-decoders read input_ids with the encoder and decoder_input_ids, as many rows by
-        the same rules, with the decoder. outputs limits the work to some of "last_hidden_state", "pooler_output",
-        "logits", "encoder_last_hidden_state".
+        the same rules, with the decoder. inputs_embeds and decoder_inputs_embeds are embeddings in place of the ids,
+        [batch, seq, hidden_size] floats or a list of [seq, hidden_size], used as they are (no scale is applied).
+        outputs limits the work to some of "last_hidden_state", "pooler_output", "logits",
+        "encoder_last_hidden_state".
         """
         if pixel_values is not None:
             raise UnsupportedError("pixel_values belong to models that are not there yet")
         return forward_pass.forward(
             self,
-            forward_pass.Rows(input_ids, attention_mask),
+            forward_pass.Rows(input_ids, attention_mask, inputs_embeds),
             token_type_ids,
-            forward_pass.Rows(decoder_input_ids, decoder_attention_mask, "decoder_"),
+            forward_pass.Rows(decoder_input_ids, decoder_attention_mask, decoder_inputs_embeds, "decoder_"),
             outputs,
         )
 

@@ -33,9 +33,16 @@ typedef struct ft_forward_inputs {
     const ft_tensor *decoder_input_ids;
     const ft_tensor *decoder_attention_mask;
     const ft_tensor *decoder_row_offsets;
+    /*
+     * In the place of input_ids, or of decoder_input_ids: embeddings, of any float type and any strides, with one more
+     * axis than the ids would have, of the model's embedding size. Positions and what else is added to the embeddings
+     * of tokens is added to these; no scale is applied.
+     */
+    const ft_tensor *inputs_embeds;
+    const ft_tensor *decoder_inputs_embeds;
 } ft_forward_inputs;
 
-#define FT_FORWARD_INPUTS_INIT {sizeof(ft_forward_inputs), 0, 0, 0, 0, 0, 0, 0}
+#define FT_FORWARD_INPUTS_INIT {sizeof(ft_forward_inputs), 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
 /* What to compute; a model that lacks one of them refuses with FT_ERROR_UNSUPPORTED. */
 #define FT_OUTPUT_LAST_HIDDEN_STATE (1u << 0)

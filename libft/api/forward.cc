@@ -76,7 +76,8 @@ ft_status ft_forward(ft_forward_outputs* out, ft_model* model, const ft_forward_
          to_tensor(given.token_type_ids, "token_type_ids"), to_tensor(given.row_offsets, "row_offsets"),
          to_tensor(given.decoder_input_ids, "decoder_input_ids"),
          to_tensor(given.decoder_attention_mask, "decoder_attention_mask"),
-         to_tensor(given.decoder_row_offsets, "decoder_row_offsets")},
+         to_tensor(given.decoder_row_offsets, "decoder_row_offsets"), to_tensor(given.inputs_embeds, "inputs_embeds"),
+         to_tensor(given.decoder_inputs_embeds, "decoder_inputs_embeds")},
         to_request(wanted, *model->impl));
     output_handles handles;
     handles.make(0, computed.last_hidden_state);

@@ -174,9 +174,7 @@ class decoder final : public network {
   void embed(nn::run& run, const nn::ragged_batch& batch, const tensor& narrow, const tensor& hidden) const {
     const tensor& words = narrow ? narrow : hidden;
     embedding_.forward(run, batch.token_ids, words, embedding_scale_);
-    for (const nn::embedded_rows& given : batch.embedded)
-      ops::scale(run.ex,
-                 {.out = words.slice(0, given.first_token, given.first_token + given.rows.dim(0)), .x = given.rows});
+    nn::place_embedded(run, batch, words);
     if (narrow) embedding_projection_.forward(run, narrow, hidden);
     if (positions_) positions_.add(run, batch.positions, hidden);
     if (embedding_norm_) embedding_norm_.forward(run, hidden, hidden);

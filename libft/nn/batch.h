@@ -32,7 +32,7 @@ struct ragged_batch {
   tensor context_lengths;                        // [num_rows]
   const std::vector<kv_pages>* cache = nullptr;  // null: no cache, rows attend within themselves
 
-  std::span<const embedded_rows> embedded;  // decoders only: in place of what token_ids would give
+  std::span<const embedded_rows> embedded;  // in place of what token_ids would give
 
   // Encoder-decoders only: what the rows' cross-attention reads. With a cache that is pages of it, which rows may
   // share; else the encoder's states, of which row r attends to those from encoder_row_offsets[r] to [r + 1].

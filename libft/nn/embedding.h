@@ -4,8 +4,10 @@
 
 #include <memory>
 
+#include "nn/batch.h"
 #include "nn/parameter.h"
 #include "nn/run.h"
+#include "ops/elementwise.h"
 #include "ops/embedding.h"
 
 namespace ft::nn {
@@ -29,5 +31,12 @@ struct embedding {
     ops::embedding(run.ex, {.out = out, .ids = ids, .packed = packed.get(), .table = table.view, .accumulate = true});
   }
 };
+
+// Puts the embeddings that callers gave in the place of their tokens' own, in out [num_tokens, width].
+inline void place_embedded(run& run, const ragged_batch& batch, const tensor& out) {
+  for (const embedded_rows& given : batch.embedded)
+    ops::scale(run.ex,
+               {.out = out.slice(0, given.first_token, given.first_token + given.rows.dim(0)), .x = given.rows});
+}
 
 }  // namespace ft::nn

@@ -81,6 +81,17 @@ class pass {
     return upload_i32(run, std::span(values).subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)));
   }
 
+  // Of the tokens from `begin` to `end`; valid until the next call.
+  std::span<const nn::embedded_rows> upload_embeddings(nn::run& run, const packed_rows& rows, int64_t begin,
+                                                       int64_t end) {
+    const int64_t width = rows.embeds.dim(-1);
+    given_.resize(static_cast<size_t>((end - begin) * width));
+    for (int64_t t = begin; t < end; ++t) rows.read_embedding(t, given_.data() + (t - begin) * width);
+    embedded_.rows = run.activations.make(dtype::f32, {end - begin, width});
+    run.ex.upload(embedded_.rows.data, given_.data(), given_.size() * sizeof(float));
+    return {&embedded_, 1};
+  }
+
   nn::ragged_batch upload(nn::run& run, const packed_rows& rows, int64_t first_row, int64_t end_row) {
     const int64_t begin = offset(rows, first_row), end = offset(rows, end_row);
     offsets_.clear();
@@ -95,6 +106,7 @@ class pass {
     batch.num_tokens = end - begin;
     batch.num_rows = end_row - first_row;
     batch.token_ids = upload_slice(run, rows.token_ids, begin, end);
+    if (rows.embeds) batch.embedded = upload_embeddings(run, rows, begin, end);
     if (!rows.token_type_ids.empty()) batch.token_type_ids = upload_slice(run, rows.token_type_ids, begin, end);
     batch.positions = upload_i32(run, positions_);
     batch.row_offsets = upload_i32(run, offsets_);
@@ -192,6 +204,8 @@ class pass {
   const forward_request& wanted_;
   forward_outputs out_;
   std::vector<int32_t> offsets_, positions_;
+  std::vector<float> given_;  // embeddings
+  nn::embedded_rows embedded_;
 };
 
 void refuse_absent_outputs(const model& m, const forward_request& wanted) {
@@ -218,13 +232,14 @@ forward_outputs forward(model& m, const forward_inputs& inputs, const forward_re
   const auto& config = m.config();
   const bool two_sided = config.is_encoder_decoder;
   const packed_rows rows = pack_rows(inputs, two_sided ? config.encoder_vocab_size : config.vocab_size,
-                                     config.type_vocab_size, config.max_positions);
-  if (!two_sided && (inputs.decoder_input_ids || inputs.decoder_attention_mask || inputs.decoder_row_offsets))
-    fail(FT_ERROR_INVALID_ARGUMENT, "decoder_input_ids are given, but a ", config.architecture,
+                                     config.type_vocab_size, config.max_positions, config.output_size());
+  if (!two_sided && (inputs.decoder_input_ids || inputs.decoder_inputs_embeds || inputs.decoder_attention_mask ||
+                     inputs.decoder_row_offsets))
+    fail(FT_ERROR_INVALID_ARGUMENT, "inputs of a decoder are given, but a ", config.architecture,
          " is no encoder-decoder");
   std::optional<packed_rows> decoder_rows;
   if (two_sided && (wanted.last_hidden_state || wanted.logits)) {
-    decoder_rows = pack_decoder_rows(inputs, config.vocab_size, config.max_positions);
+    decoder_rows = pack_decoder_rows(inputs, config.vocab_size, config.max_positions, config.output_size());
     if (decoder_rows->num_rows() != rows.num_rows())
       fail(FT_ERROR_INVALID_ARGUMENT, "there are ", rows.num_rows(), " rows for the encoder and ",
            decoder_rows->num_rows(), " for the decoder; they must be as many");

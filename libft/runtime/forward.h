@@ -18,6 +18,10 @@ struct forward_inputs {
   tensor decoder_input_ids;
   tensor decoder_attention_mask;
   tensor decoder_row_offsets;
+
+  // In the place of ids, [batch, seq, width] or [total_tokens, width]; any float type, any strides; or null.
+  tensor inputs_embeds;
+  tensor decoder_inputs_embeds;
 };
 
 struct forward_request {

@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "core/status.h"
+#include "ops/gguf_blocks.h"
 #include "runtime/forward.h"
 
 namespace ft::runtime {
@@ -10,13 +11,17 @@ namespace {
 
 // The tensors of one side, the model's input or its decoder's, which their names in messages tell apart.
 struct token_inputs {
-  const tensor& ids;
+  const tensor& ids;     // this or
+  const tensor& embeds;  // this, with one axis more
   const tensor& mask;
   const tensor& types;
   const tensor& row_offsets;
   std::string prefix;
 
   std::string name(const char* tensor) const { return prefix + tensor; }
+  std::string tokens_name() const { return name(ids ? "input_ids" : "inputs_embeds"); }
+  int rank() const { return ids ? ids.rank : embeds.rank - 1; }
+  int64_t dim(int axis) const { return (ids ? ids : embeds).dim(axis); }
 };
 
 // Reads integers of any width through any strides.
@@ -62,10 +67,41 @@ class integers {
   std::string name_;
 };
 
+// The tokens' ids; zeros where their embeddings are given.
+class tokens {
+ public:
+  tokens(const token_inputs& in, int64_t vocab_size) : vocab_size_(vocab_size) {
+    if (in.ids) ids_.emplace(in.ids, in.name("input_ids"));
+  }
+  int32_t operator()(int64_t i, int64_t j = 0) const { return ids_ ? ids_->below(vocab_size_, "tokens", i, j) : 0; }
+
+ private:
+  std::optional<integers> ids_;
+  int64_t vocab_size_;
+};
+
 void require_same_shape(const token_inputs& in, const tensor& t, const char* name) {
   if (!t) return;
-  if (t.rank != in.ids.rank || t.shape != in.ids.shape)
-    fail(FT_ERROR_INVALID_ARGUMENT, in.name(name), " and ", in.name("input_ids"), " differ in shape");
+  bool same = t.rank == in.rank();
+  for (int axis = 0; same && axis < t.rank; ++axis) same = t.dim(axis) == in.dim(axis);
+  if (!same) fail(FT_ERROR_INVALID_ARGUMENT, in.name(name), " and ", in.tokens_name(), " differ in shape");
+}
+
+void check_tokens(const token_inputs& in, int64_t embedding_width) {
+  const std::string ids = in.name("input_ids"), embeds = in.name("inputs_embeds");
+  if (!in.ids && !in.embeds) fail(FT_ERROR_INVALID_ARGUMENT, ids, " is not given, and no ", embeds, " either");
+  if (in.ids && in.embeds) fail(FT_ERROR_INVALID_ARGUMENT, ids, " and ", embeds, " are both given; one is meant");
+  if (in.rank() != (in.row_offsets ? 1 : 2))
+    fail(FT_ERROR_INVALID_ARGUMENT, in.tokens_name(), " has ", (in.ids ? in.ids : in.embeds).rank,
+         " dimensions; it must be ",
+         in.ids ? "[batch, seq], or [total_tokens]" : "[batch, seq, width], or [tokens, width]", " together with ",
+         in.name("row_offsets"));
+  if (!in.embeds) return;
+  if (!is_float(in.embeds.type))
+    fail(FT_ERROR_INVALID_ARGUMENT, in.tokens_name(), " has dtype ", ft::name(in.embeds.type), "; it must hold floats");
+  if (in.embeds.dim(-1) != embedding_width)
+    fail(FT_ERROR_INVALID_ARGUMENT, in.tokens_name(), " has rows of ", in.embeds.dim(-1),
+         "; the model's embeddings have ", embedding_width);
 }
 
 // Ends a row; rows without tokens and rows longer than the model's positions are refused.
@@ -83,24 +119,25 @@ packed_rows pack_ragged(const token_inputs& in, int64_t vocab_size, int64_t type
   if (in.row_offsets.rank != 1 || in.row_offsets.dim(0) < 2)
     fail(FT_ERROR_INVALID_ARGUMENT, in.name("row_offsets"), " must be one-dimensional with at least two entries");
   if (in.mask)
-    fail(FT_ERROR_INVALID_ARGUMENT, in.name("attention_mask"), " goes with padded ", in.name("input_ids"),
+    fail(FT_ERROR_INVALID_ARGUMENT, in.name("attention_mask"), " goes with padded ", in.tokens_name(),
          ", not with ragged ones");
-  const integers ids(in.ids, in.name("input_ids")), offsets(in.row_offsets, in.name("row_offsets"));
+  const tokens ids(in, vocab_size);
+  const integers offsets(in.row_offsets, in.name("row_offsets"));
   std::optional<integers> types;
   if (in.types) types.emplace(in.types, in.name("token_type_ids"));
 
   packed_rows rows;
   rows.batch = in.row_offsets.dim(0) - 1;
   rows.row_offsets.push_back(0);
-  if (offsets(0) != 0 || offsets(rows.batch) != in.ids.dim(0))
-    fail(FT_ERROR_INVALID_ARGUMENT, in.name("row_offsets"), " must start at 0 and end at ", in.ids.dim(0),
-         ", the number of ", in.name("input_ids"));
+  if (offsets(0) != 0 || offsets(rows.batch) != in.dim(0))
+    fail(FT_ERROR_INVALID_ARGUMENT, in.name("row_offsets"), " must start at 0 and end at ", in.dim(0),
+         ", the number of ", in.tokens_name());
   for (int64_t row = 0; row < rows.batch; ++row) {
     const int64_t begin = offsets(row), end = offsets(row + 1);
-    if (begin > end || begin < 0 || end > in.ids.dim(0))
+    if (begin > end || begin < 0 || end > in.dim(0))
       fail(FT_ERROR_INVALID_ARGUMENT, in.name("row_offsets"), " falls from ", begin, " to ", end, " at row ", row);
     for (int64_t t = begin; t < end; ++t) {
-      rows.token_ids.push_back(ids.below(vocab_size, "tokens", t));
+      rows.token_ids.push_back(ids(t));
       if (types) rows.token_type_ids.push_back(types->below(type_vocab_size, "token types", t));
       rows.place.push_back(t);
     }
@@ -110,20 +147,20 @@ packed_rows pack_ragged(const token_inputs& in, int64_t vocab_size, int64_t type
 }
 
 packed_rows pack_padded(const token_inputs& in, int64_t vocab_size, int64_t type_vocab_size, int64_t max_positions) {
-  const integers ids(in.ids, in.name("input_ids"));
+  const tokens ids(in, vocab_size);
   std::optional<integers> mask, types;
   if (in.mask) mask.emplace(in.mask, in.name("attention_mask"));
   if (in.types) types.emplace(in.types, in.name("token_type_ids"));
 
   packed_rows rows;
-  rows.batch = in.ids.dim(0);
-  rows.seq = in.ids.dim(1);
-  if (rows.batch < 1 || rows.seq < 1) fail(FT_ERROR_INVALID_ARGUMENT, in.name("input_ids"), " is empty");
+  rows.batch = in.dim(0);
+  rows.seq = in.dim(1);
+  if (rows.batch < 1 || rows.seq < 1) fail(FT_ERROR_INVALID_ARGUMENT, in.tokens_name(), " is empty");
   rows.row_offsets.push_back(0);
   for (int64_t b = 0; b < rows.batch; ++b) {
     for (int64_t s = 0; s < rows.seq; ++s) {
       if (mask && (*mask)(b, s) == 0) continue;
-      rows.token_ids.push_back(ids.below(vocab_size, "tokens", b, s));
+      rows.token_ids.push_back(ids(b, s));
       if (types) rows.token_type_ids.push_back(types->below(type_vocab_size, "token types", b, s));
       rows.place.push_back(b * rows.seq + s);
     }
@@ -132,32 +169,46 @@ packed_rows pack_padded(const token_inputs& in, int64_t vocab_size, int64_t type
   return rows;
 }
 
-packed_rows pack(const token_inputs& in, int64_t vocab_size, int64_t type_vocab_size, int64_t max_positions) {
-  if (!in.ids) fail(FT_ERROR_INVALID_ARGUMENT, in.name("input_ids"), " is not given");
+packed_rows pack(const token_inputs& in, int64_t vocab_size, int64_t type_vocab_size, int64_t max_positions,
+                 int64_t embedding_width) {
+  check_tokens(in, embedding_width);
   if (in.types && type_vocab_size == 0)
     fail(FT_ERROR_INVALID_ARGUMENT, "token_type_ids is given, but the model has no token types");
   require_same_shape(in, in.mask, "attention_mask");
   require_same_shape(in, in.types, "token_type_ids");
-  if (in.ids.rank != (in.row_offsets ? 1 : 2))
-    fail(FT_ERROR_INVALID_ARGUMENT, in.name("input_ids"), " has ", in.ids.rank,
-         " dimensions; it must be [batch, seq], or [total_tokens] together with ", in.name("row_offsets"));
   packed_rows rows = in.row_offsets ? pack_ragged(in, vocab_size, type_vocab_size, max_positions)
                                     : pack_padded(in, vocab_size, type_vocab_size, max_positions);
+  rows.embeds = in.embeds;
   if (type_vocab_size && !in.types) rows.token_type_ids.assign(rows.token_ids.size(), 0);
   return rows;
 }
 
 }  // namespace
 
-packed_rows pack_rows(const forward_inputs& in, int64_t vocab_size, int64_t type_vocab_size, int64_t max_positions) {
-  return pack({in.input_ids, in.attention_mask, in.token_type_ids, in.row_offsets, ""}, vocab_size, type_vocab_size,
-              max_positions);
+void packed_rows::read_embedding(int64_t token, float* out) const {
+  const int64_t at = place[static_cast<size_t>(token)];
+  const auto& stride = embeds.stride;
+  const int64_t first = seq ? at / seq * stride[0] + at % seq * stride[1] : at * stride[0];
+  const int64_t width = embeds.dim(-1), step = stride[seq ? 2 : 1];
+  const auto element = [&](int64_t i) {
+    return embeds.as<const char>() + (first + i * step) * static_cast<int64_t>(bytes_of(embeds.type, 1));
+  };
+  if (step == 1) return dequantise_row(embeds.type, element(0), width, out);
+  for (int64_t i = 0; i < width; ++i) dequantise_row(embeds.type, element(i), 1, out + i);
 }
 
-packed_rows pack_decoder_rows(const forward_inputs& in, int64_t vocab_size, int64_t max_positions) {
+packed_rows pack_rows(const forward_inputs& in, int64_t vocab_size, int64_t type_vocab_size, int64_t max_positions,
+                      int64_t embedding_width) {
+  return pack({in.input_ids, in.inputs_embeds, in.attention_mask, in.token_type_ids, in.row_offsets, ""}, vocab_size,
+              type_vocab_size, max_positions, embedding_width);
+}
+
+packed_rows pack_decoder_rows(const forward_inputs& in, int64_t vocab_size, int64_t max_positions,
+                              int64_t embedding_width) {
   const tensor no_types;
-  return pack({in.decoder_input_ids, in.decoder_attention_mask, no_types, in.decoder_row_offsets, "decoder_"},
-              vocab_size, 0, max_positions);
+  return pack({in.decoder_input_ids, in.decoder_inputs_embeds, in.decoder_attention_mask, no_types,
+               in.decoder_row_offsets, "decoder_"},
+              vocab_size, 0, max_positions, embedding_width);
 }
 
 }  // namespace ft::runtime

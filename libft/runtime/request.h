@@ -83,7 +83,8 @@ class request {
 
   [[noreturn]] void fail_index(size_t index) const;
   int64_t source_length() const { return static_cast<int64_t>(source_.size()); }
-  bool awaits_encoder() const { return source_length() > 0 && source_pages_.empty(); }
+  bool is_two_sided() const { return source_length() > 0; }  // for an encoder-decoder
+  bool awaits_encoder() const { return is_two_sided() && source_pages_.empty(); }
   bool prompt_computed() const { return live_ > 0 && sequences_[0].computed >= prompt_length_; }
   std::span<sequence> live() { return {sequences_.data(), live_}; }
   std::span<const sequence> live() const { return {sequences_.data(), live_}; }
@@ -110,7 +111,7 @@ class request {
   std::vector<sequence> next_;         // beams: the rows of the step to come, while they are made
   std::unique_ptr<decode::beam_search> beams_;
   const int64_t reserved_pages_;
-  const soft_prompt soft_;
+  const soft_prompt soft_;      // of the source, where there is one
   bool shares_prefix_ = false;  // its pages depend on its tokens alone, and may serve other requests
   ft_status status_ = FT_OK;    // written before finish_
   std::string message_;

@@ -35,10 +35,11 @@ std::vector<int32_t> decoder_prompt(const arch::model_config& config, const std:
 void read_prompt(request_plan& plan, const arch::model_config& config, std::span<const int32_t> prompt,
                  const decode::options& settings, const soft_prompt& soft) {
   if (config.is_encoder_decoder) {
-    if (!soft.empty())
-      fail(FT_ERROR_UNSUPPORTED, "embeddings and prefixes in prompts are not there yet for encoder-decoders");
-    check_tokens(config, prompt, "the prompt", config.encoder_vocab_size, config.max_positions);
-    plan.source.assign(prompt.begin(), prompt.end());
+    if (soft.prefix_length > 0)
+      fail(FT_ERROR_UNSUPPORTED, "prefix_key_values belong to decoders; a ", config.architecture,
+           " has an encoder too");
+    plan.source = soft.make_room(prompt);
+    check_tokens(config, plan.source, "the prompt", config.encoder_vocab_size, config.max_positions);
     plan.prompt = decoder_prompt(config, settings.decoder_input_ids);
   } else {
     if (!settings.decoder_input_ids.empty())
@@ -51,6 +52,7 @@ void read_prompt(request_plan& plan, const arch::model_config& config, std::span
                            : config.is_encoder_decoder ? "decoder_input_ids"
                                                        : "the prompt";
   check_tokens(config, plan.prompt, what, config.vocab_size, config.max_positions - prefix - 1);
+  if (config.is_encoder_decoder) return;
   for (int32_t position : soft.positions) plan.prompt[static_cast<size_t>(position)] = embedded_token;
 }
 

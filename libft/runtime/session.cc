@@ -37,6 +37,7 @@ std::shared_ptr<session> session::create(std::shared_ptr<model> m, const session
 session::session(std::shared_ptr<model> m, const session_options& options)
     : model_(std::move(m)),
       options_(options),
+      sources_(model_->config().output_size()),
       batch_(model_->config().output_size()),
       chooser_(model_->config().vocab_size) {
   const arch::model_config& config = model_->config();

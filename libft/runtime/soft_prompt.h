@@ -11,7 +11,7 @@ namespace ft::runtime {
 inline constexpr int32_t embedded_token = -1;  // stands in a prompt where an embedding is given
 
 struct soft_prompt {
-  std::vector<int32_t> positions;  // in the prompt, rising
+  std::vector<int32_t> positions;  // in the prompt (an encoder-decoder's is its encoder's), rising
   std::vector<float> embeddings;   // [positions, the embedding's width]
   int64_t prefix_length = 0;
   std::vector<float> prefix;  // [layers, 2, num_kv_heads, prefix_length, head_dim]

@@ -39,7 +39,7 @@ void step_batch::clear() {
   requests_.clear();
   rows_.clear();
   owners_.clear();
-  given_.clear();
+  embedded_.clear();
   for (auto* v : {&token_ids_, &positions_, &row_offsets_, &slots_, &page_table_, &context_lengths_, &cross_page_table_,
                   &cross_lengths_, &logit_rows_, &copy_from_, &copy_to_})
     v->clear();
@@ -63,7 +63,7 @@ void step_batch::add(request& r, sequence& s, page_pool& pool) {
   }
   pool.cover(s.pages, end);
   widest_ = std::max(widest_, static_cast<int64_t>(s.pages.size()));
-  if (!r.soft_.positions.empty()) add_embeddings(r.soft_, s.computed, s.computed + s.scheduled);
+  if (!r.is_two_sided()) embedded_.add(r.soft_, s.computed, s.computed + s.scheduled, num_tokens());
   for (int64_t position = begin; position < end; ++position) {
     token_ids_.push_back(std::max(0, s.tokens[static_cast<size_t>(position - prefix)]));
     positions_.push_back(static_cast<int32_t>(position));
@@ -75,20 +75,6 @@ void step_batch::add(request& r, sequence& s, page_pool& pool) {
   cross_lengths_.push_back(static_cast<int32_t>(r.source_length()));
   widest_source_ = std::max(widest_source_, static_cast<int64_t>(r.source_pages_.size()));
   owners_.push_back(&r);
-}
-
-// Of the prompt's tokens from `begin` to `end`, those that have an embedding, in runs of neighbours.
-void step_batch::add_embeddings(const soft_prompt& soft, int64_t begin, int64_t end) {
-  const auto& places = soft.positions;
-  const auto from = static_cast<size_t>(std::ranges::lower_bound(places, begin) - places.begin());
-  const auto to = static_cast<size_t>(std::ranges::lower_bound(places, end) - places.begin());
-  const auto width = static_cast<size_t>(embedding_width_);
-  for (size_t i = from, next; i < to; i = next) {
-    next = i + 1;
-    while (next < to && places[next] == places[next - 1] + 1) ++next;
-    given_.push_back(
-        {num_tokens() + places[i] - begin, std::span(soft.embeddings).subspan(i * width, (next - i) * width)});
-  }
 }
 
 void step_batch::finish(int64_t most_pages) {
@@ -146,14 +132,7 @@ void step_batch::write_prefixes(nn::run& run, const page_pool& pool) const {
 
 nn::ragged_batch step_batch::upload(nn::run& run, const page_pool& pool) {
   nn::ragged_batch batch;
-  embedded_.clear();
-  for (const given_rows& given : given_) {
-    const tensor rows = run.activations.make(
-        dtype::f32, {static_cast<int64_t>(given.values.size()) / embedding_width_, embedding_width_});
-    run.ex.upload(rows.data, given.values.data(), given.values.size_bytes());
-    embedded_.push_back({given.first_token, rows});
-  }
-  batch.embedded = embedded_;
+  batch.embedded = embedded_.upload(run);
   batch.num_tokens = num_tokens();
   batch.num_rows = static_cast<int64_t>(rows_.size());
   batch.token_ids = upload_i32(run, token_ids_);

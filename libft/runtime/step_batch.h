@@ -9,6 +9,7 @@
 #include "arch/network.h"
 #include "nn/batch.h"
 #include "nn/run.h"
+#include "runtime/embedded_tokens.h"
 #include "runtime/page_pool.h"
 #include "runtime/request.h"
 
@@ -16,7 +17,7 @@ namespace ft::runtime {
 
 class step_batch {
  public:
-  explicit step_batch(int64_t embedding_width) : embedding_width_(embedding_width) {}
+  explicit step_batch(int64_t embedding_width) : embedded_(embedding_width) {}
   void reserve(int64_t rows, int64_t tokens);
   void clear();
 
@@ -50,16 +51,8 @@ class step_batch {
  private:
   std::vector<request*> requests_;
   std::vector<sequence*> rows_;
-  void add_embeddings(const soft_prompt& soft, int64_t begin, int64_t end);
-
-  struct given_rows {  // on the host
-    int64_t first_token;
-    std::span<const float> values;
-  };
-  std::vector<given_rows> given_;
-  std::vector<nn::embedded_rows> embedded_;  // the same, uploaded
-  int64_t embedding_width_ = 0;
   std::vector<request*> owners_;  // of each row
+  embedded_tokens embedded_;
   std::vector<int32_t> token_ids_, positions_, row_offsets_, slots_, page_table_, context_lengths_;
   std::vector<int32_t> cross_page_table_, cross_lengths_;  // of encoder-decoders
   std::vector<int32_t> logit_rows_;                        // the token of each row of logits

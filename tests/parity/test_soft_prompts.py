@@ -5,24 +5,20 @@ import pytest
 import torch
 from transformers import DynamicCache
 
+import pyft
+
 from . import models
 from .compare import assert_greedy
 from .pair import draw_prompt
+from .test_inputs_embeds import drawn_embeddings
 
-NAMES = [*models.DECODERS_SHORT, "gpt2", "opt-350m", "bloom"]
+NAMES = [*models.DECODERS_SHORT, "gpt2", "opt-350m", "bloom", *models.ENCODER_DECODERS_SHORT]
 NEW = 20
-
-
-def _drawn_embeddings(pair, rng, count):
-    """Like the model's own, and none of them."""
-    table = pair.hf.get_input_embeddings()
-    real = table(torch.tensor(rng.integers(3, models.VOCAB, count)))
-    noise = torch.tensor(rng.normal(size=real.shape), dtype=torch.float32) * real.std()
-    return (real + noise).detach()
 
 
 @torch.no_grad()
 def _hf_embedded(pair, embeddings, new):
+    """Greedy tokens and scores. An encoder-decoder's answer begins with its start token."""
     out = pair.hf.generate(
         inputs_embeds=embeddings[None],
         attention_mask=torch.ones(1, len(embeddings), dtype=torch.long),
@@ -33,13 +29,14 @@ def _hf_embedded(pair, embeddings, new):
         return_dict_in_generate=True,
         output_scores=True,
     )
-    return out.sequences[0].tolist(), torch.stack(out.scores)[:, 0].numpy()
+    start = int(pair.hf.config.is_encoder_decoder)
+    return out.sequences[0, start:].tolist(), torch.stack(out.scores)[:, 0].numpy()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_prompts_of_embeddings(tiny, rng, name):
     pair = tiny(name)
-    rows = [_drawn_embeddings(pair, rng, int(n)) for n in rng.integers(1, 60, 3)]
+    rows = [drawn_embeddings(pair.hf.get_input_embeddings(), rng, int(n)) for n in rng.integers(1, 60, 3)]
     for model in (pair.ft, pair.load(max_tokens_per_step=7)):
         before = model.session().stats()["prompt_tokens_reused"]
         made = model.generate(inputs_embeds=[row.numpy() for row in rows], max_new_tokens=NEW, stop_token_ids=[])
@@ -56,9 +53,9 @@ def test_embeddings_among_tokens(tiny, rng, name):
     model = pair.load(max_tokens_per_step=11)
     prompt = draw_prompt(rng, models.VOCAB, 30, 40)
     spans = {
-        2: _drawn_embeddings(pair, rng, 5),
-        7: _drawn_embeddings(pair, rng, 1),
-        19: _drawn_embeddings(pair, rng, 9),
+        2: drawn_embeddings(pair.hf.get_input_embeddings(), rng, 5),
+        7: drawn_embeddings(pair.hf.get_input_embeddings(), rng, 1),
+        19: drawn_embeddings(pair.hf.get_input_embeddings(), rng, 9),
     }
     whole = pair.hf.get_input_embeddings()(torch.tensor(prompt)).detach()
     for start, rows in spans.items():
@@ -101,6 +98,38 @@ def _hf_with_prefix(pair, prompt, prefix, new):
         tokens.append(int(scores[-1].argmax()))
         step = tokens[-1:]
     return tokens, np.array(scores)
+
+
+def test_sources_of_embeddings_among_tokens(tiny, rng):
+    """An encoder-decoder's soft prompt is its encoder's, shared by its beams; the decoder's tokens stay themselves."""
+    pair = tiny("bart")
+    table = pair.hf.get_encoder().get_input_embeddings()
+    model = pair.load(max_tokens_per_step=11)
+    prompts = [draw_prompt(rng, models.VOCAB, 12, 30) for _ in range(3)]
+    rows = drawn_embeddings(table, rng, 5)
+    seen = []
+
+    def look(ids, logits):
+        seen.append(ids.min())
+
+    for settings in ({}, {"num_beams": 3}, {"decoder_input_ids": [0, 9, 8]}):
+        made = model.generate(
+            prompts, inputs_embeds={4: rows.numpy()}, max_new_tokens=NEW, stop_token_ids=[], **settings
+        )
+        for prompt, ours in zip(prompts, made, strict=True):
+            whole = table(torch.tensor(prompt)).detach()
+            whole[4:9] = rows
+            alone = pair.ft.generate(inputs_embeds=whole, max_new_tokens=NEW, stop_token_ids=[], **settings)
+            assert np.array_equal(ours.token_ids, alone.token_ids)
+            if not settings:
+                tokens, scores = _hf_embedded(pair, whole, NEW)
+                assert_greedy(ours.token_ids, tokens, scores, "bart")
+    model.generate(prompts, inputs_embeds={4: rows.numpy()}, max_new_tokens=2, logits_processor=look)
+    assert min(seen) >= 0
+    assert model.session().stats()["pages_in_use"] == 0
+    with pytest.raises(pyft.UnsupportedError, match="prefix_key_values"):
+        shape = (model.config.num_layers, 2, model.config.num_kv_heads, 3, model.config.head_dim)
+        model.generate(prompts, past_key_values=np.zeros(shape, dtype=np.float32))
 
 
 @pytest.mark.parametrize("name", ["llama-gqa", "llama-yarn", "qwen3", "gpt2", "opt-350m", "bloom"])
