@@ -25,7 +25,10 @@ class arena {
       ++current_;
       used_ = 0;
     }
-    if (current_ == blocks_.size()) blocks_.emplace_back(*from_, std::max(bytes, before_));
+    if (current_ == blocks_.size()) {
+      blocks_.emplace_back(*from_, std::max(bytes, before_));
+      ++version_;
+    }
     void* data = blocks_[current_].as<char>() + used_;
     used_ += bytes;
     peak_ = std::max(peak_, before_ + used_);
@@ -46,6 +49,7 @@ class arena {
   // Gives everything back; gathers several blocks into one of the largest size seen.
   void reset() {
     if (blocks_.size() > 1) {
+      ++version_;
       blocks_.clear();
       blocks_.emplace_back(*from_, peak_);
     }
@@ -54,9 +58,13 @@ class arena {
 
   // Frees the memory itself.
   void release() {
+    ++version_;
     blocks_.clear();
     current_ = used_ = before_ = peak_ = 0;
   }
+
+  // Grows whenever the blocks change: while it stays, the same allocations after a reset() have the same addresses.
+  uint64_t version() const { return version_; }
 
   // What is allocated while a scope lives is given back when it ends.
   class scope {
@@ -82,6 +90,7 @@ class arena {
   size_t used_ = 0;     // bytes of it in use
   size_t before_ = 0;   // bytes used in the blocks before it
   size_t peak_ = 0;
+  uint64_t version_ = 0;
 };
 
 }  // namespace ft

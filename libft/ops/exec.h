@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -33,6 +34,13 @@ struct kv_layout {
   dtype type = dtype::f32;
 };
 
+// Work that was recorded from a stream: the same kernels on the same memory.
+class recorded_work {
+ public:
+  virtual ~recorded_work() = default;
+  virtual void replay(void* stream) = 0;  // queues it
+};
+
 // A device. One instance serves every model on it; all members are thread-safe.
 class backend {
  public:
@@ -48,6 +56,12 @@ class backend {
 
   // What a thread calls before it computes here: some devices are the calling thread's own choice.
   virtual void bind_thread() {}
+
+  // Whether work on a stream can be recorded; then record() does, without running it: `work` queues it.
+  virtual bool records() const { return false; }
+  virtual std::unique_ptr<recorded_work> record(void* /*stream*/, const std::function<void()>& /*work*/) {
+    return nullptr;
+  }
 
   // Copies bytes between host and device memory, in the order of the stream's other work. `from_host` may be reused
   // when upload returns; the bytes have arrived when download does.

@@ -15,6 +15,7 @@ class embedded_tokens {
  public:
   explicit embedded_tokens(int64_t width) : width_(width) {}
   void clear() { given_.clear(); }
+  bool empty() const { return given_.empty(); }
 
   // Adds those of the prompt's positions from `begin` to `end` that have an embedding; `begin` is the step's token
   // `first_token`.

@@ -252,9 +252,14 @@ void session::compute() {
         if (batch_.empty()) return;
         batch_.copy_pages(run, *pages_);
         batch_.write_prefixes(run, *pages_);
-        const tensor hidden = model_->network().hidden(run, batch_.upload(run, *pages_));
-        batch_.score_prompts(run, model_->network(), hidden);
-        if (!logits_.empty()) compute_logits(run, hidden);
+        const nn::ragged_batch batch = batch_.upload(run, *pages_);
+        const auto pass = [&](nn::run& r) {
+          const tensor hidden = model_->network().hidden(r, batch);
+          batch_.score_prompts(r, model_->network(), hidden);
+          return logits_.empty() ? tensor() : compute_logits(r, hidden);
+        };
+        const tensor logits = batch_.only_decodes() ? recorded_.compute(run, batch_.shape(), pass) : pass(run);
+        if (logits) run.ex.download(logits_.data(), logits.data, logits_.size() * sizeof(float));
       },
       all_cancelled, this);
 
@@ -270,16 +275,16 @@ void session::compute() {
 }
 
 // Rows of beams leave the device as log-probabilities.
-void session::compute_logits(nn::run& run, const tensor& hidden) {
+tensor session::compute_logits(nn::run& run, const tensor& hidden) {
   const tensor rows = run.make({batch_.num_logits(), hidden.dim(1)});
-  ops::gather_rows(run.ex, {.out = rows, .x = hidden, .index = batch_.upload_logit_rows(run)});
+  ops::gather_rows(run.ex, {.out = rows, .x = hidden, .index = batch_.logit_rows()});
   const tensor logits = model_->network().logits(run, rows);
   FT_CHECK(logits.contiguous());
   if (const int64_t n = batch_.num_beam_logits()) {
     const tensor beams = logits.slice(0, 0, n);
     ops::log_softmax(run.ex, {.out = beams, .x = beams});
   }
-  run.ex.download(logits_.data(), logits.data, logits_.size() * sizeof(float));
+  return logits;
 }
 
 void session::choose_tokens() {

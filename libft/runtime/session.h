@@ -76,7 +76,7 @@ class session : public std::enable_shared_from_this<session> {
   void retire_cancelled();
   void compose();
   void compute();
-  void compute_logits(nn::run& run, const tensor& hidden);
+  tensor compute_logits(nn::run& run, const tensor& hidden);
   void choose_tokens();
   void finish(request& r, ft_finish_reason reason, ft_status status = FT_OK, const char* message = "") noexcept;
   void fail_batch(ft_status status, const char* message) noexcept;
@@ -101,6 +101,7 @@ class session : public std::enable_shared_from_this<session> {
   int64_t running_rows_ = 0;  // sequences that the running requests may have
   encoder_batch sources_;
   step_batch batch_;
+  recorded_steps recorded_;
   std::vector<float> logits_;  // [rows of the step that want them, vocab_size]
   token_chooser chooser_;
 };

@@ -19,10 +19,6 @@ tensor by_token(tensor t) {
   return t;
 }
 
-tensor upload_table(nn::run& run, const std::vector<int32_t>& table, int64_t rows) {
-  return upload_i32(run, table).reshape({rows, static_cast<int64_t>(table.size()) / rows});
-}
-
 }  // namespace
 
 void step_batch::reserve(int64_t rows, int64_t tokens) {
@@ -135,21 +131,58 @@ nn::ragged_batch step_batch::upload(nn::run& run, const page_pool& pool) {
   batch.embedded = embedded_.upload(run);
   batch.num_tokens = num_tokens();
   batch.num_rows = static_cast<int64_t>(rows_.size());
-  batch.token_ids = upload_i32(run, token_ids_);
-  batch.positions = upload_i32(run, positions_);
-  batch.row_offsets = upload_i32(run, row_offsets_);
-  batch.slots = upload_i32(run, slots_);
-  batch.page_table = upload_table(run, page_table_, batch.num_rows);
-  batch.context_lengths = upload_i32(run, context_lengths_);
   batch.cache = &pool.layers();
-  if (widest_source_ > 0) {
-    batch.cross_page_table = upload_table(run, cross_page_table_, batch.num_rows);
-    batch.cross_lengths = upload_i32(run, cross_lengths_);
-  }
+  upload_integers(run, batch);
   return batch;
 }
 
-tensor step_batch::upload_logit_rows(nn::run& run) const { return upload_i32(run, logit_rows_); }
+// In one copy, since each has a cost of its own.
+void step_batch::upload_integers(nn::run& run, nn::ragged_batch& batch) {
+  struct field {
+    tensor& on_device;
+    const std::vector<int32_t>& values;
+  };
+  const field fields[] = {{batch.token_ids, token_ids_},
+                          {batch.positions, positions_},
+                          {batch.row_offsets, row_offsets_},
+                          {batch.slots, slots_},
+                          {batch.context_lengths, context_lengths_},
+                          {batch.cross_lengths, cross_lengths_},
+                          {uploaded_logit_rows_, logit_rows_},
+                          {batch.page_table, page_table_},
+                          {batch.cross_page_table, cross_page_table_}};
+  constexpr size_t alignment = 16;  // elements: 64 bytes
+  staged_.clear();
+  for (const field& f : fields) {
+    staged_.insert(staged_.end(), f.values.begin(), f.values.end());
+    staged_.resize((staged_.size() + alignment - 1) / alignment * alignment);
+  }
+  const tensor all = upload_i32(run, staged_);
+  int64_t begin = 0;
+  for (const field& f : fields) {
+    const auto count = static_cast<int64_t>(f.values.size());
+    f.on_device = all.slice(0, begin, begin + count);
+    begin += static_cast<int64_t>((f.values.size() + alignment - 1) / alignment * alignment);
+  }
+  const auto as_table = [&](tensor& t) { t = t.reshape({batch.num_rows, t.size() / batch.num_rows}); };
+  as_table(batch.page_table);
+  if (widest_source_ > 0)
+    as_table(batch.cross_page_table);
+  else
+    batch.cross_page_table = batch.cross_lengths = {};
+}
+
+bool step_batch::only_decodes() const {
+  const auto scores_prompt = [](const request* r) { return r->keeps_prompt_logprobs() && !r->prompt_computed(); };
+  return num_tokens() == static_cast<int64_t>(rows_.size()) && embedded_.empty() &&
+         std::ranges::none_of(requests_, scores_prompt);
+}
+
+recorded_steps::shape step_batch::shape() const {
+  const auto rows = static_cast<int64_t>(rows_.size());
+  const auto width = [&](const std::vector<int32_t>& table) { return static_cast<int64_t>(table.size()) / rows; };
+  return {rows, width(page_table_), width(cross_page_table_), num_logits(), num_beam_logits_};
+}
 
 // The logits of a block of tokens at a time exist, since those of a long prompt could fill the memory.
 void step_batch::score_prompts(nn::run& run, const arch::network& network, const tensor& hidden) const {

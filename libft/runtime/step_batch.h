@@ -11,6 +11,7 @@
 #include "nn/run.h"
 #include "runtime/embedded_tokens.h"
 #include "runtime/page_pool.h"
+#include "runtime/recorded_steps.h"
 #include "runtime/request.h"
 
 namespace ft::runtime {
@@ -43,12 +44,19 @@ class step_batch {
   // Writes the prefixes of requests that begin in this step.
   void write_prefixes(nn::run& run, const page_pool& pool) const;
   nn::ragged_batch upload(nn::run& run, const page_pool& pool);
-  tensor upload_logit_rows(nn::run& run) const;
+  // [num_logits] i32, of what upload() has brought to the device.
+  const tensor& logit_rows() const { return uploaded_logit_rows_; }
+  // Whether every row is one token that follows what was computed before: a step that repeats the last one of its
+  // shape.
+  bool only_decodes() const;
+  recorded_steps::shape shape() const;
   // Gives requests that keep them the log-probabilities of the prompt tokens that follow the step's. hidden
   // [num_tokens, hidden_size] is the network's of this step.
   void score_prompts(nn::run& run, const arch::network& network, const tensor& hidden) const;
 
  private:
+  void upload_integers(nn::run& run, nn::ragged_batch& batch);
+
   std::vector<request*> requests_;
   std::vector<sequence*> rows_;
   std::vector<request*> owners_;  // of each row
@@ -57,6 +65,8 @@ class step_batch {
   std::vector<int32_t> cross_page_table_, cross_lengths_;  // of encoder-decoders
   std::vector<int32_t> logit_rows_;                        // the token of each row of logits
   std::vector<int32_t> copy_from_, copy_to_;
+  std::vector<int32_t> staged_;  // all that upload() copies
+  tensor uploaded_logit_rows_;
   int64_t num_beam_logits_ = 0;
   int64_t widest_ = 1;
   int64_t widest_source_ = 0;  // 0: rows have no source

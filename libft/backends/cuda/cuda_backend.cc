@@ -46,6 +46,23 @@ class device_memory_pool final : public memory {
   int index_;
 };
 
+class cuda_graph final : public recorded_work {
+ public:
+  explicit cuda_graph(cudaGraph_t graph) {
+    const cudaError_t status = cudaGraphInstantiate(&ready_, graph, 0);
+    cudaGraphDestroy(graph);
+    check(status, "instantiating a graph");
+  }
+  ~cuda_graph() override { cudaGraphExecDestroy(ready_); }
+
+  void replay(void* stream) override {
+    check(cudaGraphLaunch(ready_, static_cast<cudaStream_t>(stream)), "starting a graph");
+  }
+
+ private:
+  cudaGraphExec_t ready_ = nullptr;
+};
+
 class cuda_device final : public backend {
  public:
   explicit cuda_device(int index) : index_(index), memory_(index) {}
@@ -71,6 +88,24 @@ class cuda_device final : public backend {
   }
 
   void bind_thread() override { use_device(index_); }
+
+  bool records() const override { return true; }
+
+  std::unique_ptr<recorded_work> record(void* stream, const std::function<void()>& work) override {
+    const auto s = static_cast<cudaStream_t>(stream);
+    cudaGraph_t graph = nullptr;
+    check(cudaStreamBeginCapture(s, cudaStreamCaptureModeRelaxed), "recording a graph");
+    try {
+      work();
+    } catch (...) {
+      cudaStreamEndCapture(s, &graph);
+      if (graph) cudaGraphDestroy(graph);
+      (void)cudaGetLastError();
+      throw;
+    }
+    check(cudaStreamEndCapture(s, &graph), "recording a graph");
+    return std::make_unique<cuda_graph>(graph);
+  }
 
   void upload(void* to, const void* from_host, size_t bytes, void* stream) override {
     copy(to, from_host, bytes, cudaMemcpyHostToDevice, stream);
