@@ -129,7 +129,7 @@ weight_table bart_weights(const model_config& c, io::checkpoint_format) {
   table_builder head({""});
   if (c.head == head_kind::causal_lm) {
     if (!c.tied_embeddings) head.matrix("output", "lm_head", c.vocab_size, c.hidden_size, vocabulary, false);
-    head.add("output", ".bias", "final_logits_bias", "", {1, c.vocab_size}, vocabulary).required = false;
+    head.add("output", ".bias", "final_logits_bias", "", {c.vocab_size}, vocabulary, {.as_row = true}).required = false;
   }
   for (weight_spec& spec : head.take()) table.push_back(std::move(spec));
   return table;

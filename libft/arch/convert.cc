@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "arch/config_json.h"
+#include "arch/weight_share.h"
 #include "arch/weight_view.h"
 #include "core/memory.h"
 #include "core/status.h"
@@ -63,22 +63,6 @@ dtype target_type(const std::string& name, dtype stored) {
   fail(FT_ERROR_INVALID_ARGUMENT, "dtype '", name, "' is none to convert to; use auto, float32, bfloat16 or float16");
 }
 
-// The layer that a weight belongs to, and its stack: libft's names are "layers.<n>.rest" or "<stack>.layers.<n>.rest".
-struct layer_name {
-  std::string_view stack;
-  int64_t layer = 0;
-};
-
-std::optional<layer_name> layer_of(std::string_view name) {
-  constexpr std::string_view word = "layers.";
-  const size_t at = name.find(word);
-  if (at == name.npos || (at > 0 && name[at - 1] != '.')) return std::nullopt;
-  layer_name found{name.substr(0, at)};
-  const char* digits = name.data() + at + word.size();
-  if (std::from_chars(digits, name.data() + name.size(), found.layer).ec != std::errc()) return std::nullopt;
-  return found;
-}
-
 class converter {
  public:
   converter(std::shared_ptr<const io::checkpoint> source, const convert_options& options)
@@ -88,7 +72,7 @@ class converter {
         table_(weights_of(config_, *source_)),
         match_(match(table_, *source_)) {
     require_complete(match_, *source_);
-    check_split();
+    check_ranks(config_, options_.tensor_parallel, options_.pipeline_parallel);
     plan();
   }
 
@@ -109,27 +93,15 @@ class converter {
     fail(FT_ERROR_INVALID_ARGUMENT, source_->source(), ": ", args...);
   }
 
-  void check_split() const {
-    const int ranks = options_.tensor_parallel, stages = options_.pipeline_parallel;
-    for (const int64_t heads : {config_.num_heads, config_.num_kv_heads, config_.num_encoder_heads})
-      if (heads % ranks != 0)
-        refuse("tensor_parallel is ", ranks, ", which does not divide the model's ", heads, " heads");
-    if (stages > config_.num_layers)
-      refuse("pipeline_parallel is ", stages, ", but there are ", config_.num_layers, " layers");
-  }
-
   void plan() {
-    std::map<std::string_view, int64_t> layers;  // of each stack
-    for (const weight_match::entry& e : match_.entries)
-      if (const auto at = layer_of(e.spec->name)) layers[at->stack] = std::max(layers[at->stack], at->layer + 1);
-    for (const weight_match::entry& e : match_.entries) {
+    const std::vector<std::optional<int>> stages = stages_of(table_, options_.pipeline_parallel);
+    for (size_t i = 0; i < table_.size(); ++i) {
+      const weight_match::entry& e = match_.entries[i];
       if (!e) continue;
-      planned_weight w{.spec = e.spec, .view = view_of(e)};
+      planned_weight w{.spec = e.spec, .view = view_of(e), .stage = stages[i]};
       w.type = target_type(options_.dtype, w.view.type);
-      w.axis = e.spec->shard == shard_axis::row && e.spec->shape.size() == 2 ? 1 : 0;
+      w.axis = static_cast<int>(e.spec->split_axis());
       w.pieces = pieces_of(w);
-      if (const auto at = layer_of(e.spec->name); at && options_.pipeline_parallel > 1)
-        w.stage = static_cast<int>(at->layer * options_.pipeline_parallel / layers[at->stack]);
       total_bytes_ += bytes_of(w.type, w.view.rows * w.view.columns);
       weights_.push_back(std::move(w));
     }
@@ -139,16 +111,9 @@ class converter {
     }
   }
 
-  // As many as there are ranks, or one: of what all of them need whole.
   int pieces_of(const planned_weight& w) const {
-    const int ranks = options_.tensor_parallel;
-    if (ranks == 1 || w.spec->shard == shard_axis::none) return 1;
-    const int64_t length = w.spec->shape[static_cast<size_t>(w.axis)];
-    // A rank finds its rows of a vocabulary that cannot be shared out evenly in the mapped file of all.
-    if (w.spec->shard == shard_axis::vocabulary && length % ranks != 0) return 1;
-    if (length % ranks != 0)
-      refuse("tensor_parallel is ", ranks, ", which does not divide the ", length, " ", w.axis ? "inputs" : "outputs",
-             " of ", w.spec->name);
+    const int ranks = pieces_for(*w.spec, options_.tensor_parallel);
+    const int64_t length = w.spec->shape[w.spec->split_axis()];
     if (w.axis == 1 && length / ranks % traits(w.type).block_elements != 0)
       refuse("tensor_parallel is ", ranks, ", which would cut the blocks of ", w.spec->name, " (", name(w.type), ", ",
              traits(w.type).block_elements, " elements); give a dtype to convert them to");
@@ -259,7 +224,7 @@ class converter {
   uint64_t total_bytes_ = 0, done_bytes_ = 0;
 };
 
-void check_ranks(const char* option, int ranks) {
+void check_count(const char* option, int ranks) {
   constexpr int most_ranks = 4096;
   if (ranks < 1 || ranks > most_ranks)
     fail(FT_ERROR_INVALID_ARGUMENT, option, " is ", ranks, "; it must be from 1 to ", most_ranks);
@@ -268,8 +233,8 @@ void check_ranks(const char* option, int ranks) {
 }  // namespace
 
 void convert(const std::string& source, const std::string& destination, const convert_options& options) {
-  check_ranks("tensor_parallel", options.tensor_parallel);
-  check_ranks("pipeline_parallel", options.pipeline_parallel);
+  check_count("tensor_parallel", options.tensor_parallel);
+  check_count("pipeline_parallel", options.pipeline_parallel);
   target_type(options.dtype, dtype::f32);
   for (const auto& file : options.files)
     if (!io::is_file_name(file.name) || file.name == io::manifest_file || file.name.ends_with(".safetensors"))

@@ -5,6 +5,7 @@
 
 #include "arch/config_json.h"
 #include "arch/families.h"
+#include "arch/weight_share.h"
 #include "core/status.h"
 #include "io/printable.h"
 
@@ -108,20 +109,33 @@ model_config config_of(const io::checkpoint& source) {
   return config;
 }
 
+namespace {
+
+// The sources of libft's own folders. A vocabulary that the ranks could not share evenly was left whole.
+void use_own_names(weight_table& table, const io::checkpoint& source) {
+  const int own_rank = source.share().tensor_rank;
+  for (weight_spec& spec : table) {
+    spec.sources = {spec.name};
+    if (spec.shard == shard_axis::none) continue;
+    std::vector<std::string> pieces;
+    for (int rank = 0; rank < source.tensor_parallel(); ++rank)
+      if (!source.holds_share_alone() || rank == own_rank) pieces.push_back(cat(spec.name, ".", rank));
+    spec.sources.push_back(weight_source::joined(std::move(pieces)));
+    spec.sources.back().is_share = source.holds_share_alone();
+  }
+}
+
+}  // namespace
+
 weight_table weights_of(const model_config& config, const io::checkpoint& source) {
   const family& f = family_named(config.family);
   const bool own = source.format() == io::checkpoint_format::manifest;
   weight_table table = f.weights(config, own ? io::checkpoint_format::hugging_face : source.format());
   if (own)
-    for (weight_spec& spec : table) {
-      // A vocabulary that the ranks could not share evenly was left whole.
-      spec.sources = {spec.name, spec.name};
-      weight_table pieces = {spec};
-      split_sources(pieces, source.tensor_parallel(), true);
-      spec.sources[1] = std::move(pieces[0].sources[1]);
-    }
+    use_own_names(table, source);
   else if (source.format() == io::checkpoint_format::faster_transformer || io::is_megatron(source.format()))
     split_sources(table, source.tensor_parallel(), io::is_megatron(source.format()));
+  take_share(table, config, source.share());
   return table;
 }
 

@@ -50,7 +50,8 @@ const family& family_named(std::string_view name);
 // family's map of it or, in libft's own format, as it was kept.
 model_config config_of(const io::checkpoint& source);
 
-// The family's table, its sources those that this checkpoint may have: where ranks saved it, the pieces of each.
+// The family's table, its sources those that this checkpoint may have: where ranks saved it, the pieces of each. Of one
+// that was opened for a rank, the rank's share.
 weight_table weights_of(const model_config& config, const io::checkpoint& source);
 
 }  // namespace ft::arch

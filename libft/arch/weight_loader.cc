@@ -27,9 +27,8 @@ const weight_match::entry& weight_loader::entry_of(const std::string& name) cons
   return *entry;
 }
 
-// Every weight passes through here, and through here only, on its way to the device: this is where a rank's slice along
-// spec.shard is cut when a model is split over several.
-weight_view weight_loader::rank_slice(const std::string& name) {
+// Every weight passes through here, and through here only, on its way to the device.
+weight_view weight_loader::view(const std::string& name) {
   weight_view view = view_of(entry_of(name));
   report(view_bytes(view));
   return view;
@@ -74,7 +73,7 @@ nn::linear weight_loader::linear(std::initializer_list<std::string> names) {
   std::vector<tensor> parts;
   bool may_quantise = true;
   for (const std::string& name : names) {
-    hosts.push_back(stacked(rank_slice(name + ".weight")));
+    hosts.push_back(stacked(view(name + ".weight")));
     parts.insert(parts.end(), hosts.back().parts.begin(), hosts.back().parts.end());
     may_quantise = may_quantise && entry_of(name + ".weight").spec->may_quantise;
   }
@@ -107,13 +106,13 @@ nn::norm weight_loader::norm(const std::string& name, const model_config& config
 }
 
 nn::embedding weight_loader::embedding(const std::string& name) {
-  const host_weight host = whole(rank_slice(name + ".weight"));
+  const host_weight host = whole(view(name + ".weight"));
   if (!is_quantised(host.parts[0].type)) return {.table = upload(host.parts[0])};
   return {.packed = pack(host.parts, true)};
 }
 
 nn::embedding weight_loader::shared_embedding(const std::string& name) {
-  const host_weight host = stacked(rank_slice(name + ".weight"));
+  const host_weight host = stacked(view(name + ".weight"));
   return {.packed = pack(host.parts, true)};
 }
 
@@ -136,7 +135,7 @@ nn::parameter weight_loader::upload(const tensor& host) {
 }
 
 std::vector<float> weight_loader::values(const std::string& name) {
-  const weight_view view = rank_slice(name);
+  const weight_view view = this->view(name);
   const host_weight host = whole(view);
   const tensor& elements = host.parts[0];
   std::vector<float> values(static_cast<size_t>(elements.size()));

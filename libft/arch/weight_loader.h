@@ -57,7 +57,7 @@ class weight_loader {
   };
   bool has(const std::string& name) const;
   const weight_match::entry& entry_of(const std::string& name) const;
-  weight_view rank_slice(const std::string& name);
+  weight_view view(const std::string& name);
   host_weight stacked(const weight_view& view) const;
   host_weight whole(const weight_view& view) const;  // one contiguous part
   std::shared_ptr<const packed_weight> pack(std::span<const tensor> parts, bool may_quantise);

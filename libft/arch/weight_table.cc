@@ -77,6 +77,13 @@ void check_piece(faults& found, const weight_match::entry& entry, size_t index, 
     found.add(cat(stored->name, " is ", name(t.type), ", but ", first->name, " is ", name(first->data.type)));
 }
 
+// Blocks of a quantised type lie along the inputs, and are whole.
+bool cuts_blocks(const weight_spec& spec, dtype type) {
+  const int64_t block = traits(type).block_elements;
+  return spec.share.count > 1 && spec.split_axis() == 1 &&
+         (spec.share_begin() % block != 0 || spec.share_end() % block != 0);
+}
+
 void check_entry(faults& found, const weight_match::entry& entry) {
   const weight_spec& spec = *entry.spec;
   if (!entry) {
@@ -88,6 +95,10 @@ void check_entry(faults& found, const weight_match::entry& entry) {
     found.add(cat(names_of(*entry.source), ": ", spec.name, " ", shape_text(spec.shape), " cannot be cut into ",
                   entry.pieces.size(), " pieces of ", entry.source->layout.groups, " groups"));
   for (size_t i = 0; i < entry.pieces.size(); ++i) check_piece(found, entry, i, expected);
+  const io::stored_tensor* first = entry.pieces[0].stored;
+  if (first && cuts_blocks(spec, first->data.type))
+    found.add(cat(first->name, " is ", name(first->data.type), ", whose blocks would be cut into ", spec.share.count,
+                  " pieces; convert it to another dtype"));
 }
 
 // The first source that is there as a whole, else the first of which a piece is there.
@@ -111,13 +122,15 @@ weight_match::entry match_one(const weight_spec& spec, const io::checkpoint& che
 std::vector<int64_t> weight_spec::stored_shape(const weight_source& source) const {
   const weight_layout& layout = source.layout;
   const auto pieces = static_cast<int64_t>(source.pieces.size());
-  const size_t split = shard == shard_axis::row && shape.size() == 2 ? 1 : 0;
   std::vector<int64_t> stored = shape;
-  if (stored[split] % pieces != 0) return {};
-  stored[split] /= pieces;
+  int64_t& length = stored[split_axis()];
+  if (source.is_share) length = share_end() - share_begin();
+  if (length % pieces != 0) return {};
+  length /= pieces;
   if (stored[0] % layout.groups != 0) return {};
   stored[0] *= layout.parts;
   if (layout.transposed && stored.size() == 2) std::swap(stored[0], stored[1]);
+  if (layout.as_row) stored.insert(stored.begin(), 1);
   if (!layout.flat) return stored;
   int64_t size = 1;
   for (int64_t n : stored) size *= n;

@@ -25,6 +25,7 @@ struct weight_layout {
   // A bias that every rank adds to the ranks' sum is stored divided by their number; `scale` makes it whole again.
   bool divided = false;
   float scale = 1;
+  bool as_row = false;  // a vector stored [1, n]
 };
 
 // Where a weight may be stored. Several pieces are shards that the ranks of a tensor-parallel run saved, in order: each
@@ -32,6 +33,7 @@ struct weight_layout {
 struct weight_source {
   std::vector<std::string> pieces;  // names of stored tensors
   weight_layout layout;
+  bool is_share = false;  // holds the rank's share of the weight alone
 
   weight_source(std::string name, weight_layout layout = {}) : pieces{std::move(name)}, layout(layout) {}
   weight_source(const char* name) : pieces{name} {}
@@ -52,6 +54,16 @@ struct weight_spec {
   bool required = true;
   std::vector<weight_source> sources;  // what this checkpoint's format may store it under, tried in order
 
+  // Which of `count` pieces along the shard axis is wanted, as equal as can be.
+  struct piece {
+    int index = 0;
+    int count = 1;
+  };
+  piece share;
+
+  size_t split_axis() const { return shard == shard_axis::row && shape.size() == 2 ? 1 : 0; }
+  int64_t share_begin() const { return shape[split_axis()] * share.index / share.count; }
+  int64_t share_end() const { return shape[split_axis()] * (share.index + 1) / share.count; }
   // The shape of each stored tensor of `source`; empty when the weight cannot be cut into its pieces and groups.
   std::vector<int64_t> stored_shape(const weight_source& source) const;
 };

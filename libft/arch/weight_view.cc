@@ -58,21 +58,25 @@ void copy_elements(const tensor& from, char* to, int64_t to_stride) {
 }  // namespace
 
 weight_view view_of(const weight_match::entry& entry) {
-  const std::vector<int64_t>& shape = entry.spec->shape;
+  const weight_spec& spec = *entry.spec;
+  const bool matrix = spec.shape.size() == 2, by_columns = matrix && spec.shard == shard_axis::row;
+  std::vector<int64_t> shape = spec.shape;
+  if (entry.source->is_share) shape[spec.split_axis()] = spec.share_end() - spec.share_begin();
   weight_view view;
   view.rows = shape[0];
   view.columns = shape.size() == 2 ? shape[1] : 1;
   view.type = entry.pieces.front().stored->data.type;
-  const bool matrix = shape.size() == 2, by_columns = matrix && entry.spec->shard == shard_axis::row;
   const auto pieces = static_cast<int64_t>(entry.pieces.size());
   const int64_t rows = by_columns ? view.rows : view.rows / pieces;
   const int64_t columns = by_columns ? view.columns / pieces : view.columns;
   const weight_layout& layout = entry.source->layout;
   view.scale = layout.scale;
   for (int64_t i = 0; i < pieces; ++i)
-    add_piece(view, entry.pieces[static_cast<size_t>(i)].stored->data, layout, matrix && layout.transposed, rows,
-              columns, by_columns ? 0 : i * rows, by_columns ? i * columns : 0);
-  return view;
+    add_piece(view, entry.pieces[static_cast<size_t>(i)].stored->data, layout,
+              matrix ? layout.transposed : layout.as_row, rows, columns, by_columns ? 0 : i * rows,
+              by_columns ? i * columns : 0);
+  if (entry.source->is_share || spec.share.count == 1) return view;
+  return view.slice(static_cast<int>(spec.split_axis()), spec.share_begin(), spec.share_end());
 }
 
 weight_view weight_view::slice(int axis, int64_t begin, int64_t end) const {

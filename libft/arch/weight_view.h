@@ -25,7 +25,7 @@ struct weight_view {
   bool stacked() const;
 };
 
-// Of an entry that is there and complete.
+// Of an entry that is there and complete: the rank's share, whether the source holds no more or it is cut out here.
 weight_view view_of(const weight_match::entry& entry);
 
 // Copies the elements to `to`, [rows, columns] of the same type and contiguous; unscaled. Quantised blocks stay as they

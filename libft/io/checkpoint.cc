@@ -38,8 +38,8 @@ namespace fs = std::filesystem;
             : ", and no folder with config.json and *.safetensors");
 }
 
-checkpoint_parts open_folder(const std::string& source) {
-  if (is_manifest(source)) return open_manifest(source);
+checkpoint_parts open_folder(const std::string& source, const rank_share& share) {
+  if (is_manifest(source)) return open_manifest(source, share);
   if (is_faster_transformer(source)) return open_faster_transformer(source);
   // Where a Megatron checkpoint was converted in place, the folder is of both formats: the conversion is what is
   // wanted.
@@ -63,6 +63,16 @@ checkpoint_parts open_file(const std::string& source) {
   return to_parts(parse_gguf(file));
 }
 
+void check_share(const rank_share& share) {
+  const auto check = [](const char* what, int index, const char* of, int count) {
+    if (count < 1 || index < 0 || index >= count)
+      fail(FT_ERROR_INVALID_ARGUMENT, what, " is ", index, " and ", of, " ", count, "; it must be from 0 to below ",
+           of);
+  };
+  check("tensor_rank", share.tensor_rank, "tensor_parallel", share.tensor_parallel);
+  check("pipeline_stage", share.pipeline_stage, "pipeline_parallel", share.pipeline_parallel);
+}
+
 // Whether `path` stays inside the folder that it is taken from.
 bool stays_inside(const std::string& path) {
   if (path.empty() || path.find('\0') != path.npos) return false;
@@ -72,15 +82,17 @@ bool stays_inside(const std::string& path) {
 
 }  // namespace
 
-std::shared_ptr<const checkpoint> checkpoint::open(const std::string& source) {
+std::shared_ptr<const checkpoint> checkpoint::open(const std::string& source, const rank_share& share) {
+  check_share(share);
   std::error_code fault;
   const fs::file_status status = fs::status(source, fault);
   if (!fs::exists(status))
     fail(FT_ERROR_CHECKPOINT, source, ": cannot be opened: ", fault ? fault.message() : "there is no such file",
          ". A Hugging Face folder (config.json and *.safetensors) or a .gguf file is expected");
   const bool folder = fs::is_directory(status);
-  return std::shared_ptr<const checkpoint>(
-      new checkpoint(source, folder ? open_folder(source) : open_file(source), folder));
+  checkpoint_parts parts = folder ? open_folder(source, share) : open_file(source);
+  parts.share = share;
+  return std::shared_ptr<const checkpoint>(new checkpoint(source, std::move(parts), folder));
 }
 
 std::shared_ptr<const checkpoint> checkpoint::from_parts(std::string source, json_ptr config,

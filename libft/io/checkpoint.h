@@ -14,9 +14,9 @@ namespace ft::io {
 
 class checkpoint {
  public:
-  // A folder or file of any format of io/formats.h, or a .gguf file. Throws ft::error; an unrecognised source says what
-  // was looked for.
-  static std::shared_ptr<const checkpoint> open(const std::string& source);
+  // A folder or file of any format of io/formats.h, or a .gguf file, for the whole model or a rank's share of it.
+  // Throws ft::error; an unrecognised source says what was looked for.
+  static std::shared_ptr<const checkpoint> open(const std::string& source, const rank_share& share = {});
   // A checkpoint already in memory, for tests and fuzzing. It has no other JSON files.
   static std::shared_ptr<const checkpoint> from_parts(std::string source, json_ptr config,
                                                       std::vector<stored_tensor> tensors,
@@ -46,6 +46,9 @@ class checkpoint {
   bool holds(std::string_view name) const { return index_.contains(name); }  // of either kind
   // How many pieces a split tensor has; see checkpoint_parts.
   int tensor_parallel() const { return parts_.tensor_parallel; }
+  const rank_share& share() const { return parts_.share; }
+  // Whether, of split tensors, only the pieces of share().tensor_rank are there; else each is there as a whole.
+  bool holds_share_alone() const { return parts_.share_alone; }
 
  private:
   checkpoint(std::string source, checkpoint_parts parts, bool is_folder);

@@ -8,6 +8,7 @@
 
 #include "io/gguf.h"
 #include "io/json.h"
+#include "io/rank_share.h"
 #include "io/stored_tensor.h"
 
 namespace ft::io {
@@ -33,6 +34,8 @@ struct checkpoint_parts {
   gguf_metadata metadata;   // GGUF only
   std::vector<stored_tensor> tensors;
   std::vector<foreign_tensor> foreign;  // what the files hold besides, but libft has no tensor for
+  rank_share share;                     // what was asked for; only libft's own folders leave out the rest
+  bool share_alone = false;             // of split tensors, only that rank's pieces are there
   int tensor_parallel = 1;  // ranks that the tensors were saved for: a split one's pieces are "name.0", "name.1", ...
 };
 
@@ -59,6 +62,7 @@ checkpoint_parts open_megatron(const std::string& folder);
 
 // A folder that libft wrote (io/manifest.h). Tensors have libft's own names, a piece of a split one ".<rank>" behind.
 bool is_manifest(const std::string& folder);
-checkpoint_parts open_manifest(const std::string& folder);
+// Where it is split as the share is, opens the files of that rank and stage only.
+checkpoint_parts open_manifest(const std::string& folder, const rank_share& share);
 
 }  // namespace ft::io

@@ -19,8 +19,8 @@ constexpr int64_t max_ranks = 4096;
 
 class manifest_reader {
  public:
-  manifest_reader(const std::string& folder, checkpoint_parts& parts)
-      : folder_(folder), parts_(parts), root_(*parts.config, parts.config_file) {}
+  manifest_reader(const std::string& folder, const rank_share& share, checkpoint_parts& parts)
+      : folder_(folder), share_(share), parts_(parts), root_(*parts.config, parts.config_file) {}
 
   void read() {
     if (const int64_t version = root_.integer("version"); version != manifest_version)
@@ -28,6 +28,8 @@ class manifest_reader {
            manifest_version);
     parts_.tensor_parallel = static_cast<int>(ranks("tensor_parallel"));
     const int64_t stages = ranks("pipeline_parallel");
+    parts_.share_alone = parts_.tensor_parallel > 1 && parts_.tensor_parallel == share_.tensor_parallel;
+    own_stage_alone_ = stages == share_.pipeline_parallel;
     const json* files = root_.find("files");
     if (!files || !files->is_array()) fault("has no list 'files'");
     for (const json& file : *files) read_file(json_reader(file, root_.file()), stages);
@@ -52,6 +54,8 @@ class manifest_reader {
     if (rank < -1 || rank >= parts_.tensor_parallel || stage < -1 || stage >= stages)
       fault(printable(name), " is of rank ", rank, " and stage ", stage, ", which are not among the ",
             parts_.tensor_parallel, " x ", stages);
+    if (parts_.share_alone && rank >= 0 && rank != share_.tensor_rank) return;
+    if (own_stage_alone_ && stage >= 0 && stage != share_.pipeline_stage) return;
     const auto file = mapped_file::open(join_path(folder_, name));
     tensor_file found = parse_safetensors(file);
     for (stored_tensor& t : found.tensors) {
@@ -87,6 +91,8 @@ class manifest_reader {
   }
 
   const std::string& folder_;
+  const rank_share& share_;
+  bool own_stage_alone_ = false;
   checkpoint_parts& parts_;
   json_reader root_;
 };
@@ -102,14 +108,14 @@ std::string weights_file(std::optional<int> rank, std::optional<int> stage) {
 
 bool is_manifest(const std::string& folder) { return file_exists(join_path(folder, manifest_file)); }
 
-checkpoint_parts open_manifest(const std::string& folder) {
+checkpoint_parts open_manifest(const std::string& folder, const rank_share& share) {
   checkpoint_parts parts;
   parts.format = checkpoint_format::manifest;
   parts.config_file = join_path(folder, manifest_file);
   parts.config = read_json_object(parts.config_file);
   if (json_reader(*parts.config, parts.config_file).string("format", "") != manifest_format)
     fail(FT_ERROR_CHECKPOINT, parts.config_file, ": is no manifest of libft: 'format' is not '", manifest_format, "'");
-  manifest_reader(folder, parts).read();
+  manifest_reader(folder, share, parts).read();
   return parts;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstring>
+#include <fstream>
 #include <map>
 #include <memory>
 #include <string>
@@ -9,6 +10,7 @@
 
 #include "arch/family.h"
 #include "io/checkpoint.h"
+#include "io/safetensors_writer.h"
 #include "ops/exec.h"
 #include "runtime/executor.h"
 
@@ -52,6 +54,17 @@ class checkpoint_builder {
 
   void remove(const std::string& name) {
     std::erase_if(tensors_, [&](const io::stored_tensor& t) { return t.name == name; });
+  }
+
+  // As a Hugging Face folder; all of float32.
+  void write(const std::string& folder) const {
+    std::ofstream(folder + "/config.json") << config_;
+    std::vector<io::safetensors_writer::entry> entries;
+    for (const io::stored_tensor& t : tensors_)
+      entries.push_back({t.name, dtype::f32, {t.data.shape.data(), t.data.shape.data() + t.data.rank}});
+    io::safetensors_writer out(folder + "/model.safetensors", entries);
+    for (const io::stored_tensor& t : tensors_) out.write(t.data.data, bytes_of(dtype::f32, t.data.size()));
+    out.close();
   }
 
   std::shared_ptr<const io::checkpoint> open() const {

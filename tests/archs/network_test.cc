@@ -3,50 +3,19 @@
 #include <cmath>
 
 #include "archs/model_fixture.h"
+#include "archs/tiny_configs.h"
 #include "check.h"
 #include "nn/linear.h"
 
 using namespace ft;
 using test::checkpoint_builder;
+using test::decoder;
+using test::decoders;
+using test::encoder;
 using test::loaded_model;
 using test::seeded_ids;
 
 namespace {
-
-std::string decoder(const char* type, const char* more) {
-  return cat(R"({"model_type": ")", type, R"(", "architectures": ["TinyForCausalLM"], "vocab_size": 64,
-    "hidden_size": 32, "intermediate_size": 48,
-    "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
-    "max_position_embeddings": 128)",
-             more, "}");
-}
-
-std::string encoder(const char* type, const char* architecture, const char* more = "") {
-  return cat(R"({"model_type": ")", type, R"(", "architectures": [")", architecture, R"("], "vocab_size": 64,
-    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "dim": 32,
-    "hidden_dim": 48, "n_layers": 2, "n_heads": 4, "type_vocab_size": 2, "max_position_embeddings": 64)",
-             more, "}");
-}
-
-const std::vector<std::string> decoders = {
-    decoder("llama", R"(, "attention_bias": true, "mlp_bias": true)"),
-    decoder("llama", R"(, "tie_word_embeddings": true, "rope_scaling": {"rope_type": "yarn", "factor": 4.0,
-        "original_max_position_embeddings": 32})"),
-    decoder("mistral", R"(, "sliding_window": 5)"),
-    decoder("qwen2", R"(, "use_sliding_window": true, "sliding_window": 5, "max_window_layers": 1)"),
-    decoder("qwen3", ""),
-    decoder("gemma2", R"(, "sliding_window": 5)"),
-    decoder("gemma3_text", R"(, "sliding_window": 5, "sliding_window_pattern": 2)"),
-    decoder("gpt2", R"(, "scale_attn_by_inverse_layer_idx": true)"),
-    decoder("gptj", R"(, "rotary_dim": 4)"),
-    decoder("gpt_neox", ""),
-    decoder("gpt_neox", R"(, "use_parallel_residual": false, "attention_bias": false)"),
-    decoder("opt", R"(, "ffn_dim": 48)"),
-    decoder("opt", R"(, "ffn_dim": 48, "do_layer_norm_before": false, "word_embed_proj_dim": 24)"),
-    decoder("opt", R"(, "ffn_dim": 48, "layer_norm_elementwise_affine": false)"),
-    decoder("bloom", ""),
-    decoder("bloom", R"(, "apply_residual_connection_post_layernorm": true, "n_head": 3, "n_embed": 33)"),
-};
 
 // Keys and values of one sequence, in pages that lie in reverse.
 class cache {
