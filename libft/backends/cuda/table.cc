@@ -8,6 +8,8 @@ const op_table& cuda_op_table() {
     op_table t;
     t.activation = activation;
     t.gated_activation = gated_activation;
+    t.attention = attention;
+    t.paged_attention = paged_attention;
     t.add = add;
     t.scale = scale;
     t.embedding = embedding;

@@ -1,0 +1,282 @@
+// Attention of rows with one query, their keys in pages: what a decoding step does, and bound by reading the cache.
+//
+// A row's keys are cut into splits of a fixed number of keys, a block each for every head of keys, so that one row of a
+// long context fills the chip; a second kernel joins the splits (FlashDecoding's scheme). Cuts depend on the length of
+// the page table alone, not on the batch. The queries that share a head of keys share what is loaded: `Lanes`
+// neighbouring lanes hold a key, eight elements each, for all of them. A lane keeps the keys it has seen in registers
+// as an online softmax (arXiv:2205.14135); lanes, then warps, are joined at the end.
+#include <algorithm>
+
+#include "backends/cuda/attention/problem.h"
+#include "backends/cuda/launch.h"
+#include "backends/cuda/reduce.h"
+
+namespace ft::cuda {
+namespace {
+
+constexpr int threads = 128, warps = threads / 32, slice = 8;
+constexpr int shortest_split = 64, most_splits = 128, widest_group = 8;
+
+struct split_results {
+  float* sums;    // [rows, heads, splits, head_dim], relative to `largest`
+  float2* stats;  // [rows, heads, splits]: the largest score, the sum of the exponentials
+  int splits, keys_a_split;
+
+  __device__ int64_t index(int row, int heads, int head, int split) const {
+    return (static_cast<int64_t>(row) * heads + head) * splits + split;
+  }
+};
+
+// Eight elements at `from`; zeros from the valid-th on. Several such loads are in flight before the first is used.
+template <class T>
+__device__ pack<T, slice> load_slice(const T* from, int valid, bool vectors) {
+  pack<T, slice> p{};
+  if (vectors) {
+    if (valid > 0) p = *reinterpret_cast<const pack<T, slice>*>(from);
+  } else {
+#pragma unroll
+    for (int i = 0; i < slice; ++i)
+      if (i < valid) p.at[i] = from[i];
+  }
+  return p;
+}
+
+// The online softmax of G queries over the keys that a lane has seen, for its slice of the head.
+template <int G>
+struct running {
+  float largest[G], sum[G], acc[G][slice];
+
+  __device__ running() {
+#pragma unroll
+    for (int g = 0; g < G; ++g) {
+      largest[g] = -INFINITY;
+      sum[g] = 0;
+#pragma unroll
+      for (int i = 0; i < slice; ++i) acc[g][i] = 0;
+    }
+  }
+
+  // Adds U keys: their scores, -infinity for none, and slices of their values.
+  template <int U, class T>
+  __device__ void add(int g, const float (&score)[U], const pack<T, slice> (&value)[U]) {
+    float next = largest[g];
+#pragma unroll
+    for (int u = 0; u < U; ++u) next = fmaxf(next, score[u]);
+    if (next == -INFINITY) return;
+    const float shrink = exp2_of(largest[g] - next);
+    largest[g] = next;
+    sum[g] *= shrink;
+#pragma unroll
+    for (int i = 0; i < slice; ++i) acc[g][i] *= shrink;
+#pragma unroll
+    for (int u = 0; u < U; ++u) {
+      const float weight = exp2_of(score[u] - next);
+      sum[g] += weight;
+#pragma unroll
+      for (int i = 0; i < slice; ++i) acc[g][i] += weight * widen(value[u].at[i]);
+    }
+  }
+
+  // Joins with the lanes of the warp that hold the same slice for other keys.
+  template <int Lanes>
+  __device__ void join_lanes() {
+#pragma unroll
+    for (int g = 0; g < G; ++g) {
+      float all = largest[g];
+#pragma unroll
+      for (int d = Lanes; d < 32; d *= 2) all = fmaxf(all, __shfl_xor_sync(0xffffffffu, all, d));
+      const float shrink = largest[g] == -INFINITY ? 0 : exp2_of(largest[g] - all);
+      largest[g] = all;
+      sum[g] *= shrink;
+#pragma unroll
+      for (int i = 0; i < slice; ++i) acc[g][i] *= shrink;
+#pragma unroll
+      for (int d = Lanes; d < 32; d *= 2) {
+        sum[g] += __shfl_xor_sync(0xffffffffu, sum[g], d);
+#pragma unroll
+        for (int i = 0; i < slice; ++i) acc[g][i] += __shfl_xor_sync(0xffffffffu, acc[g][i], d);
+      }
+    }
+  }
+};
+
+template <int Lanes, int G>
+struct warp_results {
+  alignas(16) float sums[warps][G][Lanes * slice];
+  float largest[warps][G], sum[warps][G];
+};
+
+// Joins the warps' results and writes them: to the splits' results, or as the row's own where there is one split.
+template <int Lanes, int G>
+__device__ void join_warps(const warp_results<Lanes, G>& shared, const attention_problem& p, const split_results& to,
+                           int row, int split, int first_head, int heads) {
+  for (int i = threadIdx.x; i < heads * p.head_dim; i += threads) {
+    const int g = i / p.head_dim, c = i % p.head_dim, head = first_head + g;
+    float largest = -INFINITY, sum = 0, total = 0;
+#pragma unroll
+    for (int w = 0; w < warps; ++w) largest = fmaxf(largest, shared.largest[w][g]);
+#pragma unroll
+    for (int w = 0; w < warps; ++w) {
+      const float weight = exp2_of(shared.largest[w][g] - largest);
+      sum += weight * shared.sum[w][g];
+      total += weight * shared.sums[w][g][c];
+    }
+    if (to.splits == 1) {
+      set_element(p.out, p.type, (static_cast<int64_t>(p.row_offsets[row]) * p.heads + head) * p.head_dim + c,
+                  total / sum);
+      continue;
+    }
+    const int64_t at = to.index(row, p.heads, head, split);
+    to.sums[at * p.head_dim + c] = total;
+    if (c == 0) to.stats[at] = make_float2(largest, sum);
+  }
+}
+
+template <class T, int Lanes, int G>
+__global__ void __launch_bounds__(threads) attend_split(const attention_problem p, const split_results to) {
+  constexpr int groups = threads / Lanes, U = sizeof(T) == 2 ? 4 : 2;
+  __shared__ warp_results<Lanes, G> shared;
+  const int row = blockIdx.z, split = blockIdx.x, group = p.heads / p.kv_heads;
+  const int chunks = (group + G - 1) / G, kv_head = blockIdx.y / chunks, chunk = blockIdx.y % chunks;
+  const int first_head = kv_head * group + chunk * G, heads = min(G, group - chunk * G);
+  const int token = p.row_offsets[row];
+  if (p.row_offsets[row + 1] - token != 1) return;
+  const row_keys<true> keys(p, row, 1, kv_head);
+  const int position = keys.first_position;
+  const int begin = max(keys.first_seen(p, position), split * to.keys_a_split);
+  const int end = min(keys.last_seen(p, position), (split + 1) * to.keys_a_split);
+  if (begin >= end) return;
+
+  const int lane_group = threadIdx.x / Lanes, c = threadIdx.x % Lanes * slice, valid = p.head_dim - c;
+  float query[G][slice] = {};
+#pragma unroll
+  for (int g = 0; g < G; ++g)
+#pragma unroll
+    for (int i = 0; i < slice; ++i)
+      if (g < heads && i < valid)
+        query[g][i] = element(p.query, p.type, token * p.query_stride + (first_head + g) * p.query_head_stride + c + i);
+
+  const T* key_data = static_cast<const T*>(p.keys);
+  const T* value_data = static_cast<const T*>(p.values);
+  running<G> state;
+  for (int first = begin; first < end; first += groups * U) {
+    pack<T, slice> key[U], value[U];
+#pragma unroll
+    for (int u = 0; u < U; ++u) {
+      const int j = first + u * groups + lane_group;
+      int64_t key_at = 0, value_at = 0;
+      if (j < end) keys.locate(p, j, key_at, value_at);
+      const int here = j < end ? valid : 0;
+      key[u] = load_slice(key_data + key_at + c, here, p.vectors);
+      value[u] = load_slice(value_data + value_at + c, here, p.vectors);
+    }
+#pragma unroll
+    for (int g = 0; g < G; ++g) {
+      float score[U];
+#pragma unroll
+      for (int u = 0; u < U; ++u) {
+        const int j = first + u * groups + lane_group;
+        float dot = 0;
+#pragma unroll
+        for (int i = 0; i < slice; ++i) dot += query[g][i] * widen(key[u].at[i]);
+        score[u] = score_of(p, warp_reduce<Lanes>(dot, add_up{}));
+        if (has_bias(p)) score[u] += bias_of(p, min(first_head + g, p.heads - 1), j - position);
+        if (j >= end) score[u] = -INFINITY;
+      }
+      state.template add<U>(g, score, value);
+    }
+  }
+
+  state.template join_lanes<Lanes>();
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  if (lane < Lanes) {
+#pragma unroll
+    for (int g = 0; g < G; ++g) {
+      store<slice>(&shared.sums[warp][g][c], state.acc[g]);
+      if (lane == 0) {
+        shared.largest[warp][g] = state.largest[g];
+        shared.sum[warp][g] = state.sum[g];
+      }
+    }
+  }
+  __syncthreads();
+  join_warps<Lanes, G>(shared, p, to, row, split, first_head, heads);
+}
+
+// A block a row and head, a thread an element of the head.
+__global__ void join_splits(const attention_problem p, const split_results from) {
+  __shared__ float weights[most_splits];
+  __shared__ float total;
+  const int head = blockIdx.x, row = blockIdx.y, token = p.row_offsets[row];
+  if (p.row_offsets[row + 1] - token != 1) return;
+  const row_keys<true> keys(p, row, 1, 0);
+  const int position = keys.first_position;
+  const int first = keys.first_seen(p, position) / from.keys_a_split;
+  const int count = (keys.last_seen(p, position) + from.keys_a_split - 1) / from.keys_a_split - first;
+  const int64_t at = from.index(row, p.heads, head, first);
+
+  if (threadIdx.x < 32) {
+    float largest = -INFINITY, sum = 0;
+    for (int s = threadIdx.x; s < count; s += 32) largest = fmaxf(largest, from.stats[at + s].x);
+    largest = warp_reduce(largest, larger{});
+    for (int s = threadIdx.x; s < count; s += 32) {
+      const float2 stats = from.stats[at + s];
+      weights[s] = exp2_of(stats.x - largest);
+      sum += weights[s] * stats.y;
+    }
+    sum = warp_reduce(sum, add_up{});
+    if (threadIdx.x == 0) total = sum;
+  }
+  __syncthreads();
+  if (threadIdx.x >= p.head_dim) return;
+  float value = 0;
+#pragma unroll 8
+  for (int s = 0; s < count; ++s) value += weights[s] * from.sums[(at + s) * p.head_dim + threadIdx.x];
+  set_element(p.out, p.type, (static_cast<int64_t>(token) * p.heads + head) * p.head_dim + threadIdx.x, value / total);
+}
+
+template <class T, int Lanes, int G>
+void launch_splits(exec& ex, const attention_problem& p, const split_results& to) {
+  const int chunks = static_cast<int>(ceil_div(p.heads / p.kv_heads, G));
+  attend_split<T, Lanes, G><<<dim3(to.splits, p.kv_heads * chunks, p.rows), threads, 0, stream_of(ex)>>>(p, to);
+}
+
+template <class T, int Lanes>
+void launch_splits(exec& ex, const attention_problem& p, const split_results& to) {
+  const int group = p.heads / p.kv_heads;
+  if (group == 1) return launch_splits<T, Lanes, 1>(ex, p, to);
+  if (group == 2) return launch_splits<T, Lanes, 2>(ex, p, to);
+  if (group <= 4) return launch_splits<T, Lanes, 4>(ex, p, to);
+  launch_splits<T, Lanes, widest_group>(ex, p, to);
+}
+
+}  // namespace
+
+void decode_attention(exec& ex, const attention_problem& p) {
+  const int64_t longest = int64_t{p.max_pages} * p.pages.page_tokens;
+  split_results to{};
+  to.keys_a_split = shortest_split;
+  while (ceil_div(longest, to.keys_a_split) > most_splits) to.keys_a_split *= 2;
+  to.splits = static_cast<int>(std::max<int64_t>(1, ceil_div(longest, to.keys_a_split)));
+  arena::scope scope(ex.scratch);
+  if (to.splits > 1) {
+    const int64_t results = int64_t{p.rows} * p.heads * to.splits;
+    to.sums = ex.scratch.make<float>(results * p.head_dim);
+    to.stats = ex.scratch.make<float2>(results);
+  }
+  with_float(p.key_type, [&](auto element) {
+    using T = decltype(element);
+    if (p.head_dim <= 8 * slice)
+      launch_splits<T, 8>(ex, p, to);
+    else if (p.head_dim <= 16 * slice)
+      launch_splits<T, 16>(ex, p, to);
+    else
+      launch_splits<T, 32>(ex, p, to);
+  });
+  check_launch("paged_attention");
+  if (to.splits == 1) return;
+  join_splits<<<dim3(p.heads, p.rows), static_cast<unsigned>(ceil_div(p.head_dim, 32) * 32), 0, stream_of(ex)>>>(p, to);
+  check_launch("paged_attention");
+}
+
+}  // namespace ft::cuda
