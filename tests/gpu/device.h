@@ -5,7 +5,7 @@
 
 namespace ft::test {
 
-// The first GPU's backend; null, with the reason on standard output, where there is none.
+// The first GPU; null, with the reason on standard output, where there is none.
 backend* gpu_backend();
 
 // An execution on it, with a stream and scratch memory of its own.

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "backends/cuda/cuda_ops.h"
+#include "backends/cuda/kv_page.h"
 #include "backends/cuda/launch.h"
 #include "backends/cuda/upload.h"
 #include "backends/cuda/weight.h"
@@ -143,7 +144,7 @@ class cuda_device final : public backend {
   }
 
   size_t kv_page_bytes(const kv_layout& layout) const override {
-    return bytes_of(layout.type, layout.num_kv_heads * layout.head_dim * layout.page_tokens);
+    return cuda::kv_page_bytes(layout);
   }
 
  private:

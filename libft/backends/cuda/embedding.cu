@@ -1,6 +1,7 @@
 // embedding: rows of a table, scaled, on top of what is there or in its place.
 #include "backends/cuda/cuda_ops.h"
 #include "backends/cuda/launch.h"
+#include "backends/cuda/weight.h"
 
 namespace ft::cuda {
 namespace {
@@ -26,8 +27,7 @@ struct embed_vector {
 }  // namespace
 
 void embedding(exec& ex, const embedding_args& a) {
-  if (a.packed) fail(FT_ERROR_UNSUPPORTED, "embedding: packed tables");
-  const tensor table = a.table;
+  const tensor table = a.packed ? on_gpu(*a.packed).values : a.table;
   with_float(table.type, [&](auto element) {
     with_float(a.out.type, [&](auto out) {
       with_width(in_vectors({&table, &a.out}), [&](auto v) {

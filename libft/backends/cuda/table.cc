@@ -15,6 +15,7 @@ const op_table& cuda_op_table() {
     t.embedding = embedding;
     t.kv_write = kv_write;
     t.kv_copy = kv_copy;
+    t.linear = linear;
     t.log_softmax = log_softmax;
     t.norm = norm;
     t.pool = pool;

@@ -1,0 +1,424 @@
+// Attention and the paged cache: the GPU against the reference on drawn shapes, dtypes and cuts of rows into steps, and
+// what a row's result must not depend on.
+#include "gpu/place.h"
+
+namespace ft::test {
+namespace {
+
+// The weights of 16-bit types are rounded once more, to multiply the values, which reach 4.
+constexpr bounds attention_bounds{{6e-6, 6e-6}, {2e-3, 0x1p-10}, {1.6e-2, 0x1p-7}};
+
+struct shape {
+  int64_t heads, kv_heads, head_dim;
+};
+
+shape some_shape(draw& d) {
+  const int64_t kv_heads = d.integer(1, 4), group = d.one_of<int64_t>({1, 1, 2, 3, 4, 7, 9});
+  return {kv_heads * group, kv_heads, d.one_of<int64_t>({8, 16, 32, 40, 64, 64, 80, 96, 128, 128, 160, 256, 20, 7})};
+}
+
+std::vector<int32_t> some_lengths(draw& d, int64_t rows) {
+  std::vector<int32_t> lengths(static_cast<size_t>(rows));
+  for (int32_t& n : lengths)
+    n = static_cast<int32_t>(d.one_of<int64_t>({1, 1, 2, 15, 16, 17, 63, 64, 65, 130, d.integer(1, 300)}));
+  return lengths;
+}
+
+std::vector<int32_t> offsets_of(const std::vector<int32_t>& lengths) {
+  std::vector<int32_t> offsets{0};
+  for (int32_t n : lengths) offsets.push_back(offsets.back() + n);
+  return offsets;
+}
+
+// Options whose bias is put where a problem is computed.
+struct drawn_options {
+  attention_options plain;
+  std::vector<float> slopes, relative;  // at most one is not empty
+  int64_t heads = 0;
+
+  attention_options on(place& p) const {
+    attention_options o = plain;
+    if (!slopes.empty()) o.alibi_slopes = p.put(slopes);
+    if (!relative.empty())
+      o.relative_bias = tensor(const_cast<float*>(p.put(relative)), dtype::f32,
+                               {heads, static_cast<int64_t>(relative.size()) / heads});
+    return o;
+  }
+};
+
+drawn_options some_options(draw& d, const shape& s) {
+  drawn_options o;
+  o.heads = s.heads;
+  o.plain.scale = 1 / std::sqrt(static_cast<float>(s.head_dim));
+  o.plain.softcap = d.one_of({0.0f, 0.0f, 30.0f, 2.0f});
+  o.plain.window = d.one_of<int64_t>({0, 0, 0, 1, 5, 40, 100});
+  const int64_t bias = d.integer(0, 3);
+  if (bias == 0) o.slopes = d.normals(s.heads, 0.1f);
+  if (bias == 1) o.relative = d.normals(s.heads * (2 * d.one_of<int64_t>({0, 1, 7, 30, 64, 400}) + 1));
+  return o;
+}
+
+// Sequences with all their queries, keys and values, of which steps are run in any cut.
+struct sequences {
+  sequences(draw& d, const shape& shape, std::vector<int32_t> row_lengths, dtype type)
+      : s(shape), type(type), lengths(std::move(row_lengths)), offsets(offsets_of(lengths)) {
+    query = drawn(d, s.heads);
+    key = drawn(d, s.kv_heads);
+    value = drawn(d, s.kv_heads);
+  }
+
+  guarded drawn(draw& d, int64_t heads) const {
+    const int64_t gap = d.one_of<int64_t>({0, 24, 3, 1});
+    return rounded(guarded({offsets.back(), heads, s.head_dim}, gap).fill(d), type);
+  }
+  int64_t longest() const { return *std::max_element(lengths.begin(), lengths.end()); }
+  int64_t width() const { return s.heads * s.head_dim; }
+
+  shape s;
+  dtype type;
+  std::vector<int32_t> lengths, offsets;
+  guarded query, key, value;
+};
+
+// A row's part of a step.
+struct part {
+  int32_t row, begin, end;
+};
+
+guarded rows_of(const guarded& x, const sequences& all, const std::vector<part>& step, int64_t gap) {
+  int64_t tokens = 0;
+  for (const part& p : step) tokens += p.end - p.begin;
+  const tensor from = x.view();
+  guarded result({tokens, from.shape[1], from.shape[2]}, gap);
+  const size_t row_bytes = sizeof(float) * static_cast<size_t>(from.shape[1] * from.shape[2]);
+  int64_t t = 0;
+  for (const part& p : step)
+    for (int32_t i = p.begin; i < p.end; ++i, ++t)
+      std::memcpy(result.view().slice(0, t, t + 1).data, from.slice(0, all.offsets[p.row] + i, from.shape[0]).data,
+                  row_bytes);
+  return result;
+}
+
+// A layer's pages on one device. Every element starts as a NaN, as freed pages might hold anything; pages go to rows in
+// a drawn order.
+class cache {
+ public:
+  cache(place& on, const kv_layout& layout, int64_t pages, uint64_t seed)
+      : on_(on), layout(layout), order(static_cast<size_t>(pages)) {
+    bytes_ = on.ex.device.kv_page_bytes(layout) * order.size();
+    const std::vector<uint8_t> nans(bytes_ + guard, 0xff);
+    keys_ = on.copy(nans.data(), nans.size());
+    values_ = on.copy(nans.data(), nans.size());
+    draw d(seed);
+    std::iota(order.begin(), order.end(), 0);
+    for (size_t i = order.size(); i > 1; --i)
+      std::swap(order[i - 1], order[static_cast<size_t>(d.integer(0, static_cast<int64_t>(i) - 1))]);
+  }
+
+  kv_pages pages() const { return {keys_, values_, layout}; }
+  bool intact() const {
+    for (const void* pool : {keys_, values_}) {
+      std::vector<uint8_t> end(guard);
+      on_.ex.download(end.data(), static_cast<const uint8_t*>(pool) + bytes_, guard);
+      if (end != std::vector<uint8_t>(guard, 0xff)) return false;
+    }
+    return true;
+  }
+
+ private:
+  static constexpr size_t guard = 64;
+  place& on_;
+  void *keys_ = nullptr, *values_ = nullptr;
+  size_t bytes_ = 0;
+
+ public:
+  kv_layout layout;
+  std::vector<int32_t> order;
+};
+
+int32_t slot_of(const int32_t* pages, int64_t token, int64_t page_tokens) {
+  return static_cast<int32_t>(pages[token / page_tokens] * page_tokens + token % page_tokens);
+}
+
+// Runs one step: writes its keys and values, then attends. Results go to their places in `out`, which is laid out as
+// all the sequences' tokens. The page table may be wider than the longest row needs.
+void run_step(place& on, const sequences& all, const std::vector<part>& step, cache& c, int64_t table_pages,
+              const attention_options& options, std::vector<float>& out) {
+  const int64_t page_tokens = c.layout.page_tokens, rows = static_cast<int64_t>(step.size());
+  const int64_t pages_a_row = static_cast<int64_t>(c.order.size() / all.lengths.size());
+  std::vector<int32_t> table, lengths, context, slots;
+  for (const part& p : step) {
+    const int32_t* pages = c.order.data() + p.row * pages_a_row;
+    table.insert(table.end(), pages, pages + pages_a_row);
+    table.insert(table.end(), static_cast<size_t>(table_pages - pages_a_row), 0x7fffffff);  // never read
+    lengths.push_back(p.end - p.begin);
+    context.push_back(p.end);
+    for (int64_t i = p.begin; i < p.end; ++i) slots.push_back(slot_of(pages, i, page_tokens));
+  }
+  const std::vector<int32_t> offsets = offsets_of(lengths);
+  placed &query = on.put(rows_of(all.query, all, step, 8), all.type),
+         &key = on.put(rows_of(all.key, all, step, 3), all.type),
+         &value = on.put(rows_of(all.value, all, step, 0), all.type);
+  placed& result = on.put(guarded({offsets.back(), all.s.heads, all.s.head_dim}), all.type);
+  ops::kv_write(on.ex, {.key = key.view(), .value = value.view(), .slots = on.put(slots), .pages = c.pages()});
+  ops::paged_attention(on.ex, {.out = result.view(),
+                               .query = query.view(),
+                               .pages = c.pages(),
+                               .page_table = on.put(table).reshape({rows, table_pages}),
+                               .row_offsets = on.put(offsets),
+                               .context_lengths = on.put(context),
+                               .options = options});
+  CHECK(c.intact());
+  const std::vector<float> values = result.values();
+  const int64_t width = all.width();
+  for (size_t i = 0; i < step.size(); ++i)
+    std::copy(values.begin() + offsets[i] * width, values.begin() + offsets[i + 1] * width,
+              out.begin() + (all.offsets[step[i].row] + step[i].begin) * width);
+}
+
+// All the sequences, each cut by `next`, which says how many tokens a row's next part takes (0: it sits this step out).
+template <class Next>
+std::vector<float> run_paged(place& on, const sequences& all, dtype page_type, int64_t page_tokens, int64_t more_pages,
+                             const attention_options& options, Next next) {
+  const int64_t pages_a_row = (all.longest() + page_tokens - 1) / page_tokens;
+  cache c(on, {all.s.kv_heads, all.s.head_dim, page_tokens, page_type},
+          pages_a_row * static_cast<int64_t>(all.lengths.size()), 3);
+  std::vector<float> out(static_cast<size_t>(all.offsets.back() * all.width()));
+  std::vector<int32_t> done(all.lengths.size(), 0);
+  for (bool left = true; left;) {
+    std::vector<part> step;
+    left = false;
+    for (size_t r = 0; r < done.size(); ++r) {
+      const int32_t n = std::min<int32_t>(next(), all.lengths[r] - done[r]);
+      if (n > 0) step.push_back({static_cast<int32_t>(r), done[r], done[r] + n});
+      done[r] += n;
+      left |= done[r] < all.lengths[r];
+    }
+    if (!step.empty()) run_step(on, all, step, c, pages_a_row + more_pages, options, out);
+  }
+  return out;
+}
+
+std::vector<float> run_whole(place& on, const sequences& all, bool causal, const attention_options& options) {
+  placed& out = on.put(guarded({all.offsets.back(), all.s.heads, all.s.head_dim}), all.type);
+  ops::attention(on.ex, {.out = out.view(),
+                         .query = on.put(all.query, all.type).view(),
+                         .key = on.put(all.key, all.type).view(),
+                         .value = on.put(all.value, all.type).view(),
+                         .row_offsets = on.put(all.offsets),
+                         .causal = causal,
+                         .options = options});
+  return out.values();
+}
+
+// What a decoder and its encoder bring to cross-attention: queries of some rows, keys and values of others.
+struct two_sequences {
+  two_sequences(draw& d, const shape& s, dtype type)
+      : queries(d, s, some_lengths(d, 3), type),
+        keys(d, s, some_lengths(d, 3), type),
+        options{.scale = 1 / std::sqrt(static_cast<float>(s.head_dim)), .softcap = d.one_of({0.0f, 5.0f})} {}
+
+  sequences queries, keys;
+  attention_options options;
+};
+
+std::vector<float> run_cross(place& on, const two_sequences& both) {
+  const sequences &queries = both.queries, &keys = both.keys;
+  placed& out = on.put(guarded({queries.offsets.back(), queries.s.heads, queries.s.head_dim}), queries.type);
+  ops::attention(on.ex, {.out = out.view(),
+                         .query = on.put(queries.query, queries.type).view(),
+                         .key = on.put(keys.key, keys.type).view(),
+                         .value = on.put(keys.value, keys.type).view(),
+                         .row_offsets = on.put(queries.offsets),
+                         .key_row_offsets = on.put(keys.offsets),
+                         .options = both.options});
+  return out.values();
+}
+
+// All keys are in their pages before the first of the queries, `step` of each row at a time.
+std::vector<float> run_paged_cross(place& on, const two_sequences& both, dtype page_type, int64_t page_tokens,
+                                   int32_t step) {
+  const sequences &queries = both.queries, &keys = both.keys;
+  const int64_t pages_a_row = (keys.longest() + page_tokens - 1) / page_tokens;
+  const auto rows = static_cast<int32_t>(keys.lengths.size());
+  cache c(on, {keys.s.kv_heads, keys.s.head_dim, page_tokens, page_type}, pages_a_row * rows, 5);
+  std::vector<int32_t> slots;
+  for (int32_t r = 0; r < rows; ++r)
+    for (int64_t i = 0; i < keys.lengths[static_cast<size_t>(r)]; ++i)
+      slots.push_back(slot_of(c.order.data() + r * pages_a_row, i, page_tokens));
+  ops::kv_write(on.ex, {.key = on.put(keys.key, keys.type).view(),
+                        .value = on.put(keys.value, keys.type).view(),
+                        .slots = on.put(slots),
+                        .pages = c.pages()});
+
+  const int64_t width = queries.width();
+  std::vector<float> out(static_cast<size_t>(queries.offsets.back() * width));
+  for (int32_t done = 0; done < queries.longest(); done += step) {
+    std::vector<part> parts;
+    std::vector<int32_t> lengths, context, table;
+    for (int32_t r = 0; r < rows; ++r) {
+      const int32_t end = std::min(done + step, queries.lengths[static_cast<size_t>(r)]);
+      if (end <= done) continue;
+      parts.push_back({r, done, end});
+      lengths.push_back(end - done);
+      context.push_back(keys.lengths[static_cast<size_t>(r)]);
+      const auto pages = c.order.begin() + r * pages_a_row;
+      table.insert(table.end(), pages, pages + pages_a_row);
+    }
+    const std::vector<int32_t> offsets = offsets_of(lengths);
+    placed& result = on.put(guarded({offsets.back(), queries.s.heads, queries.s.head_dim}), queries.type);
+    ops::paged_attention(on.ex, {.out = result.view(),
+                                 .query = on.put(rows_of(queries.query, queries, parts, 16), queries.type).view(),
+                                 .pages = c.pages(),
+                                 .page_table = on.put(table).reshape({static_cast<int64_t>(parts.size()), pages_a_row}),
+                                 .row_offsets = on.put(offsets),
+                                 .context_lengths = on.put(context),
+                                 .causal = false,
+                                 .options = both.options});
+    const std::vector<float> values = result.values();
+    for (size_t i = 0; i < parts.size(); ++i)
+      std::copy(values.begin() + offsets[i] * width, values.begin() + offsets[i + 1] * width,
+                out.begin() + (queries.offsets[static_cast<size_t>(parts[i].row)] + parts[i].begin) * width);
+  }
+  return out;
+}
+
+// Mostly what models do: pages of the activations' own type; else any.
+dtype some_page_type(draw& d, dtype type) {
+  return d.integer(0, 2) ? type : d.one_of({dtype::f32, dtype::f16, dtype::bf16});
+}
+
+}  // namespace
+
+TEST(attention) {
+  compare_with_reference("attention", 60, attention_bounds, [](draw& d, dtype type) -> placed_problem {
+    const shape s = some_shape(d);
+    const sequences all(d, s, some_lengths(d, d.integer(1, 5)), type);
+    const drawn_options options = some_options(d, s);
+    const bool causal = d.coin();
+    return [=](place& on) { return run_whole(on, all, causal, options.on(on)); };
+  });
+}
+
+TEST(paged_attention) {
+  compare_with_reference("paged_attention", 60, attention_bounds, [](draw& d, dtype type) -> placed_problem {
+    const shape s = some_shape(d);
+    const sequences all(d, s, some_lengths(d, d.integer(1, 5)), type);
+    const drawn_options options = some_options(d, s);
+    const dtype page_type = some_page_type(d, type);
+    const int64_t page_tokens = d.one_of<int64_t>({16, 16, 16, 32, 64, 10});
+    const int64_t more_pages = d.one_of<int64_t>({0, 0, 3, 1000});
+    const uint64_t seed = static_cast<uint64_t>(d.integer(0, 1000));
+    return [=](place& on) {
+      draw cut(seed);
+      return run_paged(on, all, page_type, page_tokens, more_pages, options.on(on), [&] {
+        return static_cast<int32_t>(cut.one_of<int64_t>({0, 1, 1, cut.integer(1, 40), cut.integer(1, 200)}));
+      });
+    };
+  });
+}
+
+// One query a row over long contexts, which are split and joined again.
+TEST(decode_attention_over_long_contexts) {
+  compare_with_reference("paged_attention", 25, attention_bounds, [](draw& d, dtype type) -> placed_problem {
+    const shape s = some_shape(d);
+    std::vector<int32_t> lengths;
+    for (int64_t r = d.integer(1, 3); r > 0; --r)
+      lengths.push_back(static_cast<int32_t>(d.one_of<int64_t>({2, 64, 65, 129, 2049, d.integer(2, 3000)})));
+    const sequences all(d, s, lengths, type);
+    const drawn_options options = some_options(d, s);
+    const dtype page_type = some_page_type(d, type);
+    return [=](place& on) {
+      const attention_options here = options.on(on);
+      const int64_t pages_a_row = (all.longest() + 15) / 16;
+      cache c(on, {s.kv_heads, s.head_dim, 16, page_type}, pages_a_row * static_cast<int64_t>(all.lengths.size()), 3);
+      std::vector<float> all_out(static_cast<size_t>(all.offsets.back() * all.width())), out;
+      std::vector<int32_t> slots;
+      for (size_t r = 0; r < all.lengths.size(); ++r)
+        for (int64_t i = 0; i < all.lengths[r]; ++i)
+          slots.push_back(slot_of(c.order.data() + static_cast<int64_t>(r) * pages_a_row, i, 16));
+      ops::kv_write(on.ex, {.key = on.put(all.key, type).view(),
+                            .value = on.put(all.value, type).view(),
+                            .slots = on.put(slots),
+                            .pages = c.pages()});
+      std::vector<part> last;
+      for (size_t r = 0; r < all.lengths.size(); ++r)
+        last.push_back({static_cast<int32_t>(r), all.lengths[r] - 1, all.lengths[r]});
+      run_step(on, all, last, c, pages_a_row, here, all_out);
+      for (int32_t end : std::vector<int32_t>(all.offsets.begin() + 1, all.offsets.end()))
+        out.insert(out.end(), all_out.begin() + (end - 1) * all.width(), all_out.begin() + end * all.width());
+      return out;
+    };
+  });
+}
+
+TEST(cross_attention) {
+  compare_with_reference("cross-attention", 30, attention_bounds, [](draw& d, dtype type) -> placed_problem {
+    const two_sequences both(d, some_shape(d), type);
+    const dtype page_type = some_page_type(d, type);
+    const int64_t page_tokens = d.one_of<int64_t>({16, 32, 10});
+    const int32_t step = d.one_of({1, 20, 1000});
+    return [=](place& on) {
+      std::vector<float> out = run_cross(on, both);
+      const std::vector<float> paged = run_paged_cross(on, both, page_type, page_tokens, step);
+      out.insert(out.end(), paged.begin(), paged.end());
+      return out;
+    };
+  });
+}
+
+// A row that decodes gets the same bits alone and among others, prompts too, and with a longer page table.
+TEST(decoding_rows_do_not_depend_on_their_neighbours) {
+  draw d(run_seed());
+  for (dtype type : {dtype::f32, dtype::f16, dtype::bf16}) {
+    const shape s{8, 2, 64};
+    const sequences all(d, s, {200, 150, 90}, type);
+    const auto run = [&](std::vector<part> last, int64_t more_pages) {
+      place on(gpu(), false);
+      cache c(on, {s.kv_heads, s.head_dim, 16, type}, 13 * 3, 3);
+      std::vector<float> out(static_cast<size_t>(all.offsets.back() * all.width()));
+      const drawn_options none;
+      run_step(on, all, {{0, 0, 199}, {1, 0, 149}, {2, 0, 50}}, c, 13, none.plain, out);
+      run_step(on, all, last, c, 13 + more_pages, none.plain, out);
+      const auto begin = out.begin() + (all.offsets[1] - 1) * all.width();
+      return std::vector<float>(begin, begin + all.width());
+    };
+    const std::vector<float> alone = run({{0, 199, 200}}, 0);
+    expect_same_bits(run({{0, 199, 200}, {1, 149, 150}}, 0), alone, "beside another");
+    expect_same_bits(run({{0, 199, 200}, {2, 50, 90}}, 0), alone, "beside a prompt");
+    expect_same_bits(run({{1, 149, 150}, {0, 199, 200}}, 200), alone, "with a longer page table");
+  }
+}
+
+TEST(copied_pages_hold_the_same) {
+  draw d(run_seed());
+  for (dtype type : {dtype::f32, dtype::f16, dtype::bf16})
+    for (int64_t head_dim : {64, 7}) {
+      const shape s{4, 2, head_dim};
+      const sequences all(d, s, {48}, type);
+      place on(gpu(), false);
+      cache c(on, {2, head_dim, 16, type}, 6, 3);
+      std::vector<int32_t> slots;
+      for (int64_t i = 0; i < 48; ++i) slots.push_back(slot_of(c.order.data(), i, 16));
+      ops::kv_write(on.ex, {.key = on.put(all.key, type).view(),
+                            .value = on.put(all.value, type).view(),
+                            .slots = on.put(slots),
+                            .pages = c.pages()});
+      const std::vector<int32_t> from(c.order.begin(), c.order.begin() + 3), to(c.order.begin() + 3, c.order.end());
+      ops::kv_copy(on.ex, {.pages = c.pages(), .from = on.put(from), .to = on.put(to)});
+      CHECK(c.intact());
+      const auto attend = [&](const std::vector<int32_t>& pages) {
+        placed& result = on.put(guarded({48, 4, head_dim}), type);
+        ops::paged_attention(on.ex, {.out = result.view(),
+                                     .query = on.put(all.query, type).view(),
+                                     .pages = c.pages(),
+                                     .page_table = on.put(pages).reshape({1, 3}),
+                                     .row_offsets = on.put(std::vector<int32_t>{0, 48}),
+                                     .context_lengths = on.put(std::vector<int32_t>{48})});
+        return result.values();
+      };
+      expect_same_bits(attend(to), attend(from), cat("pages of ", name(type)));
+    }
+}
+
+}  // namespace ft::test
