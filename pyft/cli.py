@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from pyft import bench, chat, inspection, presets
+from pyft import bench, chat, inspection, presets, soft_prompts
 from pyft._status import version
 from pyft.convert import convert
 from pyft.errors import CheckpointError, Error, OutOfMemoryError, UnsupportedError
@@ -76,6 +77,9 @@ def parser() -> argparse.ArgumentParser:
     generate = _command(commands, "generate", run_generate, "continue prompts")
     _add_source(generate)
     generate.add_argument("--prompt", action="append", metavar="TEXT", help="may be repeated; default: standard input")
+    generate.add_argument(
+        "--soft-prompt", metavar="FILE", help=".npy or .safetensors with embeddings to put in front of every prompt"
+    )
     _add_generation(generate)
     generate.add_argument("--stream", action="store_true", help="print the text as it comes")
     generate.add_argument("--json", action="store_true", help="print one JSON object a sequence")
@@ -238,14 +242,18 @@ def run_generate(options: argparse.Namespace) -> None:
     if options.stream and options.json:
         raise ValueError("--stream and --json exclude each other")
     settings = generation_options(options)
+    rows = soft_prompts.read(options.soft_prompt) if options.soft_prompt else None
     model = open_model(options)
+    given: Any = prompts
+    if rows is not None:
+        given, settings["inputs_embeds"] = soft_prompts.before(rows, [model.encode(prompt) for prompt in prompts])
     if options.stream:
-        for prompt in prompts:
+        for prompt in given:
             for piece in model.stream(prompt, **settings):
                 print(piece, end="", flush=True)
             print()
         return
-    answers = model.generate(prompts, **settings)
+    answers = model.generate(given, **settings)
     for prompt, answer in zip(prompts, answers, strict=True):
         for made in answer if isinstance(answer, list) else [answer]:
             print(json.dumps(_as_json(prompt, made), ensure_ascii=False) if options.json else made.text)
@@ -262,7 +270,9 @@ def _as_json(prompt: str, made: Any) -> dict[str, Any]:
     if made.logprobs is not None:
         found["logprobs"] = [round(float(value), 6) for value in made.logprobs]
     if made.prompt_logprobs is not None:
-        found["prompt_logprobs"] = [None, *(round(float(value), 6) for value in made.prompt_logprobs[1:])]
+        found["prompt_logprobs"] = [  # none of the first token, nor of embeddings
+            None if np.isnan(value) else round(float(value), 6) for value in made.prompt_logprobs
+        ]
     return found
 
 

@@ -1,7 +1,10 @@
 """Soft prompts: embeddings in the place of a prompt's tokens, and keys and values of a prefix that has no tokens."""
 
+import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +15,10 @@ from pyft.options import integer
 
 if TYPE_CHECKING:
     from pyft.model import Model
+
+# What prompt tuning calls its rows in the files that PEFT saves.
+_PEFT_NAME = "prompt_embeddings"
+_SAFETENSORS_TYPES = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "BF16": "<u2"}
 
 
 @dataclass(slots=True)
@@ -72,3 +79,40 @@ def prefix(model: "Model", past_key_values: Any) -> npt.NDArray[np.float32] | No
     return _floats(
         past_key_values, "past_key_values", (config.num_layers, 2, config.num_kv_heads, None, config.head_dim)
     )
+
+
+def read(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:
+    """The rows [n, width] of a .npy file, or of a .safetensors file that holds one tensor or one called
+    prompt_embeddings, as PEFT saves prompt tuning."""
+    path = Path(path)
+    if path.suffix not in (".npy", ".safetensors"):
+        raise ValueError(f"{path}: a soft prompt is read from .npy and .safetensors files")
+    try:
+        rows = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _safetensors_rows(path.read_bytes())
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+        raise ValueError(f"{path}: no soft prompt can be read: {error}") from None
+    return _floats(rows, str(path), (None, None))
+
+
+def _safetensors_rows(data: bytes) -> npt.NDArray[Any]:
+    begin = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:begin])
+    header.pop("__metadata__", None)
+    if len(header) != 1 and _PEFT_NAME not in header:
+        raise ValueError(f"it holds {len(header)} tensors, none of which is called {_PEFT_NAME}")
+    entry = header.get(_PEFT_NAME) or next(iter(header.values()))
+    if entry["dtype"] not in _SAFETENSORS_TYPES:
+        raise ValueError(f"the rows are of type {entry['dtype']}; floats are meant")
+    first, last = entry["data_offsets"]
+    rows = np.frombuffer(data[begin:], dtype=np.uint8)[first:last].view(_SAFETENSORS_TYPES[entry["dtype"]])
+    if entry["dtype"] == "BF16":  # float32's upper half
+        rows = (rows.astype("<u4") << 16).view("<f4")
+    return rows.reshape(entry["shape"])
+
+
+def before(
+    rows: npt.NDArray[np.float32], prompts: list[npt.NDArray[np.int32]]
+) -> tuple[list[npt.NDArray[np.int32]], dict[int, npt.NDArray[np.float32]]]:
+    """Prompts and inputs_embeds for prompts that all begin with the rows, as prompt tuning has it."""
+    room = np.zeros(len(rows), dtype=np.int32)  # ids that nothing looks at
+    return [np.concatenate([room, prompt]) for prompt in prompts], {0: rows}

@@ -273,66 +273,6 @@ void test_generation_cancel(void) {
     ft_model_close(llama);
 }
 
-void test_soft_prompts(void) {
-    ft_model *llama = open_tiny("llama", 1);
-    ft_session *session = open_session(llama);
-    ft_request *request = NULL;
-    const int32_t prompt[3] = {5, 6, 7}, positions[2] = {0, 2};
-    int64_t layers, heads, head_dim, size;
-    CHECK_OK(ft_model_config_int(&layers, llama, "num_layers"));
-    CHECK_OK(ft_model_config_int(&heads, llama, "num_kv_heads"));
-    CHECK_OK(ft_model_config_int(&head_dim, llama, "head_dim"));
-    CHECK_OK(ft_model_config_int(&size, llama, "embedding_size"));
-    float *embeddings = calloc((size_t)(2 * size), sizeof *embeddings);
-    float *prefix = calloc((size_t)(layers * 2 * heads * 3 * head_dim), sizeof *prefix);
-    for (int64_t i = 0; i < 2 * size; ++i) embeddings[i] = 0.01f * (float)(i % 7);
-    int32_t plain[4], other[4];
-    ft_generate_options options = greedy(4);
-    CHECK(generate(plain, 4, session, prompt, 3, &options) == 4);
-
-#define REFUSED(change)                                                                       \
-    do {                                                                                      \
-        ft_generate_options o = greedy(4);                                                    \
-        change;                                                                               \
-        CHECK_INVALID(ft_session_submit(&request, session, prompt, 3, &o, NULL, NULL, NULL)); \
-        CHECK(request == NULL);                                                               \
-    } while (0)
-    REFUSED(o.num_prompt_embeddings = -1);
-    REFUSED(o.num_prompt_embeddings = INT32_MAX);
-    REFUSED((o.num_prompt_embeddings = 2, o.prompt_embeddings = embeddings));
-    REFUSED((o.num_prompt_embeddings = 2, o.prompt_embedding_positions = positions));
-    REFUSED((o.num_prompt_embeddings = 2, o.prompt_embeddings = embeddings,
-             o.prompt_embedding_positions = (int32_t[]){2, 2}));
-    REFUSED((o.num_prompt_embeddings = 2, o.prompt_embeddings = embeddings,
-             o.prompt_embedding_positions = (int32_t[]){-1, 2}));
-    REFUSED((o.num_prompt_embeddings = 2, o.prompt_embeddings = embeddings,
-             o.prompt_embedding_positions = (int32_t[]){0, 3}));
-    REFUSED(o.prefix_length = -1);
-    REFUSED(o.prefix_length = INT64_MAX);
-    REFUSED(o.prefix_length = 3);
-#undef REFUSED
-
-    /* Embeddings make any token's id irrelevant; a prefix of zeros takes attention away from the prompt. */
-    options.num_prompt_embeddings = 2;
-    options.prompt_embedding_positions = positions;
-    options.prompt_embeddings = embeddings;
-    int32_t soft[4];
-    CHECK(generate(soft, 4, session, prompt, 3, &options) == 4);
-    CHECK(generate(other, 4, session, (int32_t[]){-1, 6, 1 << 30}, 3, &options) == 4);
-    CHECK(!memcmp(soft, other, sizeof soft));
-    options = greedy(4);
-    options.prefix_length = 3;
-    options.prefix_key_values = prefix;
-    CHECK(generate(other, 4, session, prompt, 3, &options) == 4);
-    options = greedy(4);
-    CHECK(generate(other, 4, session, prompt, 3, &options) == 4);
-    CHECK(!memcmp(plain, other, sizeof plain)); /* nothing of them is left behind */
-    free(embeddings);
-    free(prefix);
-    ft_session_destroy(session);
-    ft_model_close(llama);
-}
-
 void test_prompt_logprobs(void) {
     ft_model *llama = open_tiny("llama", 1);
     ft_session *session = open_session(llama);

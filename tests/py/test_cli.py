@@ -62,6 +62,70 @@ def test_temperature_zero_is_greedy(capsys: pytest.CaptureFixture[str], llama: p
     assert (status, out) == (0, llama.generate("A dam", max_new_tokens=5).text + "\n")
 
 
+def safetensors_file(path: Path, dtype: str, **tensors: np.ndarray) -> Path:
+    header, body = {"__metadata__": {"format": "pt"}}, b""
+    for name, values in tensors.items():
+        data = values.tobytes()
+        header[name] = {"dtype": dtype, "shape": values.shape, "data_offsets": [len(body), len(body) + len(data)]}
+        body += data
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + body)
+    return path
+
+
+def test_soft_prompt(capsys: pytest.CaptureFixture[str], llama: pyft.Model, llama_folder: Path, tmp_path: Path) -> None:
+    """Rows in front of every prompt, from files of each kind."""
+    rows = np.round(np.random.default_rng().normal(size=(5, 64)) * 8).astype(np.float32) / 8
+    made = [
+        llama.generate([0] * 5 + llama.encode(text).tolist(), inputs_embeds={0: rows}, max_new_tokens=8)
+        for text in ("A dam", "She")
+    ]
+    assert made[0].text != llama.generate("A dam", max_new_tokens=8).text
+    np.save(tmp_path / "rows.npy", rows)
+    np.save(tmp_path / "half.npy", rows.astype(np.float16))
+    brain = (rows.view(np.uint32) >> 16).astype(np.uint16)
+    files = [
+        tmp_path / "rows.npy",
+        tmp_path / "half.npy",
+        safetensors_file(tmp_path / "one.safetensors", "F32", anything=rows),
+        safetensors_file(tmp_path / "peft.safetensors", "BF16", base=brain[:2], prompt_embeddings=brain),
+    ]
+    common = ["--prompt", "A dam", "--prompt", "She", "--max-new-tokens", 8]
+    for file in files:
+        for more in ([], ["--stream"]):
+            out = call(capsys, "generate", llama_folder, "--soft-prompt", file, *common, *more)
+            assert out == (0, f"{made[0].text}\n{made[1].text}\n", "")
+    arguments = ["--soft-prompt", files[0], "--json", "--prompt-logprobs", *common]
+    lines = [json.loads(line) for line in call(capsys, "generate", llama_folder, *arguments)[1].splitlines()]
+    assert [line["prompt"] for line in lines] == ["A dam", "She"]
+    assert [value is None for value in lines[0]["prompt_logprobs"][:6]] == [True] * 5 + [False]
+
+    (tmp_path / "rows.txt").write_text("1 2 3")
+    (tmp_path / "torn.npy").write_bytes(files[0].read_bytes()[:200])
+    (tmp_path / "empty.npy").touch()
+    (tmp_path / "torn.safetensors").write_bytes(files[2].read_bytes()[:-4])
+    (tmp_path / "noise.safetensors").write_bytes(b"\xff" * 40)
+    np.save(tmp_path / "narrow.npy", rows[:, :-1])
+    np.save(tmp_path / "flat.npy", rows[0])
+    wrong = {
+        "rows.txt": "is read from",
+        "torn.npy": "no soft prompt can be read",
+        "empty.npy": "no soft prompt can be read",
+        "torn.safetensors": "no soft prompt can be read",
+        "noise.safetensors": "no soft prompt can be read",
+        "absent.npy": "No such file",
+        "narrow.npy": "[n, 64] is meant",
+        "flat.npy": "[n, n] is meant",
+        safetensors_file(tmp_path / "two.safetensors", "F32", a=rows, b=rows).name: "none of which is called",
+        safetensors_file(tmp_path / "ids.safetensors", "I32", a=rows.astype(np.int32)).name: "floats are meant",
+    }
+    for name, message in wrong.items():
+        status, out, error = call(capsys, "generate", llama_folder, "--soft-prompt", tmp_path / name, *common)
+        assert (status, out) == (1, "")
+        assert message in error, error
+        assert error.count("\n") == 1
+
+
 def test_generate_from_standard_input(llama: pyft.Model, llama_folder: Path, tmp_path: Path) -> None:
     done = run("generate", str(llama_folder), "--max-new-tokens", "5", stdin="A dam", cwd=tmp_path)
     assert done.returncode == 0

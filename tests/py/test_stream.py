@@ -167,3 +167,15 @@ def test_stream_takes_one_prompt(llama: pyft.Model) -> None:
         llama.stream(["A", "B"])
     with pytest.raises(ValueError, match="num_return_sequences"):
         llama.stream("A", do_sample=True, num_return_sequences=2)
+
+
+def test_soft_prompts_stream(llama: pyft.Model) -> None:
+    rows = np.random.default_rng().normal(size=(6, 64)).astype(np.float32)
+    settings = {"max_new_tokens": 12, "stop_token_ids": []}
+    for prompt, embeds in ((None, rows), ([5, 6, 7, 8, 9, 10, 11], {1: rows[:3]})):
+        whole = llama.generate(prompt, inputs_embeds=embeds, **settings)
+        stream = llama.stream(prompt, inputs_embeds=embeds, **settings)
+        assert "".join(stream) == whole.text
+        assert np.array_equal(stream.generation.token_ids, whole.token_ids)
+    with pytest.raises(TypeError, match="one prompt"):
+        llama.stream(inputs_embeds=rows[None], **settings)
