@@ -193,7 +193,8 @@ class converter {
     out["family"] = config_.family;
     model_config config = config_;
     if (!options_.dtype.empty() && options_.dtype != "auto") config.checkpoint_dtype = options_.dtype;
-    out["config"] = std::move(*config_to_json(config));
+    io::json& own = out["config"];  // before there is a temporary that nlohmann would free, were this refused
+    own = std::move(*config_to_json(config));
     out["tensor_parallel"] = options_.tensor_parallel;
     out["pipeline_parallel"] = options_.pipeline_parallel;
     io::json& files = out["files"] = io::json::value_t::array;

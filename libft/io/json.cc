@@ -16,8 +16,11 @@ namespace {
 constexpr size_t max_depth = 64;
 
 // Empties a tree from its leaves up, so that every node nlohmann destroys is a scalar or an empty container, for which
-// its destructor allocates nothing.
+// its destructor allocates nothing. A node that became a container as memory ran out says it is one and has none, which
+// that destructor would follow: it holds nothing, and begins anew as null.
 void dismantle(json& node) noexcept {
+  if ((node.is_array() && !node.get_ptr<json::array_t*>()) || (node.is_object() && !node.get_ptr<json::object_t*>()))
+    new (&node) json();
   if (auto* array = node.get_ptr<json::array_t*>()) {
     for (; !array->empty(); array->pop_back()) dismantle(array->back());
   } else if (auto* object = node.get_ptr<json::object_t*>()) {

@@ -47,6 +47,13 @@ void sync_folder(const std::string& path) {
   ::close(descriptor);
 }
 
+void remove_folder(const std::string& path, const std::vector<std::string>& files) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  for (const std::string& file : files) ::unlinkat(descriptor, file.c_str(), 0);
+  if (descriptor >= 0) ::close(descriptor);
+  ::rmdir(path.c_str());
+}
+
 std::string parent_of(const std::string& path) {
   const size_t slash = path.rfind('/');
   return slash == path.npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
@@ -116,7 +123,10 @@ void output_folder::write(std::string_view file, std::string_view contents) {
   out.close();
 }
 
+// What takes memory comes first: from the first renaming on, nothing may run short.
 void output_folder::commit() {
+  const std::string parent = parent_of(path_);
+  const std::vector<std::string> replaced = replaces_ ? entries_ending(path_, "") : std::vector<std::string>();
   ::chmod(filled_.c_str(), 0755);  // mkdtemp's is its owner's alone
   sync_folder(filled_);
   std::string old;
@@ -135,10 +145,8 @@ void output_folder::commit() {
     fail_at(path_, "cannot be made");
   }
   filled_.clear();
-  sync_folder(parent_of(path_));
-  if (!replaces_) return;
-  for (const std::string& name : entries_ending(old, "")) ::unlink(join_path(old, name).c_str());
-  ::rmdir(old.c_str());
+  sync_folder(parent);
+  if (replaces_) remove_folder(old, replaced);
 }
 
 }  // namespace ft::io

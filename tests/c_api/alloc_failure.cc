@@ -8,7 +8,9 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdlib>
+#include <filesystem>
 #include <new>
+#include <string>
 
 #include "check.h"
 
@@ -132,8 +134,7 @@ ft_generate_options sampled() {
 }
 
 // Generates; on success the tokens must be those expected (if any are), and on failure the request must say so too.
-ft_status generate(ft_session* session, int32_t* expected) {
-  const ft_generate_options options = sampled();
+ft_status generate(ft_session* session, int32_t* expected, const ft_generate_options& options = sampled()) {
   ft_request* request = nullptr;
   ft_status status = ft_session_submit(&request, session, prompt, 5, &options, nullptr, nullptr, nullptr);
   if (status != FT_OK) {
@@ -161,21 +162,77 @@ struct expected_tokens {
   expected_tokens() { std::fill_n(values, new_tokens, -1); }
 };
 
-ft_status forward(ft_model* model, bool with_options) {
-  int64_t shape[2] = {1, 5};
-  const ft_dl_tensor view = {
+// Embeddings for two tokens of the prompt, and for decoders a prefix of three positions.
+ft_status generate_softly(ft_session* session, bool with_prefix, int32_t* expected) {
+  static const float values[2 * 2 * 2 * 3 * 32] = {0.5f, -0.25f, 1};
+  static const int32_t positions[2] = {1, 3};
+  ft_generate_options options = sampled();
+  options.num_prompt_embeddings = 2;
+  options.prompt_embedding_positions = positions;
+  options.prompt_embeddings = values;
+  options.prefix_key_values = values;
+  options.prefix_length = with_prefix ? 3 : 0;
+  return generate(session, expected, options);
+}
+
+// A folder that converting may write to, made and removed without a refusal.
+class workplace {
+ public:
+  workplace() {
+    char in_memory[] = "/dev/shm/ft-convert-XXXXXX", on_disk[] = "/tmp/ft-convert-XXXXXX";
+    char* made = mkdtemp(in_memory);  // where nothing waits for a disk
+    if (!made) made = mkdtemp(on_disk);
+    CHECK(made);
+    path_ = made;
+  }
+  ~workplace() { std::filesystem::remove_all(path_); }
+  std::string destination() const { return path_ + "/out"; }
+  void clear() const { std::filesystem::remove_all(destination()); }
+  // The names in it, one after another.
+  std::string entries() const {
+    std::string found;
+    for (const auto& entry : std::filesystem::directory_iterator(path_))
+      found += entry.path().filename().string() + " ";
+    return found;
+  }
+
+ private:
+  std::string path_;
+};
+
+ft_status convert(const char* source, const std::string& destination, bool overwrite) {
+  static const char* const names[] = {"tokenizer.json"};
+  static const char* const contents[] = {"{}"};
+  ft_convert_options options = FT_CONVERT_OPTIONS_INIT;
+  options.dtype = "bfloat16";
+  options.tensor_parallel = 2;
+  options.overwrite = overwrite;
+  options.file_names = names;
+  options.file_contents = contents;
+  options.num_files = 1;
+  options.progress = [](uint64_t, uint64_t, void*) { return 0; };
+  return ft_convert(source, destination.c_str(), &options);
+}
+
+// On five token ids, or on five embeddings.
+ft_status forward(ft_model* model, bool with_options, bool embedded = false) {
+  static float rows[5 * 32] = {0.5f, -0.25f, 1};
+  int64_t shape[3] = {1, 5, 32};
+  const ft_dl_tensor id_view = {
       const_cast<int32_t*>(prompt), {FT_DEVICE_CPU, 0}, 2, {FT_DTYPE_INT, 32, 1}, shape, nullptr, 0};
+  const ft_dl_tensor row_view = {rows, {FT_DEVICE_CPU, 0}, 3, {FT_DTYPE_FLOAT, 32, 1}, shape, nullptr, 0};
   ft_forward_inputs in = FT_FORWARD_INPUTS_INIT;
   ft_forward_options options = FT_FORWARD_OPTIONS_INIT;
   options.outputs = FT_OUTPUT_LAST_HIDDEN_STATE | FT_OUTPUT_EMBEDDING;
   ft_forward_outputs out = FT_FORWARD_OUTPUTS_INIT;
-  ft_tensor* ids = nullptr;
-  ft_status status = ft_tensor_wrap(&ids, &view, nullptr, nullptr);
+  ft_tensor* given = nullptr;
+  ft_status status = ft_tensor_wrap(&given, embedded ? &row_view : &id_view, nullptr, nullptr);
   if (status != FT_OK) return status;
-  in.input_ids = ids;
+  (embedded ? in.inputs_embeds : in.input_ids) = given;
   status = ft_forward(&out, model, &in, with_options ? &options : nullptr);
   if (status != FT_OK) CHECK(!out.last_hidden_state && !out.pooler_output && !out.logits && !out.embedding);
-  for (ft_tensor* t : {ids, out.last_hidden_state, out.pooler_output, out.logits, out.embedding}) ft_tensor_release(t);
+  for (ft_tensor* t : {given, out.last_hidden_state, out.pooler_output, out.logits, out.embedding})
+    ft_tensor_release(t);
   return status;
 }
 
@@ -251,6 +308,44 @@ TEST(generating_on) {
   }
 }
 
+TEST(soft_prompts) {
+  for (const bool decoder : {true, false}) {
+    ft_model* model = open_model(decoder ? FT_TINY "/llama" : FT_TINY "/t5", 2);
+    ft_session* session = open_session(model);
+    expected_tokens expected;
+    refuse_every_allocation("soft prompts", [&] { return generate_softly(session, decoder, expected.values); });
+    ft_session_destroy(session);
+    ft_model_close(model);
+  }
+}
+
+// Either the folder is there as a whole, or nothing is.
+TEST(converting) {
+  const workplace place;
+  const std::string out = place.destination();
+  for (const char* source : {FT_TINY "/llama", FT_TINY "/llama.gguf", FT_TINY "/t5"}) {
+    refuse_every_allocation(source, [&] {
+      const ft_status status = convert(source, out, false);
+      const int64_t armed = countdown.exchange(0);
+      CHECK_EQ(place.entries(), status == FT_OK ? "out " : "");
+      place.clear();
+      countdown = armed;
+      return status;
+    });
+  }
+  CHECK_OK(convert(FT_TINY "/llama", out, false));
+  refuse_every_allocation("converting onto a folder", [&] {
+    const ft_status status = convert(FT_TINY "/t5", out, true);
+    const int64_t armed = countdown.exchange(0);
+    CHECK_EQ(place.entries(), "out ");
+    ft_checkpoint* whole = nullptr;
+    CHECK_OK(ft_checkpoint_open(&whole, out.c_str()));
+    ft_checkpoint_close(whole);
+    countdown = armed;
+    return status;
+  });
+}
+
 TEST(passing_forward) {
   for (const char* path : {FT_TINY "/llama", FT_TINY "/bert"})
     for (const bool with_options : {false, true}) {
@@ -266,6 +361,7 @@ TEST(passing_forward) {
       });
       ft_model* model = open_model(path, 2);
       refuse_every_allocation("a pass through a warm model", [&] { return forward(model, with_options); });
+      refuse_every_allocation("a pass on embeddings", [&] { return forward(model, with_options, true); });
       ft_model_close(model);
     }
 }

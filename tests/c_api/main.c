@@ -25,6 +25,7 @@
     X(forward_bert)            \
     X(forward_padding)         \
     X(forward_llama)           \
+    X(forward_embeddings)      \
     X(session_misuse)          \
     X(submit_values)           \
     X(generation)              \
@@ -40,6 +41,9 @@
     X(generation_limits)       \
     X(translation)             \
     X(forward_both_sides)      \
+    X(convert_misuse)          \
+    X(convert_destinations)    \
+    X(convert_and_load)        \
     X(struct_first_sizes)      \
     X(struct_sizes_in)         \
     X(struct_sizes_out)        \
