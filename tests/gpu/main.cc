@@ -1,13 +1,24 @@
 // Runs the tests on the GPU: a line each with the time taken and how much of its error bound was used.
-// `program [filter]` runs those whose names contain the filter; exit status 77 where there is no GPU.
+// `program [filter]` runs those whose names contain the filter, `program --bench [filter]` times kernels instead. Exit
+// status 77 where there is no GPU.
 #include <chrono>
 #include <cstring>
 
+#include "gpu/bench.h"
 #include "gpu/place.h"
 
 int main(int argc, char** argv) {
   using namespace ft::test;
   if (!gpu_backend()) return 77;
+  if (argc > 1 && !std::strcmp(argv[1], "--bench")) {
+    try {
+      run_benchmarks(argc > 2 ? argv[2] : nullptr);
+    } catch (const std::exception& e) {
+      std::printf("FAILED %s\n", e.what());
+      return 1;
+    }
+    return 0;
+  }
   std::printf("seed %llu (FT_TEST_SEED repeats it)\n", static_cast<unsigned long long>(run_seed()));
   int passed = 0, failed = 0;
   for (const auto& test : all_tests()) {

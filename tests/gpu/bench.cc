@@ -1,0 +1,287 @@
+// Each case is recorded into a graph that calls it over several sets of tensors, together larger than the cache, so
+// that neither launches nor the cache make it look other than it is in a model. The time is the median of several
+// replays.
+//
+// The floor is the bytes that must be read and written over the rate of a large copy on the same device; arithmetic is
+// given as TFLOP/s.
+#include "gpu/bench.h"
+
+#include <cuda_runtime_api.h>
+
+#include "backends/cuda/launch.h"
+#include "gpu/place.h"
+
+namespace ft::test {
+namespace {
+
+constexpr size_t cache_bytes = size_t{160} << 20;  // larger than any GPU's
+constexpr int replays = 9;
+
+using cuda::check;
+
+cudaStream_t stream() { return cuda::stream_of(gpu()); }
+
+// Milliseconds of one launch of what `record` captures.
+template <class F>
+double graph_milliseconds(F&& record) {
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t runnable = nullptr;
+  check(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal), "capture");
+  record();
+  check(cudaStreamEndCapture(stream(), &graph), "capture");
+  check(cudaGraphInstantiate(&runnable, graph, 0), "graph");
+  cudaEvent_t begin = nullptr, end = nullptr;
+  check(cudaEventCreate(&begin), "event");
+  check(cudaEventCreate(&end), "event");
+  std::vector<float> times;
+  for (int i = 0; i < replays + 2; ++i) {
+    check(cudaEventRecord(begin, stream()), "event");
+    check(cudaGraphLaunch(runnable, stream()), "graph");
+    check(cudaEventRecord(end, stream()), "event");
+    check(cudaEventSynchronize(end), "graph");
+    float elapsed = 0;
+    check(cudaEventElapsedTime(&elapsed, begin, end), "event");
+    if (i >= 2) times.push_back(elapsed);
+  }
+  cudaEventDestroy(begin);
+  cudaEventDestroy(end);
+  cudaGraphExecDestroy(runnable);
+  cudaGraphDestroy(graph);
+  std::nth_element(times.begin(), times.begin() + replays / 2, times.end());
+  return times[replays / 2];
+}
+
+// Bytes a second, read and written ones counted, of a copy within the device's memory.
+double copy_rate() {
+  static const double rate = [] {
+    const size_t bytes = size_t{1} << 30;
+    const buffer from(gpu().device.device_memory(), bytes), to(gpu().device.device_memory(), bytes);
+    check(cudaMemsetAsync(from.data(), 1, bytes, stream()), "fill");
+    const double ms = graph_milliseconds(
+        [&] { check(cudaMemcpyAsync(to.data(), from.data(), bytes, cudaMemcpyDeviceToDevice, stream()), "copy"); });
+    return 2 * static_cast<double>(bytes) / ms * 1e3;
+  }();
+  return rate;
+}
+
+// Device tensors full of normal values, repeated from a block of them.
+class tensors {
+ public:
+  tensor make(dtype type, std::initializer_list<int64_t> shape) {
+    tensor t(nullptr, type, shape);
+    t.data = fill(type, t.size());
+    return t;
+  }
+
+  void* fill(dtype type, int64_t elements) {
+    const size_t bytes = bytes_of(type, elements);
+    buffer& b = buffers_.emplace_back(gpu().device.device_memory(), std::max<size_t>(bytes, 64));
+    const buffer& values = normals(type);
+    for (size_t at = 0; at < bytes; at += values.bytes())
+      check(cudaMemcpyAsync(b.as<char>() + at, values.data(), std::min(values.bytes(), bytes - at),
+                            cudaMemcpyDeviceToDevice, stream()),
+            "fill");
+    return b.data();
+  }
+
+  tensor integers(const std::vector<int32_t>& v) {
+    buffer& b = buffers_.emplace_back(gpu().device.device_memory(), v.size() * 4);
+    gpu().upload(b.data(), v.data(), v.size() * 4);
+    return tensor(b.data(), dtype::i32, {static_cast<int64_t>(v.size())});
+  }
+
+  void clear() { buffers_.clear(); }
+
+ private:
+  const buffer& normals(dtype type) {
+    buffer& b = blocks_[static_cast<size_t>(type)];
+    if (!b.data()) {
+      draw d(run_seed());
+      const guarded host = guarded({1 << 10, 1 << 10}).fill(d);
+      const placed values(gpu(), host, type);
+      const tensor& t = values.view();
+      b = buffer(gpu().device.device_memory(), bytes_of(type, t.size()));
+      check(cudaMemcpyAsync(b.data(), t.data, b.bytes(), cudaMemcpyDeviceToDevice, stream()), "fill");
+      check(cudaStreamSynchronize(stream()), "fill");
+    }
+    return b;
+  }
+
+  std::deque<buffer> buffers_;
+  buffer blocks_[3];
+};
+
+struct benchmark {
+  std::string name;
+  double bytes, operations;                             // of one call
+  size_t set_bytes;                                     // of one set of tensors
+  std::function<std::function<void()>(tensors&)> make;  // a set and the call on it
+};
+
+void run(const benchmark& b) {
+  static tensors memory;
+  memory.clear();
+  gpu().scratch.reset();
+  const auto sets = static_cast<int>(std::min<size_t>(64, cache_bytes / b.set_bytes + 1));
+  std::vector<std::function<void()>> calls;
+  for (int i = 0; i < sets; ++i) calls.push_back(b.make(memory));
+  const auto all = [&] {
+    for (const auto& call : calls) call();
+  };
+  all();  // what is done once only, scratch memory too
+  check(cudaStreamSynchronize(stream()), b.name.c_str());
+  gpu().scratch.reset();
+  const double us = graph_milliseconds(all) * 1e3 / sets, floor_us = b.bytes / copy_rate() * 1e6;
+  std::printf("%-52s %9.2f us   floor %9.2f us (%5.1f %%)", b.name.c_str(), us, floor_us, 100 * floor_us / us);
+  if (b.operations > 0) std::printf("   %6.1f TFLOP/s", b.operations / us * 1e-6);
+  std::printf("\n");
+  std::fflush(stdout);
+}
+
+benchmark norm_case(int64_t rows, int64_t width, bool residual) {
+  const double elements = static_cast<double>(rows * width);
+  return {cat("norm ", rows, " x ", width, residual ? " + residual" : ""), elements * 2 * (residual ? 4 : 2), 0,
+          static_cast<size_t>(rows * width * 2 * (residual ? 3 : 2)), [=](tensors& m) -> std::function<void()> {
+            norm_args a{.out = m.make(dtype::f16, {rows, width}), .x = m.make(dtype::f16, {rows, width})};
+            if (residual) a.residual = a.sum = m.make(dtype::f16, {rows, width});
+            a.weight = m.make(dtype::f32, {width}).as<float>();
+            a.bias = m.make(dtype::f32, {width}).as<float>();
+            return [=] { ops::norm(gpu(), a); };
+          }};
+}
+
+benchmark gate_case(int64_t rows, int64_t width) {
+  const double elements = static_cast<double>(rows * width);
+  return {cat("gated_activation ", rows, " x ", width), elements * 6, 0, static_cast<size_t>(rows * width * 6),
+          [=](tensors& m) -> std::function<void()> {
+            const tensor both = m.make(dtype::f16, {rows, 2 * width});
+            const gated_activation_args a{.out = m.make(dtype::f16, {rows, width}),
+                                          .gate = both.slice(1, 0, width),
+                                          .up = both.slice(1, width, 2 * width),
+                                          .kind = activation_kind::silu};
+            return [=] { ops::gated_activation(gpu(), a); };
+          }};
+}
+
+benchmark activation_case(int64_t rows, int64_t width, activation_kind kind, const char* kind_name) {
+  return {cat(kind_name, " ", rows, " x ", width), static_cast<double>(rows * width * 4), 0,
+          static_cast<size_t>(rows * width * 2), [=](tensors& m) -> std::function<void()> {
+            const tensor x = m.make(dtype::f16, {rows, width});
+            return [=] { ops::activation(gpu(), {.out = x, .x = x, .kind = kind}); };
+          }};
+}
+
+benchmark rotary_case(int64_t tokens, int64_t heads, int64_t head_dim, int64_t rotary_dim) {
+  return {cat("rotary ", tokens, " x ", heads, " x ", head_dim, " (", rotary_dim, ")"),
+          static_cast<double>(tokens * rotary_dim * (heads * 4 + 4)), 0,
+          static_cast<size_t>(tokens * heads * head_dim * 2), [=](tensors& m) -> std::function<void()> {
+            const tensor x = m.make(dtype::f16, {tokens, heads, head_dim});
+            const tensor table = m.make(dtype::f32, {tokens, rotary_dim});
+            return [=] { ops::rotary(gpu(), {.x = x, .table = table}); };
+          }};
+}
+
+benchmark log_softmax_case(int64_t rows, int64_t width) {
+  return {cat("log_softmax ", rows, " x ", width), static_cast<double>(rows * width * 8), 0,
+          static_cast<size_t>(rows * width * 8), [=](tensors& m) -> std::function<void()> {
+            const tensor x = m.make(dtype::f32, {rows, width}), out = m.make(dtype::f32, {rows, width});
+            return [=] { ops::log_softmax(gpu(), {.out = out, .x = x}); };
+          }};
+}
+
+benchmark decode_case(const char* model, int64_t rows, int64_t heads, int64_t kv_heads, int64_t head_dim,
+                      int64_t context, int64_t max_context) {
+  const int64_t pages = (context + 15) / 16, table_pages = (max_context + 15) / 16;
+  const int64_t pool = rows * pages * 16 * kv_heads * head_dim;
+  const double keys = static_cast<double>(rows * context * kv_heads * head_dim);
+  return {cat("decode ", model, " ", rows, " x ", context, " of ", max_context), keys * 4, 0,
+          static_cast<size_t>(pool * 4), [=](tensors& m) -> std::function<void()> {
+            std::vector<int32_t> table, offsets{0};
+            for (int64_t r = 0; r < rows; ++r) {
+              offsets.push_back(static_cast<int32_t>(r + 1));
+              for (int64_t i = 0; i < table_pages; ++i)
+                table.push_back(static_cast<int32_t>(i < pages ? i * rows + r : 0));
+            }
+            const paged_attention_args a{
+                .out = m.make(dtype::f16, {rows, heads, head_dim}),
+                .query = m.make(dtype::f16, {rows, heads, head_dim}),
+                .pages = {m.fill(dtype::f16, pool), m.fill(dtype::f16, pool), {kv_heads, head_dim, 16, dtype::f16}},
+                .page_table = m.integers(table).reshape({rows, table_pages}),
+                .row_offsets = m.integers(offsets),
+                .context_lengths =
+                    m.integers(std::vector<int32_t>(static_cast<size_t>(rows), static_cast<int32_t>(context))),
+                .options = {.scale = 1 / std::sqrt(static_cast<float>(head_dim))}};
+            return [=] { ops::paged_attention(gpu(), a); };
+          }};
+}
+
+benchmark prompt_case(const char* model, int64_t rows, int64_t tokens, int64_t heads, int64_t kv_heads,
+                      int64_t head_dim, bool causal, bool bias) {
+  const int64_t all = rows * tokens;
+  const double pairs = static_cast<double>(all) * static_cast<double>(tokens) * (causal ? 0.5 : 1.0);
+  return {cat("prompt ", model, " ", rows, " x ", tokens),
+          static_cast<double>(all * head_dim * 2 * (2 * heads + 2 * kv_heads)),
+          4 * pairs * static_cast<double>(heads * head_dim),
+          static_cast<size_t>(all * head_dim * 2 * (2 * heads + 2 * kv_heads)),
+          [=](tensors& m) -> std::function<void()> {
+            const tensor both = m.make(dtype::f16, {all, (heads + 2 * kv_heads) * head_dim});
+            std::vector<int32_t> offsets;
+            for (int64_t r = 0; r <= rows; ++r) offsets.push_back(static_cast<int32_t>(r * tokens));
+            const int64_t key = heads * head_dim, value = key + kv_heads * head_dim;
+            attention_args a{.out = m.make(dtype::f16, {all, heads, head_dim}),
+                             .query = both.slice(1, 0, key).split_last(heads),
+                             .key = both.slice(1, key, value).split_last(kv_heads),
+                             .value = both.slice(1, value, both.dim(1)).split_last(kv_heads),
+                             .row_offsets = m.integers(offsets),
+                             .causal = causal,
+                             .options = {.scale = 1 / std::sqrt(static_cast<float>(head_dim))}};
+            if (bias) a.options.relative_bias = m.make(dtype::f32, {heads, 2 * 128 + 1});
+            return [=] { ops::attention(gpu(), a); };
+          }};
+}
+
+}  // namespace
+
+void run_benchmarks(const char* filter) {
+  std::printf("a copy moves %.2f TB/s\n", copy_rate() * 1e-12);
+  const benchmark cases[] = {
+      norm_case(1, 4096, true),
+      norm_case(8, 4096, true),
+      norm_case(4096, 768, true),
+      norm_case(16384, 1024, true),
+      norm_case(16384, 4096, true),
+      norm_case(16384, 4096, false),
+      gate_case(1, 14336),
+      gate_case(4096, 14336),
+      activation_case(16384, 4096, activation_kind::gelu, "gelu"),
+      activation_case(16384, 4096, activation_kind::gelu_tanh, "gelu_tanh"),
+      rotary_case(1, 40, 128, 128),
+      rotary_case(16384, 40, 128, 128),
+      rotary_case(4096, 32, 256, 64),
+      log_softmax_case(4, 50400),
+      log_softmax_case(32, 128256),
+      decode_case("gpt-j", 1, 16, 16, 256, 160, 192),
+      decode_case("gpt-j", 1, 16, 16, 256, 2048, 2048),
+      decode_case("gpt-j", 8, 16, 16, 256, 160, 192),
+      decode_case("gpt-j", 32, 16, 16, 256, 160, 192),
+      decode_case("llama-8b", 1, 32, 8, 128, 160, 192),
+      decode_case("llama-8b", 1, 32, 8, 128, 160, 8192),
+      decode_case("llama-8b", 1, 32, 8, 128, 2048, 2048),
+      decode_case("llama-8b", 1, 32, 8, 128, 8192, 8192),
+      decode_case("llama-8b", 1, 32, 8, 128, 65536, 131072),
+      decode_case("llama-8b", 32, 32, 8, 128, 160, 192),
+      decode_case("llama-8b", 32, 32, 8, 128, 2048, 2048),
+      decode_case("t5-3b", 32, 32, 32, 128, 128, 128),
+      prompt_case("bert-base", 1, 128, 12, 12, 64, false, false),
+      prompt_case("bert-base", 32, 128, 12, 12, 64, false, false),
+      prompt_case("bert-large", 32, 512, 16, 16, 64, false, false),
+      prompt_case("t5-3b", 8, 128, 32, 32, 128, false, true),
+      prompt_case("gpt-j", 32, 128, 16, 16, 256, true, false),
+      prompt_case("llama-8b", 1, 2048, 32, 8, 128, true, false),
+      prompt_case("llama-8b", 8, 2048, 32, 8, 128, true, false),
+  };
+  for (const benchmark& b : cases)
+    if (!filter || b.name.find(filter) != std::string::npos) run(b);
+}
+
+}  // namespace ft::test
