@@ -241,6 +241,7 @@ cdef extern from "ft/generate.h" nogil:
         int32_t max_tokens_per_step
         int64_t kv_cache_bytes
         int32_t prefix_cache
+        int64_t prefix_cache_bytes
 
     ft_status ft_session_create(ft_session **out, ft_model *model, const ft_session_options *options)
     void ft_session_destroy(ft_session *session)

@@ -14,6 +14,7 @@ class Session:
         max_tokens_per_step: int = 0,
         kv_cache_bytes: int = 0,
         prefix_cache: bool = True,
+        prefix_cache_bytes: int = 0,
     ) -> None: ...
     def submit(
         self,

@@ -114,12 +114,13 @@ cdef class Session:
     cdef object process
 
     def __cinit__(self, ModelHandle model not None, int max_batch_size=0, int max_tokens_per_step=0,
-                  int64_t kv_cache_bytes=0, bint prefix_cache=True):
+                  int64_t kv_cache_bytes=0, bint prefix_cache=True, int64_t prefix_cache_bytes=0):
         cdef ft.ft_session_options options = ft.pyft_init_ft_session_options()
         options.max_batch_size = max_batch_size
         options.max_tokens_per_step = max_tokens_per_step
         options.kv_cache_bytes = kv_cache_bytes
         options.prefix_cache = prefix_cache
+        options.prefix_cache_bytes = prefix_cache_bytes
         cdef ft.ft_session *handle = NULL
         cdef ft.ft_status status
         with nogil:

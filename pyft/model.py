@@ -72,6 +72,7 @@ def load(
     max_tokens_per_step: int | None = None,
     kv_cache_bytes: int | None = None,
     prefix_cache: bool = True,
+    prefix_cache_bytes: int | None = None,
 ) -> "Model":
     """Loads a checkpoint: a Hugging Face folder (config.json and \\*.safetensors) or a .gguf file.
 
@@ -80,7 +81,8 @@ def load(
     true return cancels with CancelledError. max_batch_size, max_tokens_per_step and kv_cache_bytes bound the
     generation session: sequences and tokens of one step, and memory for keys and values (default: half of what is
     free). prefix_cache keeps full pages of computed tokens while there is room: a prompt that begins as an earlier
-    prompt or answer did computes only what is new, with the same result.
+    prompt or answer did computes only what is new, with the same result. prefix_cache_bytes bounds the memory of
+    such pages while no request uses them (default: kv_cache_bytes where that is given, else 1 GiB).
 
     CheckpointError names the file, the tensor and the fault; UnsupportedError what this build cannot do.
     """
@@ -96,6 +98,7 @@ def load(
             ("max_batch_size", max_batch_size, 2**31 - 1),
             ("max_tokens_per_step", max_tokens_per_step, 2**31 - 1),
             ("kv_cache_bytes", kv_cache_bytes, 2**63 - 1),
+            ("prefix_cache_bytes", prefix_cache_bytes, 2**63 - 1),
         )
     ]
     handle = ModelHandle(
@@ -107,7 +110,7 @@ def load(
         0 if threads is None else integer("threads", threads, 1, 4096),
         progress,
     )
-    return Model(handle, Path(source), (sizes[0], sizes[1], sizes[2], bool(prefix_cache)))
+    return Model(handle, Path(source), (sizes[0], sizes[1], sizes[2], bool(prefix_cache), sizes[3]))
 
 
 def _one_device(device: str | Sequence[str]) -> str:
@@ -124,7 +127,7 @@ def _one_device(device: str | Sequence[str]) -> str:
 class Model:
     """A loaded model; made by :func:`pyft.load`. Any number of threads may use it at once."""
 
-    def __init__(self, handle: ModelHandle, source: Path, session_settings: tuple[int, int, int, bool]) -> None:
+    def __init__(self, handle: ModelHandle, source: Path, session_settings: tuple[int, int, int, bool, int]) -> None:
         self._open: ModelHandle | None = handle
         self.source = source
         self.config = Config(handle.config())

@@ -29,9 +29,11 @@ typedef struct ft_session_options {
     int32_t prefix_cache; /* 1: full pages of computed tokens, prompts' and generated ones, stay until their memory
                              is needed, and a request that begins with the same tokens does not compute them
                              again; its own tokens are the same, to the bit. 0: off */
+    int64_t prefix_cache_bytes; /* bound on such pages that no request holds, within kv_cache_bytes; beyond it those
+                                   unused for longest go. 0: kv_cache_bytes where that is given, else 1 GiB */
 } ft_session_options;
 
-#define FT_SESSION_OPTIONS_INIT {sizeof(ft_session_options), 0, 0, 0, 1}
+#define FT_SESSION_OPTIONS_INIT {sizeof(ft_session_options), 0, 0, 0, 1, 0}
 
 /* options may be NULL. The session keeps the model's weights alive. FT_ERROR_UNSUPPORTED for an encoder. */
 FT_API ft_status ft_session_create(ft_session **out, ft_model *model, const ft_session_options *options);

@@ -150,6 +150,7 @@ ft_status ft_session_create(ft_session** out, ft_model* model, const ft_session_
     if (given.max_tokens_per_step) wanted.max_tokens_per_step = given.max_tokens_per_step;
     wanted.kv_cache_bytes = given.kv_cache_bytes;
     wanted.prefix_cache = given.prefix_cache != 0;
+    wanted.prefix_cache_bytes = given.prefix_cache_bytes;
     auto session = std::make_unique<ft_session>();
     session->impl = runtime::session::create(model->impl, wanted);
     *out = session.release();

@@ -4,10 +4,11 @@
 
 namespace ft::runtime {
 
-page_pool::page_pool(backend& device, const kv_layout& layout, int64_t num_layers, int64_t num_pages)
+page_pool::page_pool(backend& device, const kv_layout& layout, int64_t num_layers, int64_t num_pages, int64_t most_idle)
     : storage_(device.device_memory(), bytes_per_page(device, layout, num_layers) * static_cast<size_t>(num_pages)),
       pages_(static_cast<size_t>(num_pages)),
-      kept_(num_pages, layout.page_tokens) {
+      kept_(num_pages, layout.page_tokens),
+      most_idle_(most_idle) {
   const size_t layer_bytes = device.kv_page_bytes(layout) * static_cast<size_t>(num_pages);
   layers_.reserve(static_cast<size_t>(num_layers));
   for (int64_t layer = 0; layer < num_layers; ++layer) {
@@ -20,14 +21,9 @@ page_pool::page_pool(backend& device, const kv_layout& layout, int64_t num_layer
 
 int32_t page_pool::take() {
   FT_CHECK(!free_.empty() || idle_ > 0);
-  int32_t page = first_idle_;
-  if (free_.empty()) {
-    remove_idle(page);
-    kept_.erase(page);
-  } else {
-    page = free_.back();
-    free_.pop_back();
-  }
+  if (free_.empty()) forget_oldest();
+  const int32_t page = free_.back();
+  free_.pop_back();
   at(page).users = 1;
   return page;
 }
@@ -38,10 +34,26 @@ void page_pool::share(int32_t page) {
 
 void page_pool::give_back(int32_t page) {
   if (--at(page).users > 0) return;
-  if (kept_.contains(page))
-    add_idle(page);
-  else
-    free_.push_back(page);
+  if (!kept_.contains(page)) return free_.push_back(page);
+  add_idle(page);
+  if (idle_ > most_idle_) forget_oldest();
+}
+
+void page_pool::pin(int32_t page) {
+  share(page);
+  num_pinned_ += at(page).pins++ == 0;
+}
+
+void page_pool::unpin(int32_t page) {
+  num_pinned_ -= --at(page).pins == 0;
+  give_back(page);
+}
+
+void page_pool::forget_oldest() {
+  const int32_t page = first_idle_;
+  remove_idle(page);
+  kept_.erase(page);
+  free_.push_back(page);
 }
 
 void page_pool::add_idle(int32_t page) {

@@ -1,7 +1,7 @@
 // The key-value pages of one session: fixed-size pieces of every layer's cache, handed out by number. Sequences that
 // have a beginning in common share its pages; whoever writes to a shared page first takes a copy. A full page may be
-// kept when its last sequence gives it back, for a later one that begins alike: it stays until its memory is needed,
-// and those that nobody has used for longest go first.
+// kept when its last sequence gives it back, for a later one that begins alike: it stays until its memory is needed, or
+// more are kept than were allowed, and those that nobody has used for longest go first.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,9 @@ namespace ft::runtime {
 
 class page_pool {
  public:
-  // Allocates `num_pages` pages in each of `num_layers` layers.
-  page_pool(backend& device, const kv_layout& layout, int64_t num_layers, int64_t num_pages);
+  // Allocates `num_pages` pages in each of `num_layers` layers; keeps at most `most_idle` that nobody holds. A page is
+  // first written to when all those written to before are held or kept.
+  page_pool(backend& device, const kv_layout& layout, int64_t num_layers, int64_t num_pages, int64_t most_idle);
 
   static size_t bytes_per_page(backend& device, const kv_layout& layout, int64_t num_layers) {
     return 2 * device.kv_page_bytes(layout) * static_cast<size_t>(num_layers);
@@ -53,15 +54,24 @@ class page_pool {
   // Keeps a full page, which a sequence holds together with `parent`.
   void keep(int32_t page, int32_t parent, std::span<const int32_t> tokens) { kept_.insert(page, parent, tokens); }
 
+  // A request holds the kept pages of its prompt as a whole, whatever its sequences do, until it ends. num_pinned()
+  // counts a page once, however many requests hold it so.
+  void pin(int32_t page);
+  void unpin(int32_t page);
+  bool pinned(int32_t page) const { return at(page).pins > 0; }
+  int64_t num_pinned() const { return num_pinned_; }
+
  private:
   struct page_state {
     int32_t users = 0;
+    int32_t pins = 0;                                                 // of the users, those that are requests
     int32_t before = prefix_index::none, after = prefix_index::none;  // in the list of idle pages
   };
   page_state& at(int32_t page) { return pages_[static_cast<size_t>(page)]; }
   const page_state& at(int32_t page) const { return pages_[static_cast<size_t>(page)]; }
   void add_idle(int32_t page);
   void remove_idle(int32_t page);
+  void forget_oldest();
 
   buffer storage_;
   std::vector<kv_pages> layers_;
@@ -69,7 +79,8 @@ class page_pool {
   std::vector<int32_t> free_;
   prefix_index kept_;
   int32_t first_idle_ = prefix_index::none, last_idle_ = prefix_index::none;  // the longest and the shortest unused
-  int64_t idle_ = 0;
+  int64_t idle_ = 0, most_idle_;
+  int64_t num_pinned_ = 0;
 };
 
 }  // namespace ft::runtime

@@ -15,7 +15,7 @@ request::request(std::shared_ptr<session> owner, const request_plan& plan, decod
       outputs_(static_cast<size_t>(settings_.num_return_sequences)),
       num_outputs_(1),
       sequences_(static_cast<size_t>(settings_.width())),
-      reserved_pages_(plan.most_pages),
+      most_pages_(plan.most_pages),
       soft_(std::move(soft)) {
   const int64_t most_new = last_length_ - prompt_length_;
   for (output& o : outputs_) {
@@ -34,6 +34,7 @@ request::request(std::shared_ptr<session> owner, const request_plan& plan, decod
       if (keeps_logprobs()) s.logprobs.reserve(static_cast<size_t>(most_new));
     }
   sequences_[0].tokens.assign(plan.prompt.begin(), plan.prompt.end());
+  pinned_pages_.reserve(static_cast<size_t>(plan.row_pages));
   source_pages_.reserve(static_cast<size_t>(plan.source_pages));
 }
 

@@ -86,6 +86,7 @@ class request {
   bool is_two_sided() const { return source_length() > 0; }  // for an encoder-decoder
   bool awaits_encoder() const { return is_two_sided() && source_pages_.empty(); }
   bool prompt_computed() const { return live_ > 0 && sequences_[0].computed >= prompt_length_; }
+  bool reuses_prefix() const { return shares_prefix_ && !keeps_prompt_logprobs(); }  // of these all logits are wanted
   std::span<sequence> live() { return {sequences_.data(), live_}; }
   std::span<const sequence> live() const { return {sequences_.data(), live_}; }
 
@@ -110,10 +111,11 @@ class request {
   size_t live_ = 1;                    // the first ones; until the prompt is computed, one
   std::vector<sequence> next_;         // beams: the rows of the step to come, while they are made
   std::unique_ptr<decode::beam_search> beams_;
-  const int64_t reserved_pages_;
-  const soft_prompt soft_;      // of the source, where there is one
-  bool shares_prefix_ = false;  // its pages depend on its tokens alone, and may serve other requests
-  ft_status status_ = FT_OK;    // written before finish_
+  const int64_t most_pages_;           // that it can come to hold
+  std::vector<int32_t> pinned_pages_;  // the kept ones of its prompt, from the beginning
+  const soft_prompt soft_;             // of the source, where there is one
+  bool shares_prefix_ = false;         // its pages depend on its tokens alone, and may serve other requests
+  ft_status status_ = FT_OK;           // written before finish_
   std::string message_;
 };
 

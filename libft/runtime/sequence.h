@@ -52,6 +52,22 @@ struct sequence {
     return computed - before;
   }
 
+  // How many pages that hold the next tokens already there are up to `limit` tokens, and how many of them no request
+  // has pinned.
+  struct known_pages {
+    int64_t count = 0, unpinned = 0;
+  };
+  known_pages find_pages(const page_pool& pool, int64_t limit) const {
+    known_pages found;
+    const int64_t page_tokens = pool.page_tokens();
+    for (int32_t page = last_kept(); (kept + found.count + 1) * page_tokens <= limit; ++found.count) {
+      page = pool.find(page, page_of(kept + found.count, page_tokens));
+      if (page == prefix_index::none) break;
+      found.unpinned += !pool.pinned(page);
+    }
+    return found;
+  }
+
   // Lets the pool keep the pages that are full by now. Where it has one of the same tokens, which holds the same to
   // the bit, that one is used from now on: whoever holds a kept page thus holds all kept ones before it.
   void keep_pages(page_pool& pool) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <new>
+#include <utility>
 
 #include "core/status.h"
 #include "ops/log_softmax.h"
@@ -14,10 +15,10 @@ constexpr int64_t page_tokens = 16;
 
 // Takes `num_pages`, or, when the bound was the library's own choice and memory is shorter than it seemed, fewer.
 std::unique_ptr<page_pool> make_pool(backend& device, const kv_layout& layout, int64_t layers, int64_t num_pages,
-                                     int64_t fewest) {
+                                     int64_t fewest, int64_t most_idle) {
   for (;; num_pages = std::max(fewest, num_pages / 2)) {
     try {
-      return std::make_unique<page_pool>(device, layout, layers, num_pages);
+      return std::make_unique<page_pool>(device, layout, layers, num_pages, most_idle);
     } catch (const std::bad_alloc&) {
       if (num_pages <= fewest) throw;
     }
@@ -29,8 +30,10 @@ std::unique_ptr<page_pool> make_pool(backend& device, const kv_layout& layout, i
 std::shared_ptr<session> session::create(std::shared_ptr<model> m, const session_options& options) {
   if (m->config().head != arch::head_kind::causal_lm)
     fail(FT_ERROR_UNSUPPORTED, "a ", m->config().architecture, " is no causal language model and cannot generate");
-  if (options.max_batch_size < 1 || options.max_tokens_per_step < 1 || options.kv_cache_bytes < 0)
-    fail(FT_ERROR_INVALID_ARGUMENT, "max_batch_size, max_tokens_per_step and kv_cache_bytes may not be negative");
+  if (options.max_batch_size < 1 || options.max_tokens_per_step < 1 || options.kv_cache_bytes < 0 ||
+      options.prefix_cache_bytes < 0)
+    fail(FT_ERROR_INVALID_ARGUMENT,
+         "max_batch_size, max_tokens_per_step, kv_cache_bytes and prefix_cache_bytes may not be negative");
   return std::shared_ptr<session>(new session(std::move(m), options));
 }
 
@@ -55,7 +58,10 @@ session::session(std::shared_ptr<model> m, const session_options& options)
     fail(FT_ERROR_OUT_OF_MEMORY, "a key-value page takes ", page_bytes, " bytes; kv_cache_bytes allows ",
          options_.kv_cache_bytes);
   const int64_t num_pages = std::min(most, affordable);
-  pages_ = make_pool(device, layout_, config.num_layers, num_pages, bounded ? num_pages : 1);
+  const int64_t kept_bytes = options_.prefix_cache_bytes > 0 ? options_.prefix_cache_bytes
+                             : bounded                       ? options_.kv_cache_bytes
+                                                             : default_prefix_cache_bytes;
+  pages_ = make_pool(device, layout_, config.num_layers, num_pages, bounded ? num_pages : 1, kept_bytes / page_bytes);
   max_pages_per_row_ = std::min(max_pages_per_row_, pages_->total());
   stats_.pages_total = pages_->total();
   stats_.page_tokens = page_tokens;
@@ -168,6 +174,7 @@ void session::drive_one_step() noexcept {
   stats_.pages_copied += batch_.num_copies();
   stats_.pages_in_use = pages_->in_use();
   stats_.pages_kept = pages_->idle();
+  stats_.prompt_tokens_reused += std::exchange(reused_tokens_, 0);
   batch_.clear();
   sources_.clear();
 }
@@ -190,10 +197,11 @@ void session::admit() {
     }
     const int64_t rows = next->settings_.width();
     if (running_rows_ + rows > options_.max_batch_size) break;
-    if (reserved_pages_ + next->reserved_pages_ > pages_->total()) break;
+    if (!has_room(*next)) break;
     running_rows_ += rows;
-    reserved_pages_ += next->reserved_pages_;
+    reserved_pages_ += next->most_pages_;
     running_.push_back(next);
+    reuse_prefix(*next);
     waiting_.pop_front();
   }
 }
@@ -217,7 +225,7 @@ void session::add_source(request& r, int64_t& room) {
 
 void session::add_rows(request& r, bool decoding, int64_t& room) {
   if (r.prompt_computed() != decoding) return;
-  if (!decoding && r.shares_prefix_ && !r.keeps_prompt_logprobs()) reuse_prefix(r);  // else all logits are wanted
+  if (!decoding) reuse_prefix(r);
   if (r.awaits_encoder()) add_source(r, room);
   if (r.awaits_encoder()) return;
   for (sequence& s : r.live()) {
@@ -228,13 +236,32 @@ void session::add_rows(request& r, bool decoding, int64_t& room) {
   }
 }
 
+// Whether there are pages for all that the running requests and this one can come to hold. Pinned pages are counted
+// once: of its prompt's pages that are pinned already, a request needs none of its own.
+bool session::has_room(const request& r) const {
+  sequence::known_pages known;
+  if (r.reuses_prefix()) known = r.sequences_[0].find_pages(*pages_, r.prompt_length_ - 1);
+  const int64_t others = pages_->num_pinned() + reserved_pages_;
+  return others + known.unpinned + r.most_pages_ - known.count <= pages_->total();
+}
+
 // The prompt's last token is computed in any case: its logits are wanted. Asked at each step of a prompt, since a
 // request ahead of it may have the same beginning.
 void session::reuse_prefix(request& r) {
-  const int64_t reused = r.sequences_[0].reuse_pages(*pages_, r.prompt_length_ - 1);
-  if (reused == 0) return;
-  std::lock_guard lock(mutex_);
-  stats_.prompt_tokens_reused += static_cast<uint64_t>(reused);
+  if (!r.reuses_prefix()) return;
+  reused_tokens_ += static_cast<uint64_t>(r.sequences_[0].reuse_pages(*pages_, r.prompt_length_ - 1));
+  pin_prompt(r);
+}
+
+// What a request pins, its prompt's full pages that the pool keeps, it needs no longer reserve.
+void session::pin_prompt(request& r) noexcept {
+  const sequence& first = r.sequences_[0];
+  const auto full = static_cast<size_t>(std::min(first.kept, r.prompt_length_ / page_tokens));
+  for (size_t i = r.pinned_pages_.size(); i < full; ++i) {
+    pages_->pin(first.pages[i]);
+    r.pinned_pages_.push_back(first.pages[i]);
+    --reserved_pages_;
+  }
 }
 
 void session::compute() {
@@ -267,9 +294,11 @@ void session::compute() {
   for (request* r : batch_.requests())
     if (!r->prompt_computed()) prompt_tokens += static_cast<uint64_t>(r->sequences_[0].scheduled);
   for (sequence* s : batch_.rows()) s->computed += s->scheduled;
-  for (request* r : batch_.requests())
-    if (r->shares_prefix_)
-      for (sequence& s : r->live()) s.keep_pages(*pages_);
+  for (request* r : batch_.requests()) {
+    if (!r->shares_prefix_) continue;
+    for (sequence& s : r->live()) s.keep_pages(*pages_);
+    pin_prompt(*r);
+  }
   std::lock_guard lock(mutex_);
   stats_.prompt_tokens += prompt_tokens;
 }
@@ -312,6 +341,9 @@ void session::finish(request& r, ft_finish_reason reason, ft_status status, cons
   }
   for (auto* rows : {&r.sequences_, &r.next_})
     for (sequence& s : *rows) s.release_pages(*pages_);
+  for (auto page = r.pinned_pages_.rbegin(); page != r.pinned_pages_.rend(); ++page) pages_->unpin(*page);
+  reserved_pages_ += static_cast<int64_t>(r.pinned_pages_.size());
+  r.pinned_pages_.clear();
   for (int32_t page : r.source_pages_) pages_->give_back(page);
   r.source_pages_.clear();
   r.callbacks_ = {};
@@ -335,7 +367,7 @@ void session::remove_finished() noexcept {
   std::lock_guard lock(mutex_);
   std::erase_if(running_, [&](const request_ptr& r) {
     if (!r->finished()) return false;
-    reserved_pages_ -= r->reserved_pages_;
+    reserved_pages_ -= r->most_pages_;
     running_rows_ -= r->settings_.width();
     return true;
   });

@@ -21,11 +21,14 @@
 
 namespace ft::runtime {
 
+constexpr int64_t default_prefix_cache_bytes = int64_t{1} << 30;
+
 struct session_options {
   int64_t max_batch_size = 128;
   int64_t max_tokens_per_step = 512;
-  int64_t kv_cache_bytes = 0;  // 0: half of the free memory, or what the largest batch can fill if that is less
-  bool prefix_cache = true;    // keep the pages of finished requests for those that begin alike
+  int64_t kv_cache_bytes = 0;      // 0: half of the free memory, or what the largest batch can fill if that is less
+  bool prefix_cache = true;        // keep the pages of finished requests for those that begin alike,
+  int64_t prefix_cache_bytes = 0;  // as many; 0: kv_cache_bytes where it is given, else default_prefix_cache_bytes
 };
 
 struct session_stats {
@@ -67,7 +70,9 @@ class session : public std::enable_shared_from_this<session> {
 
   void add_source(request& r, int64_t& room);
   void add_rows(request& r, bool decoding, int64_t& room);
+  bool has_room(const request& r) const;
   void reuse_prefix(request& r);
+  void pin_prompt(request& r) noexcept;
   size_t unfinished() const { return waiting_.size() + running_.size(); }
 
   // A step, by the driving thread without the lock; never throws.
@@ -96,7 +101,8 @@ class session : public std::enable_shared_from_this<session> {
 
   // The driving thread's only.
   std::unique_ptr<page_pool> pages_;
-  int64_t reserved_pages_ = 0;
+  int64_t reserved_pages_ = 0;  // that the running requests can come to hold beside the pinned ones
+  uint64_t reused_tokens_ = 0;  // of prompts, in the step under way
   int64_t max_pages_per_row_ = 0;
   int64_t running_rows_ = 0;  // sequences that the running requests may have
   encoder_batch sources_;

@@ -26,6 +26,9 @@ void test_session_misuse(void) {
     wrong = (ft_session_options)FT_SESSION_OPTIONS_INIT;
     wrong.kv_cache_bytes = -1;
     CHECK_INVALID(ft_session_create(&session, llama, &wrong));
+    wrong = (ft_session_options)FT_SESSION_OPTIONS_INIT;
+    wrong.prefix_cache_bytes = -1;
+    CHECK_INVALID(ft_session_create(&session, llama, &wrong));
     CHECK(session == NULL);
 
     session = open_session(llama);

@@ -70,6 +70,7 @@ def test_load_from_string_and_with_settings(llama_folder: Path) -> None:
         ({"threads": 0}, ValueError),
         ({"threads": 1.5}, TypeError),
         ({"kv_cache_bytes": -1}, ValueError),
+        ({"prefix_cache_bytes": -1}, ValueError),
     ],
 )
 def test_wrong_settings(llama_folder: Path, settings: dict, error: type) -> None:

@@ -5,17 +5,15 @@
 #include <random>
 
 #include "check.h"
-#include "runtime/model.h"
 #include "runtime/prefix_index.h"
-#include "tiny_model.h"
 
 using namespace ft;
 using namespace ft::runtime;
-using ft::test::tiny_llama;
 
 namespace {
 
 constexpr int32_t none = prefix_index::none;
+constexpr kv_layout layout = {.num_kv_heads = 1, .head_dim = 8, .page_tokens = 16};
 
 // Against a plain map. Few distinct tokens and buckets, so that pages share buckets and beginnings.
 void check_index(uint32_t seed) {
@@ -51,12 +49,7 @@ TEST(the_index_finds_exactly_what_it_holds) {
 }
 
 TEST(kept_pages_give_way_last_ones_and_oldest_first) {
-  static tiny_llama folder;
-  model_options options;
-  options.num_threads = 1;
-  auto m = model::open(folder.path(), options);
-  const kv_layout layout = {tiny_llama::kv_heads, tiny_llama::head_dim, 16, dtype::f32};
-  page_pool pool(m->compute().device(), layout, tiny_llama::layers, 4);
+  page_pool pool(cpu_backend(), layout, 1, 4, 4);
   const std::vector<int32_t> a(16, 1), b(16, 2), c(16, 3);
 
   // Two pages of one text, a third of another.
@@ -92,4 +85,59 @@ TEST(kept_pages_give_way_last_ones_and_oldest_first) {
   CHECK_EQ(pool.find(none, a), none);
   CHECK_EQ(pool.in_use(), 4);
   CHECK_EQ(pool.idle(), 0);
+}
+
+// Texts of a few beginnings come and go. What was ever written to is no more than was held at once and may be kept.
+TEST(no_more_is_kept_than_allowed) {
+  const uint32_t seed = std::random_device{}();
+  std::mt19937 random(seed);
+  constexpr int64_t most_idle = 7, total = 64;
+  page_pool pool(cpu_backend(), layout, 1, total, most_idle);
+  std::vector<std::vector<int32_t>> held;
+  int64_t most_held = 0;
+  int32_t highest = 0;
+  bool full = false;
+  for (int i = 0; i < 2000; ++i) {
+    if (held.size() < 5 && random() % 2) {
+      std::vector<int32_t> text;
+      int32_t parent = none;
+      for (size_t length = 1 + random() % 8; text.size() < length;) {
+        const std::vector<int32_t> tokens(16, static_cast<int32_t>(random() % 2));
+        int32_t page = pool.find(parent, tokens);
+        if (page == none) {
+          page = pool.take();
+          pool.keep(page, parent, tokens);
+        } else {
+          pool.share(page);
+        }
+        text.push_back(parent = page);
+        highest = std::max(highest, page);
+      }
+      held.push_back(std::move(text));
+    } else if (!held.empty()) {
+      std::swap(held[random() % held.size()], held.back());
+      for (auto page = held.back().rbegin(); page != held.back().rend(); ++page) pool.give_back(*page);
+      held.pop_back();
+    }
+    most_held = std::max(most_held, pool.in_use());
+    full |= pool.idle() == most_idle;
+    CHECK_MSG(pool.idle() <= most_idle, "seed ", seed);
+  }
+  CHECK_MSG(full && highest < most_held + most_idle, "seed ", seed, ": ", highest, " of ", most_held);
+}
+
+TEST(a_page_that_several_requests_pin_counts_once) {
+  page_pool pool(cpu_backend(), layout, 1, 4, 4);
+  const std::vector<int32_t> a(16, 1);
+  const int32_t page = pool.take();
+  pool.keep(page, none, a);
+  pool.pin(page);
+  pool.pin(page);
+  CHECK_EQ(pool.num_pinned(), 1);
+  pool.give_back(page);
+  pool.unpin(page);
+  CHECK(pool.pinned(page) && pool.in_use() == 1);
+  pool.unpin(page);
+  CHECK_EQ(pool.num_pinned(), 0);
+  CHECK_EQ(pool.idle(), 1);
 }

@@ -1,4 +1,5 @@
 // Sessions: requests that join and leave, whose tokens depend on nobody else; cancellation, failure, pages, statistics.
+#include <algorithm>
 #include <atomic>
 #include <random>
 #include <thread>
@@ -20,6 +21,12 @@ std::vector<int32_t> new_tokens(const request& r) {
 
 std::vector<int32_t> alone(const std::shared_ptr<model>& m, const std::vector<int32_t>& prompt, decode::options o) {
   return new_tokens(*run_alone(m, prompt, std::move(o)));
+}
+
+// Key-value memory of so many pages.
+int64_t bytes_of_pages(model& m, int64_t pages) {
+  const kv_layout layout{tiny_llama::kv_heads, tiny_llama::head_dim, 16, dtype::f32};
+  return pages * static_cast<int64_t>(page_pool::bytes_per_page(m.compute().device(), layout, tiny_llama::layers));
 }
 
 decode::options draw_settings(std::mt19937& random) {
@@ -145,9 +152,7 @@ TEST(callbacks_stop_cancel_and_steer) {
 TEST(requests_wait_for_pages_and_impossible_ones_are_refused) {
   auto m = open_tiny();
   session_options options;
-  const size_t page = page_pool::bytes_per_page(
-      m->compute().device(), {tiny_llama::kv_heads, tiny_llama::head_dim, 16, dtype::f32}, tiny_llama::layers);
-  options.kv_cache_bytes = static_cast<int64_t>(4 * page);
+  options.kv_cache_bytes = bytes_of_pages(*m, 4);
   auto s = session::create(m, options);
   CHECK_EQ(s->stats().pages_total, 4);
   decode::options o;
@@ -204,10 +209,11 @@ TEST(kept_pages_change_no_bit_and_give_way) {
   const uint32_t seed = std::random_device{}();
   std::mt19937 random(seed);
   auto m = open_tiny();
-  const size_t page = page_pool::bytes_per_page(
-      m->compute().device(), {tiny_llama::kv_heads, tiny_llama::head_dim, 16, dtype::f32}, tiny_llama::layers);
-  auto s = session::create(
-      m, {.max_batch_size = 9, .max_tokens_per_step = 29, .kv_cache_bytes = static_cast<int64_t>(37 * page)});
+  const int64_t most_kept = 1 + static_cast<int64_t>(random() % 37);
+  auto s = session::create(m, {.max_batch_size = 9,
+                               .max_tokens_per_step = 29,
+                               .kv_cache_bytes = bytes_of_pages(*m, 37),
+                               .prefix_cache_bytes = bytes_of_pages(*m, most_kept)});
   std::vector<std::vector<int32_t>> beginnings;
   for (int i = 0; i < 4; ++i) {
     beginnings.emplace_back(20 + random() % 60);
@@ -240,7 +246,7 @@ TEST(kept_pages_change_no_bit_and_give_way) {
   for (auto& e : all) s->wait(*e.r);
   const session_stats stats = s->stats();
   CHECK_EQ(stats.pages_in_use, 0);
-  CHECK(stats.pages_kept > 0 && stats.pages_kept <= stats.pages_total);
+  CHECK(stats.pages_kept > 0 && stats.pages_kept <= most_kept);
   CHECK(stats.prompt_tokens_reused > 0);
   auto plain = session::create(m, {.prefix_cache = false});
   for (auto& e : all) {
@@ -253,11 +259,64 @@ TEST(kept_pages_change_no_bit_and_give_way) {
   s->close();
 }
 
+// Four pages of a common beginning and two more for each: of ten, three such requests have room at once, where two
+// would if each had to find six.
+TEST(a_shared_beginning_needs_no_pages_of_its_own) {
+  auto m = open_tiny();
+  std::mt19937 random(5);
+  std::vector<int32_t> beginning(64);
+  for (int32_t& t : beginning) t = static_cast<int32_t>(random() % tiny_llama::vocab);
+  decode::options o;
+  o.max_new_tokens = 30;
+  const auto most_at_once = [&](const session_options& options, bool alike) {
+    auto s = session::create(m, options);
+    std::vector<std::shared_ptr<request>> requests;
+    for (int32_t i = 0; i < 6; ++i) {
+      std::vector<int32_t> prompt = beginning;
+      if (!alike) prompt[0] = i;
+      prompt.push_back(i);
+      requests.push_back(start(*s, prompt, o));
+    }
+    int64_t most = 0;
+    while (s->step() > 0)
+      most = std::max<int64_t>(most, std::ranges::count_if(requests, [](const auto& r) {
+                                 return !r->finished() && !new_tokens(*r).empty();
+                               }));
+    for (auto& r : requests) CHECK_EQ(r->status(), FT_OK);
+    CHECK_EQ(s->stats().pages_in_use, 0);
+    s->close();
+    return most;
+  };
+  const int64_t ten = bytes_of_pages(*m, 10);
+  CHECK_EQ(most_at_once({.kv_cache_bytes = ten}, true), 3);
+  CHECK_EQ(most_at_once({.kv_cache_bytes = ten}, false), 1);
+  CHECK_EQ(most_at_once({.kv_cache_bytes = ten, .prefix_cache = false}, true), 1);
+  // Whether or not the pages may stay afterwards.
+  CHECK_EQ(most_at_once({.kv_cache_bytes = ten, .prefix_cache_bytes = 1}, true), 3);
+}
+
+TEST(the_prefix_cache_stays_within_its_bound) {
+  auto m = open_tiny();
+  std::mt19937 random(6);
+  const auto pages_kept_after = [&](session_options options, int64_t expected) {
+    auto s = session::create(m, options);
+    for (int i = 0; i < 12; ++i) {
+      auto r = start(*s, std::vector<int32_t>(40, static_cast<int32_t>(random() % tiny_llama::vocab)), {});
+      s->wait(*r);
+      CHECK(s->stats().pages_kept <= expected);
+    }
+    CHECK_EQ(s->stats().pages_kept, expected);
+    s->close();
+  };
+  pages_kept_after({.kv_cache_bytes = bytes_of_pages(*m, 20), .prefix_cache_bytes = bytes_of_pages(*m, 5)}, 5);
+  pages_kept_after({.kv_cache_bytes = bytes_of_pages(*m, 20), .prefix_cache_bytes = 1}, 0);
+  pages_kept_after({.kv_cache_bytes = bytes_of_pages(*m, 9)}, 8);  // all but one that is never full
+  CHECK_ERROR(FT_ERROR_INVALID_ARGUMENT, "prefix_cache_bytes", session::create(m, {.prefix_cache_bytes = -1}));
+}
+
 TEST(a_steady_step_that_keeps_and_evicts_pages_allocates_nothing) {
   auto m = open_tiny();
-  const size_t page = page_pool::bytes_per_page(
-      m->compute().device(), {tiny_llama::kv_heads, tiny_llama::head_dim, 16, dtype::f32}, tiny_llama::layers);
-  auto s = session::create(m, {.kv_cache_bytes = static_cast<int64_t>(12 * page)});
+  auto s = session::create(m, {.kv_cache_bytes = bytes_of_pages(*m, 12)});
   decode::options o;
   o.max_new_tokens = 100;
   for (int round = 0; round < 3; ++round) {
