@@ -30,13 +30,6 @@ int32_t argmax(std::span<const float> logits) {
   return best;
 }
 
-float log_probability(std::span<const float> logits, int32_t token) {
-  const double highest = logits[static_cast<size_t>(argmax(logits))];
-  double sum = 0;
-  for (float logit : logits) sum += std::exp(logit - highest);
-  return static_cast<float>(logits[static_cast<size_t>(token)] - highest - std::log(sum));
-}
-
 sampler::choice sampler::sample(std::span<const float> logits, const options& settings,
                                 std::span<const int32_t> new_tokens, uint64_t seed) {
   cut(logits, settings, settings.top_p_after(new_tokens), 1);

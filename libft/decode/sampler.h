@@ -12,9 +12,6 @@ namespace ft::decode {
 // The most probable token; the lowest id of equals. Throws ft::error when every logit is NaN.
 int32_t argmax(std::span<const float> logits);
 
-// log softmax(logits)[token], accumulated in double.
-float log_probability(std::span<const float> logits, int32_t token);
-
 // Draws from softmax(logits / temperature) cut by top-k, then top-p (nucleus, arXiv:1904.09751), then min-p
 // (arXiv:2407.01082), then typical-p (arXiv:2202.00666), as Hugging Face transformers orders them.
 class sampler {

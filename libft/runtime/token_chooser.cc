@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/log_softmax.h"
+
 namespace ft::runtime {
 
 using decode::logprobs_kind;
@@ -22,7 +24,11 @@ std::span<const int32_t> token_chooser::new_tokens(const request& r, const seque
 }
 
 token_chooser::token_chooser(int64_t vocab_size)
-    : vocab_size_(static_cast<size_t>(vocab_size)), marks_(vocab_size), sampler_(vocab_size) {
+    : vocab_size_(static_cast<size_t>(vocab_size)),
+      marks_(vocab_size),
+      sampler_(vocab_size),
+      scratch_(host_memory()),
+      host_{cpu_backend(), cpu_backend().ops(), scratch_} {
   copy_.reserve(vocab_size_);
   raw_.reserve(vocab_size_);
   group_tokens_.reserve(decode::max_beams);
@@ -75,6 +81,13 @@ token_chooser::verdict token_chooser::choose_each(request& r, std::span<float> l
   return {all_ended ? r.outputs_[0].finish_reason : FT_FINISH_NONE};
 }
 
+// Of the token in softmax(logits), by the operation that gives those of prompts and beams; the logits are spoilt.
+float token_chooser::log_probability(std::span<float> logits, int32_t token) {
+  const tensor row(logits.data(), dtype::f32, {1, static_cast<int64_t>(logits.size())});
+  ops::log_softmax(host_, {.out = row, .x = row});
+  return logits[static_cast<size_t>(token)];
+}
+
 // A verdict is the whole request's: FT_FINISH_NONE although the sequence may have ended.
 token_chooser::verdict token_chooser::choose_one(request& r, size_t index, std::span<float> row, page_pool& pool) {
   sequence& s = r.sequences_[index];
@@ -85,9 +98,9 @@ token_chooser::verdict token_chooser::choose_one(request& r, size_t index, std::
     choice = sampler_.sample(row, settings, new_tokens(r, s), settings.seed + index);
   } else {
     choice.token = decode::argmax(row);
-    if (settings.logprobs == logprobs_kind::processed) choice.logprob = decode::log_probability(row, choice.token);
+    if (settings.logprobs == logprobs_kind::processed) choice.logprob = log_probability(row, choice.token);
   }
-  if (settings.logprobs == logprobs_kind::raw) choice.logprob = decode::log_probability(raw_, choice.token);
+  if (settings.logprobs == logprobs_kind::raw) choice.logprob = log_probability(raw_, choice.token);
   ++chosen_;
 
   output& out = r.outputs_[index];

@@ -8,6 +8,7 @@
 
 #include "decode/processors.h"
 #include "decode/sampler.h"
+#include "ops/exec.h"
 #include "runtime/page_pool.h"
 #include "runtime/request.h"
 
@@ -33,6 +34,7 @@ class token_chooser {
   static std::span<const int32_t> new_tokens(const request& r, const sequence& s);
   std::span<float> row_of(const sequence& s, std::span<float> logits, bool keep);
   bool process(request& r, const sequence& s, std::span<float> row);
+  float log_probability(std::span<float> logits, int32_t token);
   verdict choose_each(request& r, std::span<float> logits, page_pool& pool);
   verdict choose_one(request& r, size_t index, std::span<float> row, page_pool& pool);
   verdict choose_beams(request& r, std::span<float> logits, page_pool& pool);
@@ -45,6 +47,8 @@ class token_chooser {
   uint64_t chosen_ = 0;
   decode::token_marks marks_;
   decode::sampler sampler_;
+  arena scratch_;
+  exec host_;                // for what is computed of logits once they are here
   std::vector<float> copy_;  // [vocab_size], of a row that several sequences share
   std::vector<float> raw_;   // [vocab_size], of a row before it is processed
   std::vector<int32_t> continued_;

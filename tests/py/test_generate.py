@@ -286,6 +286,19 @@ def test_logits_processor_in_place_and_returned(llama: pyft.Model) -> None:
     assert ids_of(made) == [42, 42]
 
 
+@pytest.mark.parametrize("settings", [{}, {"do_sample": True, "top_k": 0, "seed": 4}, {"num_beams": 3}])
+def test_log_probabilities_are_the_same_whoever_computes_them(llama: pyft.Model, settings: dict) -> None:
+    """Of a token that is generated, greedily, drawn or by beams, and of the same token in a prompt: to the bit."""
+    prompt = llama.encode(PROMPT).tolist()
+    made = llama.generate(prompt, max_new_tokens=20, stop_token_ids=[], logprobs=True, **settings)
+    whole = llama.generate([*prompt, *made.token_ids], max_new_tokens=1, prompt_logprobs=True)
+    assert np.array_equal(made.logprobs, whole.prompt_logprobs[len(prompt) :])
+    processed = llama.generate(prompt, max_new_tokens=20, stop_token_ids=[], logprobs="processed", **settings)
+    assert np.array_equal(processed.token_ids, made.token_ids)
+    if "do_sample" not in settings:  # where nothing processes them
+        assert np.array_equal(processed.logprobs, made.logprobs)
+
+
 def test_a_processor_sees_the_librarys_own_logits(llama: pyft.Model) -> None:
     """Nothing is copied: prompts that one step computes have neighbouring rows of one matrix."""
     seen: dict[int, list[int]] = {}

@@ -120,12 +120,6 @@ TEST(argmax_takes_the_first_of_equals_and_refuses_nan) {
   CHECK_ERROR(FT_ERROR_CHECKPOINT, "NaN", argmax(std::vector<float>{nan, nan}));
 }
 
-TEST(log_probability_is_log_softmax) {
-  const std::vector<float> logits = {1000, 999, -inf};
-  CHECK(std::abs(log_probability(logits, 0) + std::log1p(std::exp(-1.0))) < 1e-6);
-  CHECK(log_probability(logits, 2) == -inf);
-}
-
 // The cuts by their definitions, one after another: the oracle of the sampler.
 struct exact_cuts {
   std::vector<double> p;
