@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 
 #include "core/status.h"
@@ -56,25 +57,34 @@ void sampler::warp(std::span<float> logits, const options& settings, std::span<c
 }
 
 void sampler::cut(std::span<const float> logits, const options& settings, double top_p, size_t min_kept) {
+  constexpr float banned = -std::numeric_limits<float>::infinity();
+  const size_t k = std::max(static_cast<size_t>(settings.top_k), min_kept);
+  // Compared after the division, as in Hugging Face transformers: ties with the k-th stay.
+  const float least = settings.top_k > 0 ? kth_largest(logits, k) / settings.temperature : banned;
   candidates_.clear();
   for (size_t i = 0; i < logits.size(); ++i)
-    if (logits[i] > -std::numeric_limits<float>::infinity())
-      candidates_.push_back({logits[i] / settings.temperature, static_cast<int32_t>(i), 0, 0});
+    if (const float logit = logits[i] / settings.temperature; logit >= least && logits[i] > banned)
+      candidates_.push_back({logit, static_cast<int32_t>(i), 0, 0});
   if (candidates_.empty()) return;
-  const size_t k = std::max(static_cast<size_t>(settings.top_k), min_kept);
-  if (settings.top_k > 0 && k < candidates_.size()) keep_top_k(k);
   set_probabilities();
   if (top_p < 1) keep_top_p(top_p, min_kept);
   if (settings.min_p > 0) keep_min_p(settings.min_p, min_kept);
   if (settings.typical_p < 1) keep_typical_p(settings.typical_p, min_kept);
 }
 
-void sampler::keep_top_k(size_t k) {
-  const auto kth = candidates_.begin() + static_cast<std::ptrdiff_t>(k) - 1;
-  std::nth_element(candidates_.begin(), kth, candidates_.end(), more_likely);
-  const float threshold = kth->logit;  // ties with the k-th stay, as in Hugging Face transformers
-  std::erase_if(candidates_, [&](const candidate& c) { return c.logit < threshold; });
-  std::sort(candidates_.begin(), candidates_.end(), [](auto& a, auto& b) { return a.token < b.token; });
+// -infinity where there are fewer. Of a large vocabulary nearly every logit costs one comparison, with the least of the
+// k largest before it.
+float sampler::kth_largest(std::span<const float> logits, size_t k) {
+  constexpr float none = -std::numeric_limits<float>::infinity();
+  if (k > logits.size()) return none;
+  largest_.assign(k, none);  // a heap, the least on top
+  for (float logit : logits) {
+    if (!(logit > largest_.front())) continue;
+    std::pop_heap(largest_.begin(), largest_.end(), std::greater<>());
+    largest_.back() = logit;
+    std::push_heap(largest_.begin(), largest_.end(), std::greater<>());
+  }
+  return largest_.front();
 }
 
 void sampler::set_probabilities() {

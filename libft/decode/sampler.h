@@ -16,7 +16,10 @@ int32_t argmax(std::span<const float> logits);
 // (arXiv:2407.01082), then typical-p (arXiv:2202.00666), as Hugging Face transformers orders them.
 class sampler {
  public:
-  explicit sampler(int64_t vocab_size) { candidates_.reserve(static_cast<size_t>(vocab_size)); }
+  explicit sampler(int64_t vocab_size) {
+    candidates_.reserve(static_cast<size_t>(vocab_size));
+    largest_.reserve(static_cast<size_t>(vocab_size));
+  }
 
   struct choice {
     int32_t token;
@@ -39,13 +42,14 @@ class sampler {
     double surprise = 0;  // how far its information lies from the expected
   };
   void cut(std::span<const float> logits, const options& settings, double top_p, size_t min_kept);
-  void keep_top_k(size_t k);
+  float kth_largest(std::span<const float> logits, size_t k);
   void set_probabilities();
   void keep_top_p(double p, size_t min_kept);
   void keep_min_p(double p, size_t min_kept);
   void keep_typical_p(double p, size_t min_kept);
 
   std::vector<candidate> candidates_;
+  std::vector<float> largest_;
 };
 
 }  // namespace ft::decode
