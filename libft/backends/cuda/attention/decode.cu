@@ -15,7 +15,10 @@ namespace ft::cuda {
 namespace {
 
 constexpr int threads = 128, warps = threads / 32, slice = 8;
-constexpr int shortest_split = 64, most_splits = 128, widest_group = 8;
+constexpr int most_splits = 128, widest_group = 8;
+
+// The keys of a block, where the context is not so long that there would be too many splits: 16 KiB of keys in 16 bits.
+constexpr int shortest_split(int head_dim) { return head_dim > 128 ? 32 : 64; }
 
 struct split_results {
   float* sums;    // [rows, heads, splits, head_dim], relative to `largest`
@@ -134,7 +137,8 @@ __device__ void join_warps(const warp_results<Lanes, G>& shared, const attention
 
 template <class T, int Lanes, int G>
 __global__ void __launch_bounds__(threads) attend_split(const attention_problem p, const split_results to) {
-  constexpr int groups = threads / Lanes, U = sizeof(T) == 2 ? 4 : 2;
+  // U keys a lane at once: as many loads in flight as registers allow beside the G queries.
+  constexpr int groups = threads / Lanes, U = sizeof(T) == 4 ? 2 : G == 1 ? 8 : 4;
   __shared__ warp_results<Lanes, G> shared;
   const int row = blockIdx.z, split = blockIdx.x, group = p.heads / p.kv_heads;
   const int chunks = (group + G - 1) / G, kv_head = blockIdx.y / chunks, chunk = blockIdx.y % chunks;
@@ -255,7 +259,7 @@ void launch_splits(exec& ex, const attention_problem& p, const split_results& to
 void decode_attention(exec& ex, const attention_problem& p) {
   const int64_t longest = int64_t{p.max_pages} * p.pages.page_tokens;
   split_results to{};
-  to.keys_a_split = shortest_split;
+  to.keys_a_split = shortest_split(p.head_dim);
   while (ceil_div(longest, to.keys_a_split) > most_splits) to.keys_a_split *= 2;
   to.splits = static_cast<int>(std::max<int64_t>(1, ceil_div(longest, to.keys_a_split)));
   arena::scope scope(ex.scratch);
