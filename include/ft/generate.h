@@ -24,7 +24,8 @@ typedef struct ft_request ft_request;
 typedef struct ft_session_options {
     size_t struct_size;
     int32_t max_batch_size;      /* sequences computed in one step, beams included; 0: 128 */
-    int32_t max_tokens_per_step; /* tokens computed in one step: longer prompts are cut in chunks; 0: 512 */
+    int32_t max_tokens_per_step; /* tokens computed in one step: longer prompts are cut in chunks; 0: what suits the
+                                    device */
     int64_t kv_cache_bytes;      /* bound on key-value pages; 0: half of the memory that is free */
     int32_t prefix_cache; /* 1: full pages of computed tokens, prompts' and generated ones, stay until their memory
                              is needed, and a request that begins with the same tokens does not compute them

@@ -68,6 +68,9 @@ class backend {
   virtual void upload(void* to, const void* from_host, size_t bytes, void* stream) = 0;
   virtual void download(void* to_host, const void* from, size_t bytes, void* stream) = 0;
 
+  // Whole rows are best taken through all layers in groups of about this many tokens.
+  virtual int64_t tokens_per_pass() const = 0;
+
   // The dtype of the activations of a model that computes in `compute`.
   virtual dtype activation_type(dtype compute) const = 0;
 

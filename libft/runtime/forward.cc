@@ -12,10 +12,6 @@
 namespace ft::runtime {
 namespace {
 
-// Rows are taken through all layers in groups of about this many tokens, so that a group's activations stay in the
-// cache (docs/performance.md has the sizes tried); a longer row is a group of its own.
-constexpr int64_t group_tokens = 512;
-
 // Logits of a large vocabulary are computed for this many rows at a time: they are far larger than anything else.
 constexpr int64_t logit_rows = 128;
 
@@ -42,6 +38,7 @@ class pass {
 
   forward_outputs run() {
     allocate();
+    const int64_t group_tokens = model_.compute().device().tokens_per_pass();  // a longer row is a group of its own
     for (int64_t begin = 0; begin < rows_.num_rows();) {
       int64_t end = begin + 1;
       while (end < rows_.num_rows() && tokens_of(begin, end + 1) <= group_tokens) ++end;

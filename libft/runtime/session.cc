@@ -30,11 +30,13 @@ std::unique_ptr<page_pool> make_pool(backend& device, const kv_layout& layout, i
 std::shared_ptr<session> session::create(std::shared_ptr<model> m, const session_options& options) {
   if (m->config().head != arch::head_kind::causal_lm)
     fail(FT_ERROR_UNSUPPORTED, "a ", m->config().architecture, " is no causal language model and cannot generate");
-  if (options.max_batch_size < 1 || options.max_tokens_per_step < 1 || options.kv_cache_bytes < 0 ||
+  if (options.max_batch_size < 1 || options.max_tokens_per_step < 0 || options.kv_cache_bytes < 0 ||
       options.prefix_cache_bytes < 0)
     fail(FT_ERROR_INVALID_ARGUMENT,
          "max_batch_size, max_tokens_per_step, kv_cache_bytes and prefix_cache_bytes may not be negative");
-  return std::shared_ptr<session>(new session(std::move(m), options));
+  session_options own = options;
+  if (own.max_tokens_per_step == 0) own.max_tokens_per_step = m->compute().device().tokens_per_pass();
+  return std::shared_ptr<session>(new session(std::move(m), own));
 }
 
 session::session(std::shared_ptr<model> m, const session_options& options)

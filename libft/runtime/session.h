@@ -25,10 +25,10 @@ constexpr int64_t default_prefix_cache_bytes = int64_t{1} << 30;
 
 struct session_options {
   int64_t max_batch_size = 128;
-  int64_t max_tokens_per_step = 512;
-  int64_t kv_cache_bytes = 0;      // 0: half of the free memory, or what the largest batch can fill if that is less
-  bool prefix_cache = true;        // keep the pages of finished requests for those that begin alike,
-  int64_t prefix_cache_bytes = 0;  // as many; 0: kv_cache_bytes where it is given, else default_prefix_cache_bytes
+  int64_t max_tokens_per_step = 0;  // 0: backend::tokens_per_pass()
+  int64_t kv_cache_bytes = 0;       // 0: half of the free memory, or what the largest batch can fill if that is less
+  bool prefix_cache = true;         // keep the pages of finished requests for those that begin alike,
+  int64_t prefix_cache_bytes = 0;   // as many; 0: kv_cache_bytes where it is given, else default_prefix_cache_bytes
 };
 
 struct session_stats {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ import pyft
 from . import models
 
 Ids = Sequence[int]
+
+# FT_TEST_DEVICE=cuda asks the same questions of a GPU.
+DEVICE = os.environ.get("FT_TEST_DEVICE", "cpu")
 
 
 @dataclass
@@ -45,11 +49,11 @@ class Pair:
 
     @functools.cached_property
     def ft(self) -> Any:
-        return pyft.load(str(self.folder), device="cpu")
+        return pyft.load(str(self.folder), device=DEVICE)
 
     def load(self, **options: Any) -> Any:
         """Another pyft model of the same folder."""
-        return pyft.load(str(self.folder), device="cpu", **options)
+        return pyft.load(str(self.folder), device=DEVICE, **options)
 
     @torch.no_grad()
     def hf_forward(self, ids: Ids, **inputs: Any) -> dict[str, np.ndarray]:

@@ -23,6 +23,9 @@ class cpu_device final : public backend {
   void upload(void* to, const void* from_host, size_t bytes, void*) override { copy(to, from_host, bytes); }
   void download(void* to_host, const void* from, size_t bytes, void*) override { copy(to_host, from, bytes); }
 
+  // So that a group's activations stay in the cache (docs/performance.md has the sizes tried).
+  int64_t tokens_per_pass() const override { return 512; }
+
   dtype activation_type(dtype) const override { return dtype::f32; }
 
   std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute) override {

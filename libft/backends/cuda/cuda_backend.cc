@@ -117,6 +117,9 @@ class cuda_device final : public backend {
     if (stream) check(cudaStreamSynchronize(static_cast<cudaStream_t>(stream)), "waiting for the GPU");
   }
 
+  // Enough to fill the matrix units many times over; more would only take memory.
+  int64_t tokens_per_pass() const override { return 8192; }
+
   dtype activation_type(dtype compute) const override {
     if (compute == dtype::i8)
       fail(FT_ERROR_UNSUPPORTED, "dtype 'int8' computes on the CPU; a GPU takes float32, float16 or bfloat16");

@@ -9,17 +9,18 @@
 namespace ft::cuda {
 namespace {
 
-// out = f(out + bias) + residual
+// out = f(x + bias) + residual
 template <class T, int V>
 struct finish_vector {
   row_view<T> out;
+  row_view<const T> x;
   row_view<const T> residual;
   const float* bias;
   activation_kind kind;
 
   __device__ void operator()(int64_t row, int column) const {
     float v[V], r[V] = {};
-    load<V>(static_cast<const T*>(out.at(row, column)), v);
+    load<V>(x.at(row, column), v);
     if (residual) load<V>(residual.at(row, column), r);
 #pragma unroll
     for (int i = 0; i < V; ++i) v[i] += bias ? bias[column + i] : 0.f;
@@ -30,14 +31,16 @@ struct finish_vector {
   }
 };
 
-void finish(exec& ex, const linear_args& a) {
+// From the product in a.out; `out` may be the same.
+void finish(exec& ex, const linear_args& a, const tensor& out) {
   with_float(a.out.type, [&](auto element) {
     using T = decltype(element);
-    with_width(in_vectors({&a.out, &a.residual}), [&](auto v) {
+    with_width(in_vectors({&out, &a.out, &a.residual}), [&](auto v) {
       launch_for_each<v.value>(
-          ex, "linear", a.out.dim(0), a.out.dim(1),
-          finish_vector<T, v.value>{rows_of<T>(a.out), a.residual ? rows_of<const T>(a.residual) : row_view<const T>{},
-                                    a.bias, a.activation});
+          ex, "linear", out.dim(0), out.dim(1),
+          finish_vector<T, v.value>{rows_of<T>(out), rows_of<const T>(a.out),
+                                    a.residual ? rows_of<const T>(a.residual) : row_view<const T>{}, a.bias,
+                                    a.activation});
     });
   });
 }
@@ -51,9 +54,14 @@ void linear(exec& ex, const linear_args& a) {
   if (a.x.type != weight.type)
     fail(FT_ERROR_INTERNAL, "linear: x is ", name(a.x.type), ", the weight ", name(weight.type));
   if (rows <= few_rows || !matmul_takes(a.out, a.x, weight)) return multiply_few_rows(ex, a, weight);
-  const bool plain = !a.bias && a.activation == activation_kind::none;
-  matmul(ex, a.out, a.x, weight, plain ? a.residual : tensor());
-  if (!plain) finish(ex, a);
+  // cuBLASLt adds the residual itself, also where it lies in `out`, unless an activation comes in between.
+  const bool activates = a.activation != activation_kind::none;
+  arena::scope scope(ex.scratch);
+  linear_args rest = a;
+  if (activates && a.residual) rest.out = ex.scratch.make(a.out.type, {rows, weight.out_features});
+  matmul(ex, rest.out, a.x, weight, activates ? tensor() : a.residual);
+  if (!activates) rest.residual = {};
+  if (rest.bias || activates) finish(ex, rest, a.out);
 }
 
 }  // namespace ft::cuda
