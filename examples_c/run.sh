@@ -29,7 +29,7 @@ else
     echo "(there is no pkg-config; the flags it would print are given by hand)"
     flags="-I$prefix/include -L$libraries -Wl,-rpath,$libraries -lft"
 fi
-for example in encode generate beam translate stream_cancel inspect; do
+for example in encode generate beam translate steer stream_cancel inspect; do
     # shellcheck disable=SC2086 # flags are several words
     cc -std=c11 -Wall -Wextra -pedantic -Werror -o by_pkg_config/$example "$here/$example.c" $flags
 done
@@ -64,6 +64,8 @@ for built in by_cmake by_pkg_config; do
         echo "translate took a decoder for an encoder-decoder" >&2
         exit 1
     fi
+    expect "" "$built/steer" tiny/llama "5 6 7" "40 41 42 43 44"
+    [ "$(tr ' ' '\n' <out.txt | sort | xargs)" = "40 41 42 43 44" ] # each once
     expect "" "$built/stream_cancel" tiny/llama "5 6 7" 4
     [ "$(wc -w <out.txt)" = 20 ]
 done
