@@ -9,6 +9,7 @@
 #include <cuda_runtime_api.h>
 
 #include "backends/cuda/launch.h"
+#include "backends/cuda/weight.h"
 #include "gpu/place.h"
 
 namespace ft::test {
@@ -76,11 +77,7 @@ class tensors {
   void* fill(dtype type, int64_t elements) {
     const size_t bytes = bytes_of(type, elements);
     buffer& b = buffers_.emplace_back(gpu().device.device_memory(), std::max<size_t>(bytes, 64));
-    const buffer& values = normals(type);
-    for (size_t at = 0; at < bytes; at += values.bytes())
-      check(cudaMemcpyAsync(b.as<char>() + at, values.data(), std::min(values.bytes(), bytes - at),
-                            cudaMemcpyDeviceToDevice, stream()),
-            "fill");
+    repeat_normals(type, b.data(), bytes);
     return b.data();
   }
 
@@ -90,9 +87,26 @@ class tensors {
     return tensor(b.data(), dtype::i32, {static_cast<int64_t>(v.size())});
   }
 
-  void clear() { buffers_.clear(); }
+  const packed_weight* weight(int64_t rows, int64_t columns) {
+    auto made = std::make_unique<cuda::cuda_weight>(gpu().device.device_memory(), dtype::f16, rows, columns);
+    repeat_normals(dtype::f16, made->values.data, made->bytes);
+    return weights_.emplace_back(std::move(made)).get();
+  }
+
+  void clear() {
+    buffers_.clear();
+    weights_.clear();
+  }
 
  private:
+  void repeat_normals(dtype type, void* to, size_t bytes) {
+    const buffer& values = normals(type);
+    for (size_t at = 0; at < bytes; at += values.bytes())
+      check(cudaMemcpyAsync(static_cast<char*>(to) + at, values.data(), std::min(values.bytes(), bytes - at),
+                            cudaMemcpyDeviceToDevice, stream()),
+            "fill");
+  }
+
   const buffer& normals(dtype type) {
     buffer& b = blocks_[static_cast<size_t>(type)];
     if (!b.data()) {
@@ -108,6 +122,7 @@ class tensors {
   }
 
   std::deque<buffer> buffers_;
+  std::deque<std::unique_ptr<packed_weight>> weights_;
   buffer blocks_[3];
 };
 
@@ -240,11 +255,36 @@ benchmark prompt_case(const char* model, int64_t rows, int64_t tokens, int64_t h
           }};
 }
 
+benchmark linear_case(const char* model, int64_t rows, int64_t in_features, int64_t out_features) {
+  const double elements = static_cast<double>(in_features * out_features + rows * (in_features + out_features));
+  return {cat("linear ", model, " ", rows, " x ", in_features, " x ", out_features), elements * 2,
+          2.0 * static_cast<double>(rows * in_features) * static_cast<double>(out_features),
+          static_cast<size_t>(in_features * out_features * 2), [=](tensors& m) -> std::function<void()> {
+            const packed_weight* weight = m.weight(out_features, in_features);
+            const tensor x = m.make(dtype::f16, {rows, in_features}), out = m.make(dtype::f16, {rows, out_features});
+            return [=] { ops::linear(gpu(), {.out = out, .x = x, .weight = weight}); };
+          }};
+}
+
+// The products of a decoder's layer: query, key and value; output; up (and gate); down.
+void add_linear_cases(std::vector<benchmark>& cases) {
+  for (int64_t rows : {1, 4, 8, 32}) {
+    cases.push_back(linear_case("gpt-j", rows, 4096, 12288));
+    cases.push_back(linear_case("gpt-j", rows, 4096, 4096));
+    cases.push_back(linear_case("gpt-j", rows, 4096, 16384));
+    cases.push_back(linear_case("gpt-j", rows, 16384, 4096));
+    cases.push_back(linear_case("gpt-j", rows, 4096, 50400));
+    cases.push_back(linear_case("llama-8b", rows, 4096, 6144));
+    cases.push_back(linear_case("llama-8b", rows, 4096, 28672));
+    cases.push_back(linear_case("llama-8b", rows, 14336, 4096));
+  }
+}
+
 }  // namespace
 
 void run_benchmarks(const char* filter) {
   std::printf("a copy moves %.2f TB/s\n", copy_rate() * 1e-12);
-  const benchmark cases[] = {
+  std::vector<benchmark> cases = {
       norm_case(1, 4096, true),
       norm_case(8, 4096, true),
       norm_case(4096, 768, true),
@@ -280,6 +320,7 @@ void run_benchmarks(const char* filter) {
       prompt_case("llama-8b", 1, 2048, 32, 8, 128, true, false),
       prompt_case("llama-8b", 8, 2048, 32, 8, 128, true, false),
   };
+  add_linear_cases(cases);
   for (const benchmark& b : cases)
     if (!filter || b.name.find(filter) != std::string::npos) run(b);
 }

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <deque>
+#include <memory>
+#include <optional>
 
 #include "gpu/device.h"
 #include "ops/harness.h"
@@ -57,12 +59,21 @@ class place {
     return b.data();
   }
 
+  // A weight of these rows (host memory, f32): exactly them for the reference, in `type` on the GPU.
+  const packed_weight* pack(const tensor& rows, dtype type) {
+    return weights_
+        .emplace_back(reference_ ? cpu::kernels_of(cpu::isa_level::reference).pack(std::span(&rows, 1), dtype::f32)
+                                 : ex.device.pack(std::span(&rows, 1), type))
+        .get();
+  }
+
   exec& ex;
 
  private:
   bool reference_;
   std::deque<placed> tensors_;
   std::deque<buffer> buffers_;
+  std::deque<std::unique_ptr<packed_weight>> weights_;
 };
 
 // How far a result in each dtype may be from the reference's.

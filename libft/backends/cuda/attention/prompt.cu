@@ -12,7 +12,7 @@
 // Template parameters: T the elements' type, D the padded head, M how many times 16 queries a warp has, N how many
 // times 8 keys a tile has.
 #include "backends/cuda/attention/problem.h"
-#include "backends/cuda/attention/tensor_core.h"
+#include "backends/cuda/tensor_core.h"
 #include "backends/cuda/launch.h"
 
 namespace ft::cuda {

@@ -1,6 +1,6 @@
-// A block computes a few features of all rows: its threads share the input features among them, each weight is read
-// once, 16 bytes at a time and past the cache, and widened to float32. Activation, bias and residual come on top in the
-// same kernel.
+// The plain kernel: one row, and what tensor cores do not take. A block computes a few features of all rows: its
+// threads share the input features among them, each weight is read once, 16 bytes at a time and past the cache, and
+// widened to float32. Activation, bias and residual come on top in the same kernel.
 #include "backends/cuda/activate.h"
 #include "backends/cuda/gemm/few_rows.h"
 #include "backends/cuda/launch.h"
@@ -10,6 +10,7 @@ namespace ft::cuda {
 namespace {
 
 constexpr int threads = 128, warps = threads / 32;
+constexpr int64_t rows_at_once = 8;
 
 template <class T, class Out>
 struct few_rows_args {
@@ -101,11 +102,11 @@ void launch(exec& ex, const few_rows_args<T, Out>& a, bool wide) {
   check_launch("linear");
 }
 
-// Calls f(constant<rows>), 1 <= rows <= few_rows: each number of rows has a kernel of its own.
+// Calls f(constant<rows>), 1 <= rows <= rows_at_once: each number of rows has a kernel of its own.
 template <int N = 1, class F>
 void with_rows(int64_t rows, F&& f) {
   if (rows == N) return f(constant<N>{});
-  if constexpr (N < few_rows) with_rows<N + 1>(rows, f);
+  if constexpr (N < rows_at_once) with_rows<N + 1>(rows, f);
 }
 
 template <class T, class Out>
@@ -122,7 +123,7 @@ void multiply(exec& ex, const linear_args& l, const cuda_weight& weight) {
                           .out_features = static_cast<int>(weight.out_features)};
   if (l.residual) a.residual = rows_of<const Out>(l.residual);
   for (int64_t left = l.x.dim(0), rows; left > 0; left -= rows) {
-    rows = std::min(left, few_rows);
+    rows = std::min(left, rows_at_once);
     with_rows(rows, [&](auto r) { launch<r.value>(ex, a, wide); });
     a.x.data += rows * a.x.stride;
     a.out.data += rows * a.out.stride;
@@ -133,6 +134,9 @@ void multiply(exec& ex, const linear_args& l, const cuda_weight& weight) {
 }  // namespace
 
 void multiply_few_rows(exec& ex, const linear_args& args, const cuda_weight& weight) {
+  const int64_t rows = args.x.dim(0);
+  if (rows > 1 && rows <= most_few_rows(args, weight) && on_tensor_cores(args, weight))
+    return multiply_few_rows_on_tensor_cores(ex, args, weight);
   with_float(args.x.type, [&](auto element) {
     using T = decltype(element);
     if (args.out.type == dtype::f32)

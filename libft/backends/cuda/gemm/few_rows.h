@@ -6,10 +6,16 @@
 
 namespace ft::cuda {
 
-// Up to this many rows the kernel is faster than a matrix product that fills tiles.
-inline constexpr int64_t few_rows = 8;
+// How many rows of such a product these kernels compute at the speed of memory: 32 on tensor cores (16-bit types, rows
+// and weights aligned to 16 bytes), else 8.
+int64_t most_few_rows(const linear_args& args, const cuda_weight& weight);
 
-// Takes any number of rows, any strides and alignments; beyond few_rows it reads the weights once for each so many.
+// Takes any number of rows, any strides and alignments; beyond most_few_rows it reads the weights once for each so
+// many.
 void multiply_few_rows(exec& ex, const linear_args& args, const cuda_weight& weight);
+
+// The same on tensor cores, for up to most_few_rows rows, where they take such rows and weights.
+bool on_tensor_cores(const linear_args& args, const cuda_weight& weight);
+void multiply_few_rows_on_tensor_cores(exec& ex, const linear_args& args, const cuda_weight& weight);
 
 }  // namespace ft::cuda

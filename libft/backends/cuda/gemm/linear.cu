@@ -53,7 +53,7 @@ void linear(exec& ex, const linear_args& a) {
   if (rows == 0 || weight.out_features == 0) return;
   if (a.x.type != weight.type)
     fail(FT_ERROR_INTERNAL, "linear: x is ", name(a.x.type), ", the weight ", name(weight.type));
-  if (rows <= few_rows || !matmul_takes(a.out, a.x, weight)) return multiply_few_rows(ex, a, weight);
+  if (rows <= most_few_rows(a, weight) || !matmul_takes(a.out, a.x, weight)) return multiply_few_rows(ex, a, weight);
   // cuBLASLt adds the residual itself, also where it lies in `out`, unless an activation comes in between.
   const bool activates = a.activation != activation_kind::none;
   arena::scope scope(ex.scratch);

@@ -1,4 +1,4 @@
-// The instructions of prompt attention, for compute capability 8.0 and newer: matrix products of 16-bit floats with
+// The instructions of matrix products on tensor cores, for compute capability 8.0 and newer: matrix products of 16-bit floats with
 // float32 sums, the loads that feed them, and copies to shared memory that run beside the arithmetic.
 //
 // mma m16n8k16 (PTX ISA, "Matrix Fragments for mma.m16n8k16"): lane l, with row = l / 4 and pair = l % 4 * 2, holds
