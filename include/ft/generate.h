@@ -122,8 +122,8 @@ typedef struct ft_generate_options {
     int32_t forced_eos_token_id; /* the last token of a sequence that reaches its length; -1 and -2 likewise */
     int32_t prompt_logprobs;     /* 1: keep the prompt tokens' log-probabilities, under the model's own distribution */
     /*
-     * A soft prompt, copied; decoders only. In the place of the prompt's tokens at these positions, which rise, come
-     * embeddings of the model's embedding size: [num_prompt_embeddings, size]. Callbacks see -1 for such a token.
+     * A soft prompt, copied. In the place of the prompt's tokens at these positions, which rise, come embeddings of the
+     * model's embedding size: [num_prompt_embeddings, size]. Callbacks see -1 for such a token of a decoder's prompt.
      */
     int32_t num_prompt_embeddings;
     const int32_t *prompt_embedding_positions;

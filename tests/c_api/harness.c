@@ -1,7 +1,9 @@
 /* What the C API's tests share: messages, tiny models, prompts. */
 #include "harness.h"
 
+#include <dirent.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 atomic_int failed_checks;
 
@@ -73,4 +75,37 @@ size_t generate(int32_t *tokens, size_t capacity, ft_session *session, const int
     CHECK_OK(ft_request_tokens(&count, tokens, NULL, capacity, request));
     ft_request_release(request);
     return count < capacity ? count : capacity;
+}
+
+workplace make_workplace(void) {
+    workplace w = {.folder = "/tmp/ft-c-api-XXXXXX"};
+    if (!mkdtemp(w.folder)) {
+        printf("cannot make %s\n", w.folder);
+        exit(2);
+    }
+    snprintf(w.out, sizeof w.out, "%s/out", w.folder);
+    return w;
+}
+
+/* Counts a folder's entries; removes them, which are files, when asked to. */
+static int visit(const char *folder, int removing) {
+    DIR *listing = opendir(folder);
+    int count = 0;
+    for (struct dirent *entry; listing && (entry = readdir(listing)) != NULL;) {
+        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")) continue;
+        ++count;
+        char path[512];
+        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+        if (removing) unlink(path);
+    }
+    if (listing) closedir(listing);
+    return count;
+}
+
+int entries(const char *folder) { return visit(folder, 0); }
+
+void remove_workplace(const workplace *w) {
+    visit(w->out, 1);
+    rmdir(w->out);
+    CHECK(rmdir(w->folder) == 0);
 }

@@ -63,6 +63,14 @@ ft_generate_options greedy(int32_t max_new_tokens);
 size_t generate(int32_t* tokens, size_t capacity, ft_session* session, const int32_t* prompt, size_t length,
                 const ft_generate_options* options);
 
+/* A fresh folder, and the path of a folder or file that a test may make in it. Removing fails when it holds more. */
+typedef struct {
+  char folder[64], out[80];
+} workplace;
+workplace make_workplace(void);
+int entries(const char* folder);
+void remove_workplace(const workplace* w);
+
 /* Sanitizers end the program when an allocation is refused, so tests that ask for the impossible skip that there. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANITIZED 1

@@ -113,6 +113,8 @@ static ft_status forward_options(void *context, void *options) {
     return forward_with(((pass *)context)->model, ((pass *)context)->inputs, options);
 }
 
+static ft_status convert(void *destination, void *options) { return ft_convert(tiny("llama"), destination, options); }
+
 void test_struct_sizes_in(void) {
     WITH_ROOM(ft_model_options) model_options = {FT_MODEL_OPTIONS_INIT};
     try_sizes("ft_model_options", &model_options, sizeof(ft_model_options), open_model, NULL);
@@ -140,6 +142,12 @@ void test_struct_sizes_in(void) {
     try_sizes("ft_forward_inputs", &inputs, sizeof(ft_forward_inputs), forward_inputs, &context);
     ft_tensor_release(input);
     ft_model_close(model);
+
+    workplace w = make_workplace();
+    WITH_ROOM(ft_convert_options) convert_options = {FT_CONVERT_OPTIONS_INIT};
+    convert_options.value.overwrite = 1;
+    try_sizes("ft_convert_options", &convert_options, sizeof(ft_convert_options), convert, w.out);
+    remove_workplace(&w);
 }
 
 /* Structs that the library fills: never a byte behind the struct_size that the caller gave. */
