@@ -26,7 +26,7 @@ void convert(const tensor& to, const tensor& from, cudaStream_t stream) {
                                                        count);
     });
   });
-  check_launch("loading weights");
+  check(cudaGetLastError(), "loading weights");
 }
 
 }  // namespace ft::cuda

@@ -23,15 +23,16 @@ inline void check(cudaError_t status, const char* what) {
        cudaGetErrorString(status));
 }
 
-// To be called after each launch: a launch that was refused (too much shared memory, no kernel for this device).
-inline void check_launch(const char* op) { check(cudaGetLastError(), op); }
-
-// Dynamic shared memory beyond 48 KiB has to be asked for.
-template <class Kernel>
-void allow_shared_memory(Kernel kernel, size_t bytes, const char* op) {
-  if (bytes > 48 * 1024)
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)), op);
+// An attribute of the current device.
+inline int device_attribute(cudaDeviceAttr what) {
+  int device = 0, value = 0;
+  check(cudaGetDevice(&device), "asking for the GPU");
+  check(cudaDeviceGetAttribute(&value, what, device), "asking for the GPU's properties");
+  return value;
 }
+
+// The first number of the current device's compute capability.
+inline int device_generation() { return device_attribute(cudaDevAttrComputeCapabilityMajor); }
 
 // Calls f with a value of the C++ type that has this dtype's elements.
 template <class F>
@@ -86,11 +87,55 @@ inline unsigned grid_size(int64_t blocks, const char* op) {
 
 #ifdef __CUDACC__
 
+struct launch_shape {
+  dim3 grid, block;
+  size_t shared_bytes = 0;  // dynamic
+  unsigned cluster = 1;     // blocks along x that share a cluster; 1: none
+};
+
+// Queues a kernel. On compute capability 9.0 and newer it comes onto the chip while the one before it ends
+// (programmatic dependent launch), and so begins with await_previous_kernel().
+template <class... P, class... A>
+void launch_kernel(exec& ex, const char* op, const launch_shape& shape, void (*kernel)(P...), const A&... arguments) {
+  if (shape.shared_bytes > 48 * 1024)  // more has to be asked for
+    check(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes)),
+        op);
+  cudaLaunchAttribute attributes[2];
+  cudaLaunchConfig_t config{};
+  config.gridDim = shape.grid;
+  config.blockDim = shape.block;
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.stream = stream_of(ex);
+  config.attrs = attributes;
+  if (device_generation() >= 9) {
+    attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (shape.cluster > 1) {
+    attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
+    attributes[config.numAttrs].val.clusterDim.x = shape.cluster;
+    attributes[config.numAttrs].val.clusterDim.y = 1;
+    attributes[config.numAttrs++].val.clusterDim.z = 1;
+  }
+  check(cudaLaunchKernelEx(&config, kernel, P(arguments)...), op);
+}
+
+// What every kernel calls first, before it reads or writes anything that another kernel writes or reads, and before any
+// thread returns: else the kernel after it could start while the one before it still runs.
+__device__ inline void await_previous_kernel() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");  // the next may come and wait in turn
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 inline constexpr int elementwise_threads = 256;
 
 // f(row, first column) for every vector of V columns of [rows, vectors * V].
 template <int V, class F>
 __global__ void __launch_bounds__(elementwise_threads) for_each_vector(unsigned count, unsigned vectors, F f) {
+  await_previous_kernel();
   const unsigned i = blockIdx.x * elementwise_threads + threadIdx.x;
   if (i < count) f(static_cast<int64_t>(i / vectors), static_cast<int>(i % vectors) * V);
 }
@@ -101,9 +146,8 @@ void launch_for_each(exec& ex, const char* op, int64_t rows, int64_t width, F f)
   if (count == 0) return;
   if (count > 0xffffffffLL - elementwise_threads)
     fail(FT_ERROR_UNSUPPORTED, op, ": ", rows, " rows of ", width, " are too many for one call");
-  for_each_vector<V><<<grid_size(ceil_div(count, elementwise_threads), op), elementwise_threads, 0, stream_of(ex)>>>(
-      static_cast<unsigned>(count), static_cast<unsigned>(vectors), f);
-  check_launch(op);
+  launch_kernel(ex, op, {grid_size(ceil_div(count, elementwise_threads), op), elementwise_threads},
+                for_each_vector<V, F>, static_cast<unsigned>(count), static_cast<unsigned>(vectors), f);
 }
 
 #endif

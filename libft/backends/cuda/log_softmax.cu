@@ -21,6 +21,7 @@ __device__ void join(float& largest, float& sum, float x) {
 template <int V>
 __global__ void __launch_bounds__(threads) log_softmax_rows(row_view<float> out, row_view<const float> x, int width) {
   __shared__ float partial[32];
+  await_previous_kernel();
   const float* from = x.at(blockIdx.x);
   float* to = out.at(blockIdx.x);
   float largest = -INFINITY, sum = 0;
@@ -47,10 +48,9 @@ __global__ void __launch_bounds__(threads) log_softmax_rows(row_view<float> out,
 void log_softmax(exec& ex, const log_softmax_args& a) {
   if (a.x.shape[0] == 0) return;
   with_width(in_vectors({&a.x, &a.out}), [&](auto v) {
-    log_softmax_rows<v.value><<<grid_size(a.x.shape[0], "log_softmax"), threads, 0, stream_of(ex)>>>(
-        rows_of<float>(a.out), rows_of<const float>(a.x), static_cast<int>(a.x.shape[1]));
+    launch_kernel(ex, "log_softmax", {grid_size(a.x.shape[0], "log_softmax"), threads}, log_softmax_rows<v.value>,
+                  rows_of<float>(a.out), rows_of<const float>(a.x), static_cast<int>(a.x.shape[1]));
   });
-  check_launch("log_softmax");
 }
 
 }  // namespace ft::cuda

@@ -38,6 +38,7 @@ template <class T, int V, bool warp_a_row>
 __global__ void norm_rows(const norm_problem<T> p) {
   extern __shared__ float4 shared_vectors[];
   __shared__ float partial[32];
+  await_previous_kernel();
   const int threads = warp_a_row ? 32 : blockDim.x;
   const int thread = warp_a_row ? threadIdx.x % 32 : threadIdx.x;
   const int64_t i = warp_a_row ? int64_t{blockIdx.x} * warps_a_block + threadIdx.x / 32 : blockIdx.x;
@@ -85,14 +86,14 @@ void launch_norm(exec& ex, const norm_problem<T>& p) {
   const int64_t rows = int64_t{p.rows} * p.heads;
   const size_t row_bytes = sizeof(float) * static_cast<size_t>(p.width);
   if (p.width <= widest_for_a_warp / vector_width * V) {
-    norm_rows<T, V, true><<<grid_size(ceil_div(rows, warps_a_block), "norm"), 32 * warps_a_block,
-                            warps_a_block * row_bytes, stream_of(ex)>>>(p);
+    launch_kernel(ex, "norm",
+                  {grid_size(ceil_div(rows, warps_a_block), "norm"), 32 * warps_a_block, warps_a_block * row_bytes},
+                  norm_rows<T, V, true>, p);
   } else {
-    const int threads = static_cast<int>(std::min<int64_t>(ceil_div(p.width / V, 32) * 32, V > 1 ? 512 : 1024));
-    allow_shared_memory(norm_rows<T, V, false>, row_bytes, "norm of rows that exceed shared memory");
-    norm_rows<T, V, false><<<grid_size(rows, "norm"), threads, row_bytes, stream_of(ex)>>>(p);
+    const auto threads = static_cast<unsigned>(std::min<int64_t>(ceil_div(p.width / V, 32) * 32, V > 1 ? 512 : 1024));
+    launch_kernel(ex, "norm, its rows in shared memory", {grid_size(rows, "norm"), threads, row_bytes},
+                  norm_rows<T, V, false>, p);
   }
-  check_launch("norm");
 }
 
 }  // namespace

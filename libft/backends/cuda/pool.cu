@@ -14,6 +14,7 @@ __global__ void __launch_bounds__(columns* lanes)
     pool_columns(row_view<float> out, row_view<const T> x, const int32_t* row_offsets, pool_kind kind, int width,
                  int column_blocks) {
   __shared__ float partial[lanes][columns];
+  await_previous_kernel();
   const int row = blockIdx.x / column_blocks, column = blockIdx.x % column_blocks * columns + threadIdx.x;
   const int lane = threadIdx.y, begin = row_offsets[row], tokens = row_offsets[row + 1] - begin;
   const int only = kind == pool_kind::first ? 0 : kind == pool_kind::last ? tokens - 1 : -1;
@@ -44,6 +45,7 @@ constexpr int normalize_threads = 256;
 
 __global__ void __launch_bounds__(normalize_threads) normalize_rows(row_view<float> x, int width) {
   __shared__ float partial[32];
+  await_previous_kernel();
   float* row = x.at(blockIdx.x);
   float squares = 0;
   for (int i = threadIdx.x; i < width; i += normalize_threads) squares += row[i] * row[i];
@@ -58,14 +60,13 @@ void pool(exec& ex, const pool_args& a) {
   if (rows * width == 0) return;
   with_float(a.x.type, [&](auto element) {
     using T = decltype(element);
-    pool_columns<T><<<grid_size(rows * column_blocks, "pool"), dim3(columns, lanes), 0, stream_of(ex)>>>(
-        rows_of<float>(a.out), rows_of<const T>(a.x), a.row_offsets.as<int32_t>(), a.kind, static_cast<int>(width),
-        static_cast<int>(column_blocks));
+    launch_kernel(ex, "pool", {grid_size(rows * column_blocks, "pool"), dim3(columns, lanes)}, pool_columns<T>,
+                  rows_of<float>(a.out), rows_of<const T>(a.x), a.row_offsets.as<const int32_t>(), a.kind,
+                  static_cast<int>(width), static_cast<int>(column_blocks));
   });
   if (a.normalize)
-    normalize_rows<<<grid_size(rows, "pool"), normalize_threads, 0, stream_of(ex)>>>(rows_of<float>(a.out),
-                                                                                     static_cast<int>(width));
-  check_launch("pool");
+    launch_kernel(ex, "pool", {grid_size(rows, "pool"), normalize_threads}, normalize_rows, rows_of<float>(a.out),
+                  static_cast<int>(width));
 }
 
 }  // namespace ft::cuda

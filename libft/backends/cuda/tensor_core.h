@@ -1,5 +1,5 @@
-// The instructions of matrix products on tensor cores, for compute capability 8.0 and newer: matrix products of 16-bit floats with
-// float32 sums, the loads that feed them, and copies to shared memory that run beside the arithmetic.
+// The instructions of matrix products on tensor cores, for compute capability 8.0 and newer: matrix products of 16-bit
+// floats with float32 sums, the loads that feed them, and copies to shared memory that run beside the arithmetic.
 //
 // mma m16n8k16 (PTX ISA, "Matrix Fragments for mma.m16n8k16"): lane l, with row = l / 4 and pair = l % 4 * 2, holds
 //   A [16, 16]  a[0] (row, pair)  a[1] (row + 8, pair)  a[2] (row, pair + 8)  a[3] (row + 8, pair + 8), two columns

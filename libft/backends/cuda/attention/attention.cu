@@ -43,11 +43,8 @@ void set_options(attention_problem& p, const attention_options& o) {
 // KiB of shared memory, which 8.6 and 8.9 lack.
 bool tensor_cores_take(const attention_problem& p) {
   if (p.type == dtype::f32 || p.key_type != p.type) return false;
-  int device = 0, major = 0, shared_bytes = 0;
-  check(cudaGetDevice(&device), "attention");
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "attention");
-  check(cudaDeviceGetAttribute(&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "attention");
-  return major >= 8 && (p.head_dim <= 192 || shared_bytes >= 100 * 1024);
+  return device_generation() >= 8 &&
+         (p.head_dim <= 192 || device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) >= 100 * 1024);
 }
 
 void attend_prompts(exec& ex, const attention_problem& p) {

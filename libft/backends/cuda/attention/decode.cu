@@ -19,7 +19,8 @@ namespace ft::cuda {
 namespace {
 
 constexpr int threads = 128, warps = threads / 32, slice = 8;
-constexpr int most_splits = 128, most_in_cluster = 8, widest_group = 8;
+constexpr unsigned most_in_cluster = 8;
+constexpr int most_splits = 128, widest_group = 8;
 
 // The keys of a block, where the context is not so long that there would be too many splits: 16 KiB of keys in 16 bits.
 constexpr int shortest_split(int head_dim) { return head_dim > 128 ? 32 : 64; }
@@ -27,7 +28,8 @@ constexpr int shortest_split(int head_dim) { return head_dim > 128 ? 32 : 64; }
 struct split_results {
   float* sums;  // [rows, heads, splits, head_dim], relative to `largest`; null where one block or cluster has them all
   float2* stats;  // [rows, heads, splits]: the largest score, the sum of the exponentials
-  int splits, keys_a_split;
+  unsigned splits;
+  int keys_a_split;
 
   __device__ int64_t index(int row, int heads, int head, int split) const {
     return (static_cast<int64_t>(row) * heads + head) * splits + split;
@@ -152,7 +154,7 @@ __device__ void join_warps(const warp_results<Lanes, G>& shared, int heads, int 
 // Joins the splits of a cluster, each of whose blocks takes a share of the elements. A split without keys has a largest
 // score of -infinity and nothing else.
 template <int Lanes, int G>
-__device__ void join_cluster(block_results<Lanes, G>& own, const attention_problem& p, int splits, int token,
+__device__ void join_cluster(block_results<Lanes, G>& own, const attention_problem& p, unsigned splits, int token,
                              int first_head, int heads) {
 #if __CUDA_ARCH__ >= 900
   const auto cluster = cooperative_groups::this_cluster();
@@ -161,13 +163,13 @@ __device__ void join_cluster(block_results<Lanes, G>& own, const attention_probl
     const int g = i / p.head_dim, c = i % p.head_dim;
     float largest[most_in_cluster], all_largest = -INFINITY;
 #pragma unroll
-    for (int s = 0; s < most_in_cluster; ++s) {
+    for (unsigned s = 0; s < most_in_cluster; ++s) {
       largest[s] = s < splits ? cluster.map_shared_rank(&own, s)->largest[g] : -INFINITY;
       all_largest = fmaxf(all_largest, largest[s]);
     }
     joined all;
 #pragma unroll
-    for (int s = 0; s < most_in_cluster; ++s) {
+    for (unsigned s = 0; s < most_in_cluster; ++s) {
       if (largest[s] == -INFINITY) continue;
       const block_results<Lanes, G>& from = *cluster.map_shared_rank(&own, s);
       all.add(exp2_of(largest[s] - all_largest), from.sum[g], from.sums[g][c]);
@@ -184,6 +186,7 @@ __global__ void __launch_bounds__(threads) attend_split(const attention_problem 
   constexpr int groups = threads / Lanes, U = sizeof(T) == 4 ? 2 : G == 1 ? 8 : 4;
   __shared__ warp_results<Lanes, G> shared;
   __shared__ block_results<Lanes, G> own;
+  await_previous_kernel();
   const bool in_cluster = to.splits > 1 && !to.sums;
   const int row = blockIdx.z, split = blockIdx.x, group = p.heads / p.kv_heads;
   const int chunks = (group + G - 1) / G, kv_head = blockIdx.y / chunks, chunk = blockIdx.y % chunks;
@@ -271,6 +274,7 @@ __global__ void __launch_bounds__(threads) attend_split(const attention_problem 
 // A block a row and head, a thread an element of the head.
 __global__ void join_splits(const attention_problem p, const split_results from) {
   __shared__ float weights[most_splits], sums[most_splits];
+  await_previous_kernel();
   const int head = blockIdx.x, row = blockIdx.y, token = p.row_offsets[row];
   if (p.row_offsets[row + 1] - token != 1) return;
   const row_keys<true> keys(p, row, 1, 0);
@@ -300,17 +304,9 @@ __global__ void join_splits(const attention_problem p, const split_results from)
 template <class T, int Lanes, int G>
 void launch_splits(exec& ex, const attention_problem& p, const split_results& to) {
   const auto chunks = static_cast<unsigned>(ceil_div(p.heads / p.kv_heads, G));
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(to.splits, p.kv_heads * chunks, p.rows);
-  config.blockDim = threads;
-  config.stream = stream_of(ex);
-  cudaLaunchAttribute cluster{};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim.x = to.splits;
-  cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
-  config.attrs = &cluster;
-  config.numAttrs = to.splits > 1 && !to.sums ? 1 : 0;
-  check(cudaLaunchKernelEx(&config, attend_split<T, Lanes, G>, p, to), "paged_attention");
+  launch_kernel(ex, "paged_attention",
+                {dim3(to.splits, p.kv_heads * chunks, p.rows), threads, 0, to.sums ? 1u : to.splits},
+                attend_split<T, Lanes, G>, p, to);
 }
 
 template <class T, int Lanes>
@@ -322,13 +318,6 @@ void launch_splits(exec& ex, const attention_problem& p, const split_results& to
   launch_splits<T, Lanes, widest_group>(ex, p, to);
 }
 
-bool has_clusters() {
-  int device = 0, major = 0;
-  check(cudaGetDevice(&device), "paged_attention");
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "paged_attention");
-  return major >= 9;
-}
-
 }  // namespace
 
 void decode_attention(exec& ex, const attention_problem& p) {
@@ -336,9 +325,9 @@ void decode_attention(exec& ex, const attention_problem& p) {
   split_results to{};
   to.keys_a_split = shortest_split(p.head_dim);
   while (ceil_div(longest, to.keys_a_split) > most_splits) to.keys_a_split *= 2;
-  to.splits = static_cast<int>(std::max<int64_t>(1, ceil_div(longest, to.keys_a_split)));
+  to.splits = static_cast<unsigned>(std::max<int64_t>(1, ceil_div(longest, to.keys_a_split)));
   arena::scope scope(ex.scratch);
-  if (to.splits > (has_clusters() ? most_in_cluster : 1)) {
+  if (to.splits > (device_generation() >= 9 ? most_in_cluster : 1u)) {
     const int64_t results = int64_t{p.rows} * p.heads * to.splits;
     to.sums = ex.scratch.make<float>(results * p.head_dim);
     to.stats = ex.scratch.make<float2>(results);
@@ -353,8 +342,8 @@ void decode_attention(exec& ex, const attention_problem& p) {
       launch_splits<T, 32>(ex, p, to);
   });
   if (!to.sums) return;
-  join_splits<<<dim3(p.heads, p.rows), static_cast<unsigned>(ceil_div(p.head_dim, 32) * 32), 0, stream_of(ex)>>>(p, to);
-  check_launch("paged_attention");
+  launch_kernel(ex, "paged_attention", {dim3(p.heads, p.rows), static_cast<unsigned>(ceil_div(p.head_dim, 32) * 32)},
+                join_splits, p, to);
 }
 
 }  // namespace ft::cuda

@@ -45,6 +45,7 @@ __global__ void __launch_bounds__(threads) attend_tiles(const attention_problem 
   extern __shared__ float4 shared_vectors[];
   auto& shared = *reinterpret_cast<tile_layout<D>*>(shared_vectors);
   constexpr int stride = tile_layout<D>::stride;
+  await_previous_kernel();
   const query_tile tile(p, queries_a_block);
   if (tile.empty(p)) return;
   const int head = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -128,9 +129,7 @@ __global__ void __launch_bounds__(threads) attend_tiles(const attention_problem 
 template <int D, bool paged>
 void launch(exec& ex, const attention_problem& p) {
   const dim3 grid(grid_size(p.tokens / queries_a_block + p.rows, "attention"), p.heads);
-  allow_shared_memory(attend_tiles<D, paged>, sizeof(tile_layout<D>), "attention");
-  attend_tiles<D, paged><<<grid, threads, sizeof(tile_layout<D>), stream_of(ex)>>>(p);
-  check_launch("attention");
+  launch_kernel(ex, "attention", {grid, threads, sizeof(tile_layout<D>)}, attend_tiles<D, paged>, p);
 }
 
 template <int D>

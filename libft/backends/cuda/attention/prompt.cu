@@ -12,8 +12,8 @@
 // Template parameters: T the elements' type, D the padded head, M how many times 16 queries a warp has, N how many
 // times 8 keys a tile has.
 #include "backends/cuda/attention/problem.h"
-#include "backends/cuda/tensor_core.h"
 #include "backends/cuda/launch.h"
+#include "backends/cuda/tensor_core.h"
 
 namespace ft::cuda {
 namespace {
@@ -216,6 +216,7 @@ __global__ void __launch_bounds__(threads) attend_prompts(const attention_proble
   constexpr int queries_a_tile = tiles::queries_a_tile, keys_a_tile = tiles::keys_a_tile, N = keys_a_tile / 8;
   extern __shared__ uint4 shared_vectors[];
   auto& shared = *reinterpret_cast<tiles*>(shared_vectors);
+  await_previous_kernel();
   const query_tile tile(p, queries_a_tile);
   if (tile.empty(p)) return;
   const int head = blockIdx.y, own = threadIdx.x / 32 * 16 * M;  // the warp's first query in the tile
@@ -266,9 +267,7 @@ template <class T, int D, int M, bool paged>
 void launch(exec& ex, const attention_problem& p) {
   using tiles = tile_layout<T, D, M>;
   const dim3 grid(grid_size(p.tokens / tiles::queries_a_tile + p.rows, "attention"), p.heads);
-  allow_shared_memory(attend_prompts<T, D, M, paged>, sizeof(tiles), "attention");
-  attend_prompts<T, D, M, paged><<<grid, threads, sizeof(tiles), stream_of(ex)>>>(p);
-  check_launch("attention");
+  launch_kernel(ex, "attention", {grid, threads, sizeof(tiles)}, attend_prompts<T, D, M, paged>, p);
 }
 
 template <class T, int D, int M>
@@ -284,9 +283,7 @@ template <class T, int D>
 void launch(exec& ex, const attention_problem& p) {
   if constexpr (D <= 128) {
     const int64_t large = tile_layout<T, D, 2>::queries_a_tile;
-    int device = 0, processors = 0;
-    check(cudaGetDevice(&device), "attention");
-    check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device), "attention");
+    const int processors = device_attribute(cudaDevAttrMultiProcessorCount);
     if (p.tokens / p.rows >= large * 3 / 4 && p.tokens / large * p.heads >= 2 * processors)
       return launch<T, D, 2>(ex, p);
   }

@@ -42,6 +42,13 @@ __global__ void __launch_bounds__(threads) few_rows_kernel(few_rows_args<T, Out>
   const T* weight[Features];
 #pragma unroll
   for (int f = 0; f < Features; ++f) weight[f] = a.weight + int64_t{min(first + f, a.out_features - 1)} * a.in_features;
+  // Weights come from no other kernel: the first of them are on their way while the one before ends.
+#pragma unroll
+  for (int u = 0; u < 2 * InFlight; ++u)
+#pragma unroll
+    for (int f = 0; f < Features; ++f)
+      if (threadIdx.x + u * threads < vectors) prefetch(weight[f] + int64_t{threadIdx.x + u * threads} * V);
+  await_previous_kernel();
 
   float sum[Rows][Features] = {};
   for (int begin = threadIdx.x; begin < vectors; begin += threads * InFlight) {
@@ -94,12 +101,11 @@ __global__ void __launch_bounds__(threads) few_rows_kernel(few_rows_args<T, Out>
 template <int Rows, class T, class Out>
 void launch(exec& ex, const few_rows_args<T, Out>& a, bool wide) {
   constexpr int features = Rows <= 2 ? 2 : 4, in_flight = Rows <= 2 ? 2 : 1;
-  const unsigned blocks = grid_size(ceil_div(a.out_features, features), "linear");
+  const launch_shape shape{grid_size(ceil_div(a.out_features, features), "linear"), threads};
   if (wide)
-    few_rows_kernel<T, Out, Rows, features, in_flight, 16 / sizeof(T)><<<blocks, threads, 0, stream_of(ex)>>>(a);
+    launch_kernel(ex, "linear", shape, few_rows_kernel<T, Out, Rows, features, in_flight, 16 / sizeof(T)>, a);
   else
-    few_rows_kernel<T, Out, Rows, features, in_flight, 1><<<blocks, threads, 0, stream_of(ex)>>>(a);
-  check_launch("linear");
+    launch_kernel(ex, "linear", shape, few_rows_kernel<T, Out, Rows, features, in_flight, 1>, a);
 }
 
 // Calls f(constant<rows>), 1 <= rows <= rows_at_once: each number of rows has a kernel of its own.

@@ -15,7 +15,8 @@
 namespace ft::cuda {
 namespace {
 
-constexpr int chunk = 64;  // input features a warp takes at once: 128 bytes of a row
+constexpr int chunk = 64;      // input features a warp takes at once: 128 bytes of a row
+constexpr int prefetched = 3;  // chunks of each warp
 
 template <class T, class Out>
 struct tile_args {
@@ -54,6 +55,14 @@ __global__ void __launch_bounds__(512, N == 1 ? 2 : 1) multiply_tiles(const tile
       weight[m][h] = a.weight + int64_t{min(first + 16 * m + 8 * h + g, a.out_features - 1)} * a.in_features;
 #pragma unroll
   for (int n = 0; n < N; ++n) x[n] = a.x.at(min(8 * n + g, a.rows - 1));
+  // Weights come from no other kernel: the first of them are on their way while the one before ends.
+  for (int k = warp * chunk + 16 * t, end = min(a.in_features, k + prefetched * warps * chunk); k < end;
+       k += warps * chunk)
+#pragma unroll
+    for (int m = 0; m < M; ++m)
+#pragma unroll
+      for (int h = 0; h < 2; ++h) prefetch(weight[m][h] + k);
+  await_previous_kernel();
 
   float sum[M][N][4] = {};
 #pragma unroll 2
@@ -113,10 +122,9 @@ void launch(exec& ex, const tile_args<T, Out>& a) {
   constexpr int features = 16 * M, rows = 8 * N;
   const int threads = threads_for(a.out_features);
   const size_t bytes = sizeof(float) * static_cast<size_t>(threads / 32 * rows * (features + 4));
-  allow_shared_memory(multiply_tiles<T, Out, M, N>, bytes, "linear");
-  multiply_tiles<T, Out, M, N>
-      <<<grid_size(ceil_div(a.out_features, features), "linear"), threads, bytes, stream_of(ex)>>>(a);
-  check_launch("linear");
+  launch_kernel(ex, "linear",
+                {grid_size(ceil_div(a.out_features, features), "linear"), static_cast<unsigned>(threads), bytes},
+                multiply_tiles<T, Out, M, N>, a);
 }
 
 template <class T, class Out>
@@ -148,10 +156,7 @@ void multiply(exec& ex, const linear_args& l, const cuda_weight& weight) {
 
 bool on_tensor_cores(const linear_args& args, const cuda_weight& weight) {
   if (args.x.type == dtype::f32 || !in_vectors({&args.x, &weight.values})) return false;
-  int device = 0, major = 0;
-  check(cudaGetDevice(&device), "linear");
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "linear");
-  return major >= 8;
+  return device_generation() >= 8;
 }
 
 int64_t most_few_rows(const linear_args& args, const cuda_weight& weight) {
