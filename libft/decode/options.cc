@@ -53,6 +53,13 @@ void options::validate_cuts(int64_t vocab_size) const {
           cat("a token, of ", vocab_size, ", or -1 (none)").c_str());
 }
 
+bool options::needs_best_only() const {
+  const bool penalises = repetition_penalty != 1 || presence_penalty != 0 || frequency_penalty != 0;
+  const bool bans = no_repeat_ngram_size > 0 || !bad_words.empty() || min_new_tokens > 0;
+  const bool forces = forced_bos_token_id >= 0 || !forced_eos_token_ids.empty();
+  return !do_sample && !uses_beams() && !penalises && !bans && !forces && logprobs == logprobs_kind::none;
+}
+
 double options::top_p_after(std::span<const int32_t> new_tokens) const {
   if (top_p_decay == 1) return top_p;
   const auto last_reset = std::find(new_tokens.rbegin(), new_tokens.rend(), top_p_reset_id);

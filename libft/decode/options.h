@@ -49,6 +49,8 @@ struct options {
   std::vector<int32_t> decoder_input_ids;     // what an encoder-decoder's answer starts with, after its start token
 
   bool uses_beams() const { return num_beams > 1; }
+  // Whether the most probable token alone decides: nothing else is drawn, changed or told of the logits.
+  bool needs_best_only() const;
   // Sequences that are computed side by side.
   int32_t width() const { return uses_beams() ? num_beams : num_return_sequences; }
 

@@ -18,6 +18,11 @@ constexpr auto more_likely = [](const auto& a, const auto& b) {
 
 }  // namespace
 
+int32_t require_choice(int32_t best) {
+  if (best < 0) fail(FT_ERROR_CHECKPOINT, "every logit is NaN: the weights or the inputs are not finite");
+  return best;
+}
+
 int32_t argmax(std::span<const float> logits) {
   int32_t best = -1;
   float best_logit = 0;
@@ -27,8 +32,7 @@ int32_t argmax(std::span<const float> logits) {
       best_logit = logits[i];
     }
   }
-  if (best < 0) fail(FT_ERROR_CHECKPOINT, "every logit is NaN: the weights or the inputs are not finite");
-  return best;
+  return require_choice(best);
 }
 
 sampler::choice sampler::sample(std::span<const float> logits, const options& settings,

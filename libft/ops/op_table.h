@@ -6,6 +6,7 @@
 #pragma once
 
 #include "ops/activation.h"
+#include "ops/argmax.h"
 #include "ops/attention.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
@@ -31,6 +32,7 @@ struct op_table {
   void (*kv_copy)(exec&, const kv_copy_args&) = nullptr;
   void (*linear)(exec&, const linear_args&) = nullptr;
   void (*log_softmax)(exec&, const log_softmax_args&) = nullptr;
+  void (*argmax)(exec&, const argmax_args&) = nullptr;
   void (*norm)(exec&, const norm_args&) = nullptr;
   void (*pool)(exec&, const pool_args&) = nullptr;
   void (*rotary_table)(exec&, const rotary_table_args&) = nullptr;

@@ -19,32 +19,39 @@ class recorded_steps {
     int64_t table_width = 0;
     int64_t cross_table_width = 0;
     int64_t logits = 0;
+    int64_t whole_logits = 0;
     int64_t beam_logits = 0;
     auto operator<=>(const shape&) const = default;
   };
 
-  // The logits that `pass(run)` makes: by running it, by recording it at the second step of a shape (the first finds
+  // What a step leaves on the device; null where there is none.
+  struct results {
+    tensor logits;  // [rows, vocab_size] f32
+    tensor best;    // [rows] i32
+  };
+
+  // The results of `pass(run)`: by running it, by recording it at the second step of a shape (the first finds
   // out how much memory it takes), or by repeating what was recorded.
   template <class Pass>
-  tensor compute(nn::run& run, const shape& s, Pass&& pass) {
+  results compute(nn::run& run, const shape& s, Pass&& pass) {
     if (!run.ex.device.records()) return pass(run);
     forget_moved(run);
     if (const auto it = steps_.find(s); it != steps_.end() && it->second.work) {
       it->second.work->replay(run.ex.stream);
-      return it->second.logits;
+      return it->second.made;
     } else if (it != steps_.end()) {
       const uint64_t before = version(run);
-      it->second.work = run.ex.device.record(run.ex.stream, [&] { it->second.logits = pass(run); });
-      const tensor logits = it->second.logits;
+      it->second.work = run.ex.device.record(run.ex.stream, [&] { it->second.made = pass(run); });
+      const results made = it->second.made;
       it->second.work->replay(run.ex.stream);
       if (version(run) != before) steps_.clear();  // it took memory that the next step may find elsewhere
-      return logits;
+      return made;
     }
-    const tensor logits = pass(run);
+    const results made = pass(run);
     if (steps_.size() == most_shapes) steps_.clear();
     version_ = version(run);
     steps_[s] = {};
-    return logits;
+    return made;
   }
 
  private:
@@ -52,7 +59,7 @@ class recorded_steps {
 
   struct step {
     std::unique_ptr<recorded_work> work;
-    tensor logits;
+    results made;
   };
 
   static uint64_t version(const nn::run& run) { return run.activations.version() + run.ex.scratch.version(); }

@@ -52,6 +52,10 @@ class request {
   ft_finish_reason finish_reason() const { return finish_.load(std::memory_order_acquire); }
   bool finished() const { return finish_reason() != FT_FINISH_NONE; }
   bool keeps_logprobs() const { return settings_.logprobs != decode::logprobs_kind::none; }
+  // Of a step's logits.
+  bool needs_best_only() const {
+    return settings_.needs_best_only() && !callbacks_.on_logits && !callbacks_.constrain_logits;
+  }
   int64_t prompt_length() const { return prompt_length_; }
   bool keeps_prompt_logprobs() const { return settings_.prompt_logprobs; }
   size_t num_outputs() const;

@@ -40,7 +40,7 @@ void step_batch::clear() {
                   &cross_lengths_, &logit_rows_, &copy_from_, &copy_to_})
     v->clear();
   row_offsets_.push_back(0);
-  num_beam_logits_ = 0;
+  num_beam_logits_ = num_whole_logits_ = 0;
   widest_ = 1;
   widest_source_ = 0;
 }
@@ -83,15 +83,20 @@ void step_batch::finish(int64_t most_pages) {
     const auto& source = owners_[row]->source_pages_;
     std::copy(source.begin(), source.end(), cross_page_table_.begin() + at * source_width);
   }
-  for (bool beams : {true, false}) {
+  enum class use { beams, whole, best };
+  const auto use_of = [](const request& r) {
+    return r.settings_.uses_beams() ? use::beams : r.needs_best_only() ? use::best : use::whole;
+  };
+  for (use wanted : {use::beams, use::whole, use::best}) {
+    if (wanted == use::best) num_whole_logits_ = num_logits();
     for (size_t row = 0; row < rows_.size(); ++row) {
       sequence& s = *rows_[row];
-      if (owners_[row]->settings_.uses_beams() != beams) continue;
+      if (use_of(*owners_[row]) != wanted) continue;
       const bool complete = s.computed + s.scheduled == s.length();
       s.logits_row = complete ? static_cast<int32_t>(logit_rows_.size()) : -1;
       if (complete) logit_rows_.push_back(row_offsets_[row + 1] - 1);
     }
-    if (beams) num_beam_logits_ = num_logits();
+    if (wanted == use::beams) num_beam_logits_ = num_logits();
   }
 }
 
@@ -181,7 +186,7 @@ bool step_batch::only_decodes() const {
 recorded_steps::shape step_batch::shape() const {
   const auto rows = static_cast<int64_t>(rows_.size());
   const auto width = [&](const std::vector<int32_t>& table) { return static_cast<int64_t>(table.size()) / rows; };
-  return {rows, width(page_table_), width(cross_page_table_), num_logits(), num_beam_logits_};
+  return {rows, width(page_table_), width(cross_page_table_), num_logits(), num_whole_logits_, num_beam_logits_};
 }
 
 // The logits of a block of tokens at a time exist, since those of a long prompt could fill the memory.

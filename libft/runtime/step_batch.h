@@ -27,7 +27,7 @@ class step_batch {
   void add(request& r, sequence& s, page_pool& pool);
 
   // To be called when every row is there: lines up the page tables, and gives each row its place among the logits,
-  // those of beams first.
+  // those of beams first, those of which only the highest counts last.
   void finish(int64_t most_pages);
 
   bool empty() const { return rows_.empty(); }
@@ -37,6 +37,7 @@ class step_batch {
   std::span<sequence* const> rows() const { return rows_; }
   int64_t num_logits() const { return static_cast<int64_t>(logit_rows_.size()); }
   int64_t num_beam_logits() const { return num_beam_logits_; }
+  int64_t num_whole_logits() const { return num_whole_logits_; }  // beams' among them
   size_t num_copies() const { return copy_from_.size(); }
 
   // Copies the pages that are about to be written to and are shared.
@@ -68,6 +69,7 @@ class step_batch {
   std::vector<int32_t> staged_;  // all that upload() copies
   tensor uploaded_logit_rows_;
   int64_t num_beam_logits_ = 0;
+  int64_t num_whole_logits_ = 0;
   int64_t widest_ = 1;
   int64_t widest_source_ = 0;  // 0: rows have no source
 };

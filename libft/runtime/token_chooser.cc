@@ -35,14 +35,14 @@ token_chooser::token_chooser(int64_t vocab_size)
   histories_.reserve(decode::max_beams);
 }
 
-token_chooser::verdict token_chooser::choose(request& r, std::span<float> logits, page_pool& pool) {
+token_chooser::verdict token_chooser::choose(request& r, const step_logits& logits, page_pool& pool) {
   if (r.cancelled()) return {};  // retired before the next step
   return r.beams_ ? choose_beams(r, logits, pool) : choose_each(r, logits, pool);
 }
 
 // The sequence's row of logits; a copy, if the row must be kept for another sequence.
-std::span<float> token_chooser::row_of(const sequence& s, std::span<float> logits, bool keep) {
-  const std::span<float> row = logits.subspan(static_cast<size_t>(s.logits_row) * vocab_size_, vocab_size_);
+std::span<float> token_chooser::row_of(const sequence& s, const step_logits& logits, bool keep) {
+  const std::span<float> row = logits.rows.subspan(static_cast<size_t>(s.logits_row) * vocab_size_, vocab_size_);
   if (!keep) return row;
   copy_.assign(row.begin(), row.end());
   return copy_;
@@ -60,7 +60,7 @@ bool token_chooser::process(request& r, const sequence& s, std::span<float> row)
   return !ask.on_logits || ask.on_logits(s.tokens, row) == FT_CONTINUE;
 }
 
-token_chooser::verdict token_chooser::choose_each(request& r, std::span<float> logits, page_pool& pool) {
+token_chooser::verdict token_chooser::choose_each(request& r, const step_logits& logits, page_pool& pool) {
   if (r.live_ == 1 && r.sequences_[0].logits_row < 0) return {};  // the prompt is not computed yet
   const bool fork = r.live_ < r.sequences_.size();
   if (fork) {
@@ -73,7 +73,7 @@ token_chooser::verdict token_chooser::choose_each(request& r, std::span<float> l
   for (size_t i = 0; i < r.live_; ++i) {
     sequence& s = r.sequences_[i];
     if (!s.ended) {
-      const verdict v = choose_one(r, i, row_of(s, logits, fork), pool);
+      const verdict v = choose_one(r, i, logits, fork, pool);
       if (v.reason != FT_FINISH_NONE) return v;
     }
     all_ended &= s.ended;
@@ -88,12 +88,11 @@ float token_chooser::log_probability(std::span<float> logits, int32_t token) {
   return logits[static_cast<size_t>(token)];
 }
 
-// A verdict is the whole request's: FT_FINISH_NONE although the sequence may have ended.
-token_chooser::verdict token_chooser::choose_one(request& r, size_t index, std::span<float> row, page_pool& pool) {
-  sequence& s = r.sequences_[index];
+// The row's next token after the settings and callbacks; false when a callback cancels.
+bool token_chooser::pick(request& r, size_t index, std::span<float> row, decode::sampler::choice& choice) {
+  const sequence& s = r.sequences_[index];
   const decode::options& settings = r.settings_;
-  if (!process(r, s, row)) return {FT_FINISH_CANCELLED, "logits"};
-  decode::sampler::choice choice{};
+  if (!process(r, s, row)) return false;
   if (settings.do_sample) {
     choice = sampler_.sample(row, settings, new_tokens(r, s), settings.seed + index);
   } else {
@@ -101,6 +100,20 @@ token_chooser::verdict token_chooser::choose_one(request& r, size_t index, std::
     if (settings.logprobs == logprobs_kind::processed) choice.logprob = log_probability(row, choice.token);
   }
   if (settings.logprobs == logprobs_kind::raw) choice.logprob = log_probability(raw_, choice.token);
+  return true;
+}
+
+// `keep`: the row is another sequence's too. A verdict is the whole request's: FT_FINISH_NONE although the sequence may
+// have ended.
+token_chooser::verdict token_chooser::choose_one(request& r, size_t index, const step_logits& logits, bool keep,
+                                                 page_pool& pool) {
+  sequence& s = r.sequences_[index];
+  const decode::options& settings = r.settings_;
+  decode::sampler::choice choice{};
+  if (const auto row = static_cast<size_t>(s.logits_row), whole = logits.rows.size() / vocab_size_; row >= whole)
+    choice.token = decode::require_choice(logits.best[row - whole]);
+  else if (!pick(r, index, row_of(s, logits, keep), choice))
+    return {FT_FINISH_CANCELLED, "logits"};
   ++chosen_;
 
   output& out = r.outputs_[index];
@@ -134,7 +147,7 @@ int token_chooser::asks_to_stop(request& r, const sequence& s, int32_t token) {
   return r.callbacks_.should_stop(continued_);
 }
 
-token_chooser::verdict token_chooser::choose_beams(request& r, std::span<float> logits, page_pool& pool) {
+token_chooser::verdict token_chooser::choose_beams(request& r, const step_logits& logits, page_pool& pool) {
   if (r.sequences_[0].logits_row < 0) return {};  // the prompt is not computed yet
   const int64_t num_new = r.sequences_[0].length() - r.prompt_length_;
   const bool first_step = num_new == 0;  // every group starts from the prompt

@@ -14,6 +14,12 @@
 
 namespace ft::runtime {
 
+// What a step gives to choose from: of some rows the logits, of those that follow only which is the highest.
+struct step_logits {
+  std::span<float> rows;          // [rows, vocab_size]
+  std::span<const int32_t> best;  // -1: none is a number
+};
+
 class token_chooser {
  public:
   explicit token_chooser(int64_t vocab_size);
@@ -24,20 +30,21 @@ class token_chooser {
     const char* callback = nullptr;
   };
 
-  // logits [rows, vocab_size] of the step, which are spoilt; a request with beams finds log-probabilities there.
+  // The step's logits are spoilt; a request with beams finds log-probabilities there.
   // Throws ft::error when no token can be chosen.
-  verdict choose(request& r, std::span<float> logits, page_pool& pool);
+  verdict choose(request& r, const step_logits& logits, page_pool& pool);
 
   uint64_t chosen() const { return chosen_; }  // tokens so far
 
  private:
   static std::span<const int32_t> new_tokens(const request& r, const sequence& s);
-  std::span<float> row_of(const sequence& s, std::span<float> logits, bool keep);
+  std::span<float> row_of(const sequence& s, const step_logits& logits, bool keep);
   bool process(request& r, const sequence& s, std::span<float> row);
   float log_probability(std::span<float> logits, int32_t token);
-  verdict choose_each(request& r, std::span<float> logits, page_pool& pool);
-  verdict choose_one(request& r, size_t index, std::span<float> row, page_pool& pool);
-  verdict choose_beams(request& r, std::span<float> logits, page_pool& pool);
+  verdict choose_each(request& r, const step_logits& logits, page_pool& pool);
+  verdict choose_one(request& r, size_t index, const step_logits& logits, bool keep, page_pool& pool);
+  bool pick(request& r, size_t index, std::span<float> row, decode::sampler::choice& choice);
+  verdict choose_beams(request& r, const step_logits& logits, page_pool& pool);
   bool offer_beam(request& r, decode::beam_group& group, size_t beam, const sequence& s, std::span<float> row);
   int asks_to_stop(request& r, const sequence& s, int32_t token);
   verdict publish_beams(request& r);

@@ -17,6 +17,7 @@ const op_table& cuda_op_table() {
     t.kv_copy = kv_copy;
     t.linear = linear;
     t.log_softmax = log_softmax;
+    t.argmax = argmax;
     t.norm = norm;
     t.pool = pool;
     t.rotary_table = rotary_table;

@@ -19,6 +19,7 @@ kernels make_kernels() {
            .kv_copy = ref::kv_copy,
            .linear = linear,
            .log_softmax = log_softmax,
+           .argmax = ref::argmax,
            .norm = norm,
            .pool = pool,
            .rotary_table = rotary_table,

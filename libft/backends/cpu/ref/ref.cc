@@ -19,6 +19,7 @@ kernels reference_kernels() {
            .kv_copy = ref::kv_copy,
            .linear = ref::linear,
            .log_softmax = ref::log_softmax,
+           .argmax = ref::argmax,
            .norm = ref::norm,
            .pool = ref::pool,
            .rotary_table = ref::rotary_table,

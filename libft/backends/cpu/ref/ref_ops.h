@@ -17,6 +17,7 @@ void embedding(exec&, const embedding_args&);
 void kv_write(exec&, const kv_write_args&);
 void kv_copy(exec&, const kv_copy_args&);  // every level's
 void log_softmax(exec&, const log_softmax_args&);
+void argmax(exec&, const argmax_args&);  // every level's
 void norm(exec&, const norm_args&);
 void pool(exec&, const pool_args&);
 void rotary_table(exec&, const rotary_table_args&);
