@@ -47,6 +47,8 @@ class backend {
   virtual ~backend() = default;
   virtual std::string name() const = 0;  // "cpu", "cuda:0"
   virtual memory& device_memory() = 0;
+  // Host memory that copies to and from the device are fastest in.
+  virtual memory& transfer_memory() { return host_memory(); }
   virtual const op_table& ops() const = 0;
 
   virtual size_t free_memory() const = 0;  // bytes that could be allocated now

@@ -275,7 +275,10 @@ void session::compute() {
     return cancelled(static_cast<session*>(self)->batch_.requests()) &&
            cancelled(static_cast<session*>(self)->sources_.requests());
   };
-  logits_.resize(static_cast<size_t>(batch_.num_whole_logits() * model_->config().vocab_size));
+  const size_t whole_bytes = bytes_of(dtype::f32, batch_.num_whole_logits() * model_->config().vocab_size);
+  if (whole_bytes > logits_memory_.bytes())
+    logits_memory_ = buffer(model_->compute().device().transfer_memory(), whole_bytes);
+  logits_ = {logits_memory_.as<float>(), whole_bytes / sizeof(float)};
   best_.resize(static_cast<size_t>(batch_.num_logits() - batch_.num_whole_logits()));
   model_->compute().compute(
       [&](nn::run& run) {
@@ -290,7 +293,7 @@ void session::compute() {
           return batch_.num_logits() == 0 ? recorded_steps::results() : compute_logits(r, hidden);
         };
         const auto made = batch_.only_decodes() ? recorded_.compute(run, batch_.shape(), pass) : pass(run);
-        if (made.logits) run.ex.download(logits_.data(), made.logits.data, logits_.size() * sizeof(float));
+        if (made.logits) run.ex.download(logits_.data(), made.logits.data, logits_.size_bytes());
         if (made.best) run.ex.download(best_.data(), made.best.data, best_.size() * sizeof(int32_t));
       },
       all_cancelled, this);

@@ -108,7 +108,8 @@ class session : public std::enable_shared_from_this<session> {
   encoder_batch sources_;
   step_batch batch_;
   recorded_steps recorded_;
-  std::vector<float> logits_;  // [rows of the step that want them whole, vocab_size]
+  buffer logits_memory_;
+  std::span<float> logits_;    // [rows of the step that want them whole, vocab_size]
   std::vector<int32_t> best_;  // the tokens of the others
   token_chooser chooser_;
 };

@@ -47,6 +47,18 @@ class device_memory_pool final : public memory {
   int index_;
 };
 
+// Host memory that the GPU reads and writes by itself.
+class pinned_memory final : public memory {
+ public:
+  void* allocate(size_t bytes) override {
+    if (const auto count = allocation_counter.load(std::memory_order_relaxed)) count();
+    void* data = nullptr;
+    check(cudaMallocHost(&data, bytes), "taking pinned memory");
+    return data;
+  }
+  void deallocate(void* data, size_t) noexcept override { cudaFreeHost(data); }
+};
+
 class cuda_graph final : public recorded_work {
  public:
   explicit cuda_graph(cudaGraph_t graph) {
@@ -70,6 +82,7 @@ class cuda_device final : public backend {
 
   std::string name() const override { return cat("cuda:", index_); }
   memory& device_memory() override { return memory_; }
+  memory& transfer_memory() override { return pinned_; }
   const op_table& ops() const override { return cuda_op_table(); }
 
   size_t free_memory() const override {
@@ -146,9 +159,7 @@ class cuda_device final : public backend {
     return !parts.empty();
   }
 
-  size_t kv_page_bytes(const kv_layout& layout) const override {
-    return cuda::kv_page_bytes(layout);
-  }
+  size_t kv_page_bytes(const kv_layout& layout) const override { return cuda::kv_page_bytes(layout); }
 
  private:
   // Outside of a pass there is no stream, and the copy is done when the call returns.
@@ -162,6 +173,7 @@ class cuda_device final : public backend {
 
   int index_;
   device_memory_pool memory_;
+  pinned_memory pinned_;
   uploader uploader_;
 };
 
