@@ -2,7 +2,7 @@
 # builds below build/, and remembers by stamp files what is already done.
 #
 #   make demo       a real language model writes, a real encoder compares sentences, on this machine's CPU
-#   make test       all tests that this machine can run          make test-full   the same at every instruction-set level
+#   make test       all tests that this machine can run          make test-full   with wide grids, and at every level
 #   make check      formatters, linters, types, public headers   make format      applies the formatters
 #   make sanitize   the C and C++ tests under ASan, UBSan, LSan and under TSan
 #   make fuzz       a short run of each fuzzer (clang)            make bench       pyft beside its peers
@@ -92,6 +92,7 @@ test: $(BUILD)/tests.stamp $(VENV)/models.stamp $(VENV)/test.stamp $(VENV)/trans
 	done
 
 test-full: test
+	$(BIN)/pytest -q -m full tests/py tests/parity
 	for level in $(LEVELS); do \
 	  echo "== FT_CPU_ISA=$$level"; \
 	  FT_CPU_ISA=$$level $(BIN)/pytest -q tests/py tests/parity; \

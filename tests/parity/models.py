@@ -305,6 +305,9 @@ ENCODER_DECODERS: dict[str, Variant] = {
     ),
 }
 
+# Those with an output.
+GENERATORS = [name for name in ENCODER_DECODERS if not name.endswith("-bare")]
+
 # One of each way in which answers are made: for the grids that multiply.
 ENCODER_DECODERS_SHORT = ["t5", "ul2", "bart", "mbart", "marian-two-vocabularies"]
 

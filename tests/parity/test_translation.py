@@ -15,7 +15,6 @@ from .compare import assert_greedy
 from .pair import Pair, draw_prompt
 
 NEW = 64
-GENERATORS = [name for name in models.ENCODER_DECODERS if not name.endswith("-bare")]
 # Untied models left alone say one token for ever; these settings make every step a choice.
 LIVELY = {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2}
 
@@ -27,7 +26,7 @@ def check(pair: Pair, sources: list[list[int]], answers: list, what: str, **sett
 
 
 @pytest.mark.parametrize("settings", [{}, LIVELY], ids=["plain", "lively"])
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", models.GENERATORS)
 def test_greedy(tiny, rng, name, settings):
     pair = tiny(name)
     sources = [draw_prompt(rng, models.VOCAB, n, n) for n in (1, int(rng.integers(2, 40)), 70)]
