@@ -1,16 +1,18 @@
 // Config maps of GPT-2 and what came after it, from the config.json texts that the models are published with (shortened
 // to the keys that matter to inference), and their weight tables' sources.
 #include <cmath>
-#include <nlohmann/json.hpp>
 
-#include "archs/model_fixture.h"
-#include "check.h"
+#include "archs/config_texts.h"
 
 using namespace ft;
 using arch::block_kind;
 using arch::head_kind;
 using test::checkpoint_builder;
+using test::find;
+using test::has;
 using test::read_config;
+using test::table_of;
+using test::with;
 
 namespace {
 
@@ -37,31 +39,6 @@ const std::string bloom_560m = R"({"apply_residual_connection_post_layernorm": f
   "architectures": ["BloomForCausalLM"], "bos_token_id": 1, "eos_token_id": 2, "layer_norm_epsilon": 1e-05,
   "model_type": "bloom", "n_embed": 1024, "n_layer": 24, "num_attention_heads": 16, "offset_alibi": 100,
   "pad_token_id": 3, "pretraining_tp": 1, "seq_length": 2048, "slow_but_exact": false, "vocab_size": 250880})";
-
-// The text with one key's value replaced, or a key added.
-std::string with(const std::string& config, const std::string& key, const std::string& value) {
-  io::json_ptr tree = io::parse_json(config, "config.json");
-  (*tree)[key] = io::json::parse(value);
-  return tree->dump();
-}
-
-arch::weight_table table_of(const std::string& config) {
-  const auto source = checkpoint_builder(config).open();
-  const arch::family& family = arch::family_of(*source);
-  return family.weights(family.config(*source), source->format());
-}
-
-const arch::weight_spec& find(const arch::weight_table& table, const std::string& name) {
-  for (const arch::weight_spec& spec : table)
-    if (spec.name == name) return spec;
-  throw test::failure("the table has no " + name);
-}
-
-bool has(const arch::weight_table& table, const std::string& name) {
-  for (const arch::weight_spec& spec : table)
-    if (spec.name == name) return true;
-  return false;
-}
 
 }  // namespace
 

@@ -3,12 +3,13 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "archs/model_fixture.h"
+#include "archs/config_texts.h"
 #include "check.h"
 
 using namespace ft;
 using test::checkpoint_builder;
 using test::read_config;
+using test::with;
 
 namespace {
 
@@ -35,13 +36,6 @@ const std::string gemma_3_1b = R"({"architectures": ["Gemma3ForCausalLM"], "atte
   "num_key_value_heads": 1, "pad_token_id": 0, "query_pre_attn_scalar": 256, "rms_norm_eps": 1e-06,
   "rope_local_base_freq": 10000, "rope_scaling": null, "rope_theta": 1000000, "sliding_window": 512,
   "sliding_window_pattern": 6, "vocab_size": 262144})";
-
-// The text with one key's value replaced, or a key added.
-std::string with(const std::string& config, const std::string& key, const std::string& value) {
-  io::json_ptr tree = io::parse_json(config, "config.json");
-  (*tree)[key] = io::json::parse(value);
-  return tree->dump();
-}
 
 std::string small(const std::string& model_type, const std::string& more = "") {
   return R"({"model_type": ")" + model_type +

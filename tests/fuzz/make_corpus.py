@@ -267,6 +267,49 @@ BLOOM = {
     "apply_residual_connection_post_layernorm": True,
 }
 
+T5 = {
+    "architectures": ["T5ForConditionalGeneration"],
+    "model_type": "t5",
+    "vocab_size": 64,
+    "d_model": 32,
+    "d_kv": 16,
+    "d_ff": 64,
+    "num_layers": 2,
+    "num_decoder_layers": 1,
+    "num_heads": 4,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 20,
+    "feed_forward_proj": "gated-gelu",
+    "tie_word_embeddings": False,
+    "decoder_start_token_id": 0,
+}
+BART = {
+    "architectures": ["BartForConditionalGeneration"],
+    "model_type": "bart",
+    "vocab_size": 64,
+    "d_model": 32,
+    "encoder_layers": 2,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 48,
+    "max_position_embeddings": 64,
+    "activation_function": "gelu",
+    "decoder_start_token_id": 2,
+    "forced_bos_token_id": 0,
+    "forced_eos_token_id": 2,
+}
+MARIAN = {
+    **BART,
+    "architectures": ["MarianMTModel"],
+    "model_type": "marian",
+    "share_encoder_decoder_embeddings": False,
+    "decoder_vocab_size": 48,
+    "activation_function": "swish",
+    "decoder_start_token_id": 47,
+}
+
 
 def gguf_model(name: str, more: list[bytes] = (), tensors: list[bytes] = (), data: bytes = b"") -> bytes:
     numbers = {"block_count": 2, "context_length": 128, "embedding_length": 32, "feed_forward_length": 64}
@@ -305,6 +348,15 @@ def config_seeds() -> dict[str, bytes]:
         "gpt-neox": NEOX,
         "opt": OPT,
         "bloom": BLOOM,
+        "t5": {**T5, "feed_forward_proj": "relu", "tie_word_embeddings": True, "scale_decoder_outputs": True},
+        "t5-gated": T5,
+        "t5-encoder": {**T5, "architectures": ["T5EncoderModel"]},
+        "t5-few-buckets": {**T5, "relative_attention_num_buckets": 4, "relative_attention_max_distance": 2},
+        "mt5": {"model_type": "mt5", "d_model": 32, "vocab_size": 64, "num_layers": 2},
+        "bart": BART,
+        "bart-untied": {**BART, "tie_word_embeddings": False, "forced_eos_token_id": [2, 3]},
+        "mbart": {**BART, "model_type": "mbart", "architectures": ["MBartModel"], "scale_embedding": True},
+        "marian": MARIAN,
         "many-heads": {**BLOOM, "n_embed": 2**30, "n_head": 2**30},
         "empty": {},
         "no-heads": {**LLAMA, "num_attention_heads": 0},

@@ -76,7 +76,9 @@ def draw(pair: Pair, rng: np.random.Generator) -> Drawn:
     history = rng.random() < 0.5
     prompts = [draw_prompt(rng, models.VOCAB, 1, 30) for _ in range(1 if history else rng.integers(1, 4))]
     said = pair.hf_greedy(prompts[0], 12).tokens
-    stops = sorted({int(t) for t in rng.choice(said, rng.integers(0, 3))} | set(rng.integers(3, models.VOCAB, 1)))
+    stops = sorted(
+        {int(t) for t in rng.choice(said, rng.integers(0, 3))} | set(rng.integers(3, pair.ft.config["vocab_size"], 1))
+    )
     drawn = Drawn(prompts, shared, [int(t) for t in stops] if rng.random() < 0.8 else [], [], pad_left=not history)
     if rng.random() < 0.3:
         shared["min_new_tokens"] = int(rng.integers(0, shared["max_new_tokens"] + 1))
