@@ -30,6 +30,7 @@ __device__ best warp_best(best mine) {
 template <int V>
 __global__ void __launch_bounds__(threads) argmax_rows(int32_t* out, row_view<const float> x, int width) {
   __shared__ best of_warps[threads / 32];
+  await_previous_kernel();
   const float* row = x.at(blockIdx.x);
   best mine{0, -1};
   for (int c = threadIdx.x * V; c < width; c += threads * V) {
@@ -52,10 +53,9 @@ __global__ void __launch_bounds__(threads) argmax_rows(int32_t* out, row_view<co
 void argmax(exec& ex, const argmax_args& a) {
   if (a.x.shape[0] == 0) return;
   with_width(in_vectors({&a.x}), [&](auto v) {
-    argmax_rows<v.value><<<grid_size(a.x.shape[0], "argmax"), threads, 0, stream_of(ex)>>>(
-        a.out.as<int32_t>(), rows_of<const float>(a.x), static_cast<int>(a.x.shape[1]));
+    launch_kernel(ex, "argmax", {grid_size(a.x.shape[0], "argmax"), threads}, argmax_rows<v.value>, a.out.as<int32_t>(),
+                  rows_of<const float>(a.x), static_cast<int>(a.x.shape[1]));
   });
-  check_launch("argmax");
 }
 
 }  // namespace ft::cuda
