@@ -51,3 +51,20 @@ def test_requests_with_one_beginning(tiny, rng):
     assert [g.token_ids.tolist() for g in again] == [g.token_ids.tolist() for g in made]
     expected = sum((len(prompt) - 1) // PAGE * PAGE for prompt in prompts)
     assert model.session().stats()["prompt_tokens_reused"] - reused == expected
+
+
+def test_bounded_memory(tiny, rng):
+    """No more is kept than prefix_cache_bytes allow, whatever is asked for, and answers stay the same."""
+    pair = tiny("llama-gqa")
+    plain = pair.load(prefix_cache=False)
+    page_bytes = plain.session().stats()["page_bytes"]
+    bounded = pair.load(prefix_cache_bytes=7 * page_bytes + 1)
+    kept = []
+    for _ in range(6):
+        prompts = [draw_prompt(rng, models.VOCAB, 30, 90) for _ in range(3)]
+        ours, expected = (m.generate(prompts, max_new_tokens=12, stop_token_ids=[]) for m in (bounded, plain))
+        assert [g.token_ids.tolist() for g in ours] == [g.token_ids.tolist() for g in expected]
+        stats = bounded.session().stats()
+        kept.append(stats["pages_kept"])
+        assert stats["pages_in_use"] == 0
+    assert set(kept) == {7}
