@@ -6,6 +6,7 @@
 #   make check      formatters, linters, types, public headers   make format      applies the formatters
 #   make sanitize   the C and C++ tests under ASan, UBSan, LSan and under TSan
 #   make fuzz       a short run of each fuzzer (clang)            make bench       pyft beside its peers
+#   make cuda       compiles the CUDA plug-in (nvcc), GPU or not
 #   make wheel      dist/*.whl                                    make clean       removes build/ and dist/
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -30,10 +31,10 @@ endif
 LIBRARY_SOURCES := $(shell find include libft cmake -type f) CMakeLists.txt
 PACKAGE_SOURCES := $(shell find pyft -type f -not -path '*/__pycache__/*') pyproject.toml README.md LICENSE
 TEST_SOURCES := $(shell find tests -type f \( -name '*.c' -o -name '*.cc' -o -name '*.h' -o -name 'CMakeLists.txt' \))
-CXX_FILES := git ls-files -z --cached --others --exclude-standard '*.h' '*.c' '*.cc'
+CXX_FILES := git ls-files -z --cached --others --exclude-standard '*.h' '*.c' '*.cc' '*.cu'
 PY_FILES := benchmarks cmake examples_c examples_py pyft tests
 
-.PHONY: all demo test test-full check format sanitize fuzz bench wheel clean
+.PHONY: all demo test test-full check format sanitize fuzz bench cuda wheel clean
 all: $(VENV)/pyft.stamp
 
 # The environment. CMake and Ninja come from PyPI where the system has none, or too old ones.
@@ -134,6 +135,18 @@ sanitize: $(VENV)/build.stamp
 
 fuzz: $(VENV)/build.stamp
 	sh tests/fuzz/run.sh $(FUZZ_SECONDS)
+
+# The CUDA plug-in and its tests for one architecture, on any machine with nvcc. cuBLAS's headers come with the wheel.
+CUDA_ARCHITECTURES ?= 90a-real
+
+$(VENV)/cublas.stamp: $(VENV)/venv.stamp
+	$(PIP) --no-deps nvidia-cublas
+	touch $@
+
+cuda: $(VENV)/build.stamp $(VENV)/cublas.stamp
+	cmake -S . -B build/cuda -DFT_CUDA=ON -DFT_CUDA_ARCHITECTURES=$(CUDA_ARCHITECTURES) -DFT_ISA_LEVELS=portable \
+	  -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python >/dev/null
+	cmake --build build/cuda --parallel $(JOBS) --target ft_cuda
 
 bench: $(VENV)/pyft.stamp $(VENV)/models.stamp $(VENV)/test.stamp
 	$(BIN)/python benchmarks/cpu_peers.py

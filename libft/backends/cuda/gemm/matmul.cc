@@ -14,6 +14,7 @@ namespace ft::cuda {
 namespace {
 
 constexpr size_t workspace_bytes = size_t{32} << 20;
+constexpr size_t workspace_alignment = 256;  // cuBLASLt refuses less
 
 void check_lt(cublasStatus_t status, const char* what) {
   if (status != CUBLAS_STATUS_SUCCESS)
@@ -151,10 +152,12 @@ void matmul(exec& ex, const tensor& out, const tensor& x, const cuda_weight& wei
   const cublas_lt& lt = open_cublas_lt();
   const auto [handle, how] = plans().find(s);
   arena::scope scope(ex.scratch);
-  void* workspace = ex.scratch.allocate(workspace_bytes);
+  auto workspace = reinterpret_cast<uintptr_t>(ex.scratch.allocate(workspace_bytes + workspace_alignment));
+  workspace = (workspace + workspace_alignment - 1) / workspace_alignment * workspace_alignment;
   const float one = 1, beta = addend ? 1 : 0;
   check_lt(lt.matmul(handle, how->desc, &one, weight.values.data, how->weight, x.data, how->x, &beta, added.data,
-                     how->addend, out.data, how->out, &how->algo, workspace, workspace_bytes, stream_of(ex)),
+                     how->addend, out.data, how->out, &how->algo, reinterpret_cast<void*>(workspace), workspace_bytes,
+                     stream_of(ex)),
            "product");
 }
 
