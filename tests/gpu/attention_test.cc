@@ -46,14 +46,15 @@ struct drawn_options {
   }
 };
 
-drawn_options some_options(draw& d, const shape& s) {
+// Slopes are such that no bias is beyond about 30: float32 scores of hundreds would differ by more than the bound.
+drawn_options some_options(draw& d, const shape& s, int64_t longest) {
   drawn_options o;
   o.heads = s.heads;
   o.plain.scale = 1 / std::sqrt(static_cast<float>(s.head_dim));
   o.plain.softcap = d.one_of({0.0f, 0.0f, 30.0f, 2.0f});
   o.plain.window = d.one_of<int64_t>({0, 0, 0, 1, 5, 40, 100});
   const int64_t bias = d.integer(0, 3);
-  if (bias == 0) o.slopes = d.normals(s.heads, 0.1f);
+  if (bias == 0) o.slopes = d.normals(s.heads, std::min(0.1f, 10 / static_cast<float>(longest)));
   if (bias == 1) o.relative = d.normals(s.heads * (2 * d.one_of<int64_t>({0, 1, 7, 30, 64, 400}) + 1));
   return o;
 }
@@ -294,7 +295,7 @@ TEST(attention) {
   compare_with_reference("attention", 60, attention_bounds, [](draw& d, dtype type) -> placed_problem {
     const shape s = some_shape(d);
     const sequences all(d, s, some_lengths(d, d.integer(1, 5)), type);
-    const drawn_options options = some_options(d, s);
+    const drawn_options options = some_options(d, s, all.longest());
     const bool causal = d.coin();
     return [=](place& on) { return run_whole(on, all, causal, options.on(on)); };
   });
@@ -304,7 +305,7 @@ TEST(paged_attention) {
   compare_with_reference("paged_attention", 60, attention_bounds, [](draw& d, dtype type) -> placed_problem {
     const shape s = some_shape(d);
     const sequences all(d, s, some_lengths(d, d.integer(1, 5)), type);
-    const drawn_options options = some_options(d, s);
+    const drawn_options options = some_options(d, s, all.longest());
     const dtype page_type = some_page_type(d, type);
     const int64_t page_tokens = d.one_of<int64_t>({16, 16, 16, 32, 64, 10});
     const int64_t more_pages = d.one_of<int64_t>({0, 0, 3, 1000});
@@ -326,7 +327,7 @@ TEST(decode_attention_over_long_contexts) {
     for (int64_t r = d.integer(1, 3); r > 0; --r)
       lengths.push_back(static_cast<int32_t>(d.one_of<int64_t>({2, 64, 65, 129, 2049, d.integer(2, 3000)})));
     const sequences all(d, s, lengths, type);
-    const drawn_options options = some_options(d, s);
+    const drawn_options options = some_options(d, s, all.longest());
     const dtype page_type = some_page_type(d, type);
     return [=](place& on) {
       const attention_options here = options.on(on);
@@ -399,7 +400,7 @@ TEST(prompts_do_not_depend_on_their_neighbours) {
       std::vector<int32_t> lengths;
       for (int i = 0; i < 24; ++i) lengths.push_back(static_cast<int32_t>(d.integer(100, 300)));
       const sequences all(d, s, lengths, type);
-      const drawn_options options = some_options(d, s);
+      const drawn_options options = some_options(d, s, all.longest());
       const bool causal = d.coin();
       place on(gpu(), false);
       const std::vector<float> together = run_whole(on, all, causal, options.on(on));
