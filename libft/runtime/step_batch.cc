@@ -10,7 +10,7 @@ namespace ft::runtime {
 namespace {
 
 // One width for all rows, rounded up so that a growing context seldom needs a larger table.
-int64_t table_width(int64_t widest, int64_t most_pages) { return std::min((widest + 63) / 64 * 64, most_pages); }
+int64_t table_width(int64_t widest, int64_t most_pages) { return std::min((widest + 15) / 16 * 16, most_pages); }
 
 // [heads, tokens, head_dim] as [tokens, heads, head_dim]
 tensor by_token(tensor t) {

@@ -22,8 +22,9 @@ constexpr int threads = 128, warps = threads / 32, slice = 8;
 constexpr unsigned most_in_cluster = 8;
 constexpr int most_splits = 128, widest_group = 8;
 
-// The keys of a block, where the context is not so long that there would be too many splits: 16 KiB of keys in 16 bits.
-constexpr int shortest_split(int head_dim) { return head_dim > 128 ? 32 : 64; }
+// The keys of a block, where the context is not so long that there would be too many splits. Each block has some
+// microseconds of its own to begin and to join; half a dozen loads one after another outweigh them.
+constexpr int shortest_split = 256;
 
 struct split_results {
   float* sums;  // [rows, heads, splits, head_dim], relative to `largest`; null where one block or cluster has them all
@@ -323,7 +324,7 @@ void launch_splits(exec& ex, const attention_problem& p, const split_results& to
 void decode_attention(exec& ex, const attention_problem& p) {
   const int64_t longest = int64_t{p.max_pages} * p.pages.page_tokens;
   split_results to{};
-  to.keys_a_split = shortest_split(p.head_dim);
+  to.keys_a_split = shortest_split;
   while (ceil_div(longest, to.keys_a_split) > most_splits) to.keys_a_split *= 2;
   to.splits = static_cast<unsigned>(std::max<int64_t>(1, ceil_div(longest, to.keys_a_split)));
   arena::scope scope(ex.scratch);
