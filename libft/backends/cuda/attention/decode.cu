@@ -51,6 +51,32 @@ __device__ pack<T, slice> load_slice(const T* from, int valid, bool vectors) {
   return p;
 }
 
+// Slices of a token's queries of `heads` heads from first_head on; zeros for the others of G. At once where they have
+// the keys' type.
+template <class T, int G>
+__device__ void load_queries(const attention_problem& p, int token, int first_head, int heads, int c,
+                             float (&query)[G][slice]) {
+  const int64_t first = token * p.query_stride + first_head * p.query_head_stride + c;
+  const int valid = p.head_dim - c;
+  if (p.type == p.key_type) {
+    pack<T, slice> loaded[G];
+#pragma unroll
+    for (int g = 0; g < G; ++g)
+      loaded[g] = load_slice(static_cast<const T*>(p.query) + first + g * p.query_head_stride, g < heads ? valid : 0,
+                             p.vectors);
+#pragma unroll
+    for (int g = 0; g < G; ++g)
+#pragma unroll
+      for (int i = 0; i < slice; ++i) query[g][i] = widen(loaded[g].at[i]);
+    return;
+  }
+#pragma unroll
+  for (int g = 0; g < G; ++g)
+#pragma unroll
+    for (int i = 0; i < slice; ++i)
+      query[g][i] = g < heads && i < valid ? element(p.query, p.type, first + g * p.query_head_stride + i) : 0.f;
+}
+
 // The online softmax of G queries over the keys that a lane has seen, for its slice of the head.
 template <int G>
 struct running {
@@ -205,13 +231,8 @@ __global__ void __launch_bounds__(threads) attend_split(const attention_problem 
   }
 
   const int lane_group = threadIdx.x / Lanes, c = threadIdx.x % Lanes * slice, valid = p.head_dim - c;
-  float query[G][slice] = {};
-#pragma unroll
-  for (int g = 0; g < G; ++g)
-#pragma unroll
-    for (int i = 0; i < slice; ++i)
-      if (g < heads && i < valid)
-        query[g][i] = element(p.query, p.type, token * p.query_stride + (first_head + g) * p.query_head_stride + c + i);
+  float query[G][slice];
+  load_queries<T>(p, token, first_head, heads, c, query);
 
   const T* key_data = static_cast<const T*>(p.keys);
   const T* value_data = static_cast<const T*>(p.values);
