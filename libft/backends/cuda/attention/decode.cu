@@ -22,9 +22,8 @@ constexpr int threads = 128, warps = threads / 32, slice = 8;
 constexpr unsigned most_in_cluster = 8;
 constexpr int most_splits = 128, widest_group = 8;
 
-// The keys of a block, where the context is not so long that there would be too many splits. Each block has some
-// microseconds of its own to begin and to join; half a dozen loads one after another outweigh them.
-constexpr int shortest_split = 256;
+// The keys of a block, where the context is not so long that there would be too many splits: two rounds of loads.
+constexpr int shortest_split(int head_dim) { return head_dim > 128 ? 64 : 128; }
 
 struct split_results {
   float* sums;  // [rows, heads, splits, head_dim], relative to `largest`; null where one block or cluster has them all
@@ -231,6 +230,7 @@ __global__ void __launch_bounds__(threads) attend_split(const attention_problem 
   }
 
   const int lane_group = threadIdx.x / Lanes, c = threadIdx.x % Lanes * slice, valid = p.head_dim - c;
+  const int inside = valid > 0 ? c : 0;
   float query[G][slice];
   load_queries<T>(p, token, first_head, heads, c, query);
 
@@ -238,15 +238,24 @@ __global__ void __launch_bounds__(threads) attend_split(const attention_problem 
   const T* value_data = static_cast<const T*>(p.values);
   running<G> state;
   for (int first = begin; first < end; first += groups * U) {
-    pack<T, slice> key[U], value[U];
+    // Without a branch, so that all loads of a kind are in flight together: beyond the end the last key stands in,
+    // whose score is replaced, and beyond the head its beginning, which the query's zeros take out.
+    int64_t key_at[U], value_at[U];
 #pragma unroll
-    for (int u = 0; u < U; ++u) {
-      const int j = first + u * groups + lane_group;
-      int64_t key_at = 0, value_at = 0;
-      if (j < end) keys.locate(p, j, key_at, value_at);
-      const int here = j < end ? valid : 0;
-      key[u] = load_slice(key_data + key_at + c, here, p.vectors);
-      value[u] = load_slice(value_data + value_at + c, here, p.vectors);
+    for (int u = 0; u < U; ++u) keys.locate(p, min(first + u * groups + lane_group, end - 1), key_at[u], value_at[u]);
+    pack<T, slice> key[U], value[U];
+    if (p.vectors) {
+#pragma unroll
+      for (int u = 0; u < U; ++u) {
+        key[u] = *reinterpret_cast<const pack<T, slice>*>(key_data + key_at[u] + inside);
+        value[u] = *reinterpret_cast<const pack<T, slice>*>(value_data + value_at[u] + inside);
+      }
+    } else {
+#pragma unroll
+      for (int u = 0; u < U; ++u) {
+        key[u] = load_slice(key_data + key_at[u] + c, valid, false);
+        value[u] = load_slice(value_data + value_at[u] + c, valid, false);
+      }
     }
 #pragma unroll
     for (int g = 0; g < G; ++g) {
@@ -345,7 +354,7 @@ void launch_splits(exec& ex, const attention_problem& p, const split_results& to
 void decode_attention(exec& ex, const attention_problem& p) {
   const int64_t longest = int64_t{p.max_pages} * p.pages.page_tokens;
   split_results to{};
-  to.keys_a_split = shortest_split;
+  to.keys_a_split = shortest_split(p.head_dim);
   while (ceil_div(longest, to.keys_a_split) > most_splits) to.keys_a_split *= 2;
   to.splits = static_cast<unsigned>(std::max<int64_t>(1, ceil_div(longest, to.keys_a_split)));
   arena::scope scope(ex.scratch);
