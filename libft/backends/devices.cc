@@ -9,6 +9,7 @@
 
 #include "backends/cpu/isa_level.h"
 #include "backends/plugin.h"
+#include "core/library_folder.h"
 #include "core/status.h"
 
 namespace ft {
@@ -39,20 +40,12 @@ uint64_t host_memory_bytes() {
   return static_cast<uint64_t>(memory.totalram) * memory.mem_unit;
 }
 
-// The folder that this library was loaded from, with a slash; empty if that cannot be told.
-std::string own_folder() {
-  Dl_info info{};
-  if (!dladdr(reinterpret_cast<const void*>(&own_folder), &info) || !info.dli_fname) return "";
-  const std::string path = info.dli_fname;
-  return path.substr(0, path.rfind('/') + 1);
-}
-
 class device_list {
  public:
   device_list() {
     entries_.push_back(
         {{FT_DEVICE_CPU, 0}, "cpu", processor_name(), instruction_sets(), host_memory_bytes(), &cpu_backend()});
-    const plugin* cuda = open_plugin(own_folder() + "libft_cuda.so");
+    const plugin* cuda = open_plugin(folder_of(&devices) + "libft_cuda.so");
     for (int i = 0; cuda && i < cuda->num_devices; ++i) {
       const plugin_device& d = cuda->devices[i];
       entries_.push_back(

@@ -4,6 +4,7 @@
 
 #include <initializer_list>
 
+#include "core/library_folder.h"
 #include "core/status.h"
 
 namespace ft::cuda {
@@ -13,18 +14,10 @@ namespace {
 #define FT_TEXT(x) FT_TEXT_OF(x)
 constexpr const char* file_name = "libcublasLt.so." FT_TEXT(CUBLAS_VER_MAJOR);
 
-// The folder this plug-in was loaded from, with a slash.
-std::string own_folder() {
-  Dl_info info{};
-  if (!dladdr(reinterpret_cast<const void*>(&open_cublas_lt), &info) || !info.dli_fname) return "";
-  const std::string path = info.dli_fname;
-  return path.substr(0, path.rfind('/') + 1);
-}
-
 // One that the process has already, then pip's, which lies beside the package that holds this library, then the
 // system's.
 void* open_library(std::string& path) {
-  const std::string name = file_name, packages = own_folder() + "../../nvidia/";
+  const std::string name = file_name, packages = folder_of(&open_cublas_lt) + "../../nvidia/";
   if (void* loaded = dlopen(name.c_str(), RTLD_NOW | RTLD_NOLOAD)) {
     path = name;
     return loaded;
