@@ -1,7 +1,7 @@
 """pyft on one GPU beside transformers on PyTorch, in one run: the milliseconds of a decode step, of a prompt and of an
 encoder's pass, with random weights in float16, and the share of the floor that memory or matrix units set.
 
-    python benchmarks/gpu.py [--models gptj-6b,bert-base] [--no-torch] [--json FILE]
+    python benchmarks/gpu.py [--models gptj-6b,bert-base] [--no-torch] [--profile] [--json FILE]
 
 Each model's logits are compared with transformers' before anything is timed. Decoding is the difference of two runs
 that differ in their number of new tokens; the median of several such differences counts.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import statistics
 import tempfile
 import time
@@ -36,6 +37,7 @@ FEW, MANY = 32, 160  # new tokens of the two runs whose difference is timed
 DECODERS: dict[str, list[tuple[int, int]]] = {  # batch, beams
     "gptj-6b": [(1, 1), (8, 1), (32, 1), (1, 4), (8, 4)],
     "llama-8b": [(1, 1), (32, 1)],
+    "t5-3b": [(1, 1), (8, 1), (1, 4), (8, 4)],
 }
 PROMPTS: dict[str, list[tuple[int, int]]] = {  # batch, tokens
     "gptj-6b": [(1, 128), (32, 128)],
@@ -44,7 +46,12 @@ PROMPTS: dict[str, list[tuple[int, int]]] = {  # batch, tokens
 ENCODERS: dict[str, list[tuple[int, int]]] = {
     "bert-base": [(1, 128), (32, 128)],
     "bert-large": [(32, 128), (32, 512)],
+    "t5-3b": [(8, 128)],
 }
+
+# Of an encoder-decoder: the matrices that each new token passes through, and each token of the source.
+DECODER_PART = re.compile(r"shared|decoder\.(?!.*EncDecAttention\.[kv]\.)")
+ENCODER_PART = re.compile(r"encoder\.")
 
 
 @dataclass
@@ -69,15 +76,18 @@ def median_ms(run: Callable[[], Any], repeat: int = 5) -> float:
     return 1e3 * statistics.median(times)
 
 
-def matrix_elements(name: str) -> int:
-    """Of the matrices that each token passes through."""
-    skipped = ("embed", "wte", "position", "token_type", "pooler")
-    tensors = presets.PRESETS[name].tensors()
-    return sum(math.prod(shape) for key, shape in tensors if len(shape) == 2 and not any(s in key for s in skipped))
+def matrix_elements(name: str, part: re.Pattern[str] | None) -> int:
+    """Of the matrices that each token passes through: all, or those of a part of the model."""
+    skipped = ("embed", "wte", "position", "token_type", "pooler", "relative")
+    return sum(
+        math.prod(shape)
+        for key, shape in presets.PRESETS[name].tensors()
+        if len(shape) == 2 and not any(s in key for s in skipped) and (part is None or part.match(key))
+    )
 
 
-def floor_ms(name: str, tokens: int) -> float:
-    elements = matrix_elements(name)
+def floor_ms(name: str, tokens: int, part: re.Pattern[str] | None = None) -> float:
+    elements = matrix_elements(name, part)
     return 1e3 * max(2 * elements / COPY_BYTES, 2 * elements * tokens / FLOAT16_RATE)
 
 
@@ -91,10 +101,20 @@ def relative(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 
+def two_sided(name: str) -> bool:
+    return name in ENCODERS and name in DECODERS
+
+
 def open_torch(folder: Path, name: str) -> Any:
     import transformers
 
-    kind = transformers.AutoModel if name in ENCODERS else transformers.AutoModelForCausalLM
+    kind = (
+        transformers.AutoModelForSeq2SeqLM
+        if two_sided(name)
+        else transformers.AutoModel
+        if name in ENCODERS
+        else transformers.AutoModelForCausalLM
+    )
     return kind.from_pretrained(folder, dtype=torch.float16).to("cuda").eval()
 
 
@@ -102,13 +122,21 @@ def open_torch(folder: Path, name: str) -> Any:
 def torch_decode_ms(model: Any, batch: int) -> float:
     """A step of greedy decoding with a cache, eagerly."""
     ids = torch.randint(3, 1000, (batch, PROMPT), device="cuda")
-    out = model(ids, use_cache=True)
+    if model.config.is_encoder_decoder:
+        start = torch.zeros((batch, 1), dtype=torch.long, device="cuda")
+        out = model(input_ids=ids, decoder_input_ids=start, use_cache=True)
+        kept = {"encoder_outputs": (out.encoder_last_hidden_state,)}
+    else:
+        out = model(ids, use_cache=True)
+        kept = {}
+    named = "decoder_input_ids" if kept else "input_ids"
     token = out.logits[:, -1:].argmax(-1)
     cache = out.past_key_values
 
     def step() -> None:
         nonlocal token
-        token = model(token, past_key_values=cache, use_cache=True).logits[:, -1:].argmax(-1)
+        given = {named: token, "past_key_values": cache, "use_cache": True, **kept}
+        token = model(**given).logits[:, -1:].argmax(-1)
         token.cpu()
 
     return median_ms(step, 20)
@@ -117,6 +145,7 @@ def torch_decode_ms(model: Any, batch: int) -> float:
 @torch.no_grad()
 def torch_pass_ms(model: Any, batch: int, length: int) -> float:
     ids = torch.randint(3, 1000, (batch, length), device="cuda")
+    model = model.get_encoder() if model.config.is_encoder_decoder else model
 
     def run() -> None:
         out = model(ids)
@@ -130,12 +159,16 @@ def gpu_bytes() -> int:
     return total - free
 
 
+def generate(model: Any, prompts: list[np.ndarray], new: int, beams: int = 1) -> None:
+    model.generate(prompts, max_new_tokens=new, num_beams=beams, stop_token_ids=[])
+
+
 def decode_ms(model: Any, batch: int, beams: int) -> float:
     prompts = draw(model, batch, PROMPT)
 
     def run(new: int) -> float:
         start = time.perf_counter()
-        model.generate(prompts, max_new_tokens=new, num_beams=beams, stop_token_ids=[])
+        generate(model, prompts, new, beams)
         return time.perf_counter() - start
 
     run(FEW)
@@ -143,61 +176,100 @@ def decode_ms(model: Any, batch: int, beams: int) -> float:
 
 
 def prompt_ms(model: Any, batch: int, length: int) -> float:
-    return median_ms(lambda: model.generate(draw(model, batch, length), max_new_tokens=1, stop_token_ids=[]))
+    return median_ms(lambda: generate(model, draw(model, batch, length), 1))
 
 
-def measure_decoder(name: str, folder: Path, with_torch: bool) -> list[Row]:
-    before = gpu_bytes()
-    model = pyft.load(folder, device="cuda", dtype="float16", prefix_cache=False)
-    rows, distance, theirs = [], None, None
-    if with_torch:
-        theirs = open_torch(folder, name)
-        ids = draw(model, 1, 64)[0]
-        with torch.no_grad():
-            reference = theirs(torch.tensor(ids[None].astype(np.int64), device="cuda")).logits[0].float().cpu().numpy()
-        distance = relative(model.forward([ids]).logits.numpy()[0], reference)
-    for batch, beams in DECODERS[name]:
-        ours = decode_ms(model, batch, beams)
-        other = torch_decode_ms(theirs, batch) if theirs is not None and beams == 1 else None
-        rows.append(
-            Row(f"{name} decode {batch}x{beams}", ours, other, floor_ms(name, batch), gpu_bytes() - before, distance)
-        )
-        print(rows[-1], flush=True)
-    for batch, length in PROMPTS[name]:
-        other = torch_pass_ms(theirs, batch, length) if theirs is not None and batch * length < 8192 else None
-        ours = prompt_ms(model, batch, length)
-        floor = floor_ms(name, batch * length)
-        rows.append(Row(f"{name} prompt {batch}x{length}", ours, other, floor, gpu_bytes() - before, distance))
-        print(rows[-1], flush=True)
-    model.close()
-    return rows
+@torch.no_grad()
+def logits_distance(ours: Any, theirs: Any) -> float:
+    ids = draw(ours, 1, 64)[0]
+    row = torch.tensor(ids[None].astype(np.int64), device="cuda")
+    if theirs.config.is_encoder_decoder:
+        reference = theirs(input_ids=row, decoder_input_ids=row).logits
+        logits = ours.forward([ids], decoder_input_ids=[ids]).logits
+    else:
+        reference = theirs(row).logits
+        logits = ours.forward([ids]).logits
+    return relative(logits.numpy()[0], reference[0].float().cpu().numpy())
 
 
-def measure_encoder(name: str, folder: Path, with_torch: bool) -> list[Row]:
-    before = gpu_bytes()
-    model = pyft.load(folder, device="cuda", dtype="float16")
-    theirs = open_torch(folder, name) if with_torch else None
-    rows = []
-    for batch, length in ENCODERS[name]:
-        ids = np.stack(draw(model, batch, length))
-        distance = other = None
-        if theirs is not None:
-            with torch.no_grad():
-                reference = theirs(torch.tensor(ids.astype(np.int64), device="cuda")).last_hidden_state.float().cpu()
-            distance = relative(model.forward(ids).last_hidden_state.numpy(), reference.numpy())
-            other = torch_pass_ms(theirs, batch, length)
-        ours = median_ms(lambda ids=ids: embed_rows(model, list(ids), "mean", True))
-        floor = floor_ms(name, batch * length)
-        rows.append(Row(f"{name} {batch}x{length}", ours, other, floor, gpu_bytes() - before, distance))
-        print(rows[-1], flush=True)
-    model.close()
-    return rows
+@torch.no_grad()
+def states_distance(ours: Any, theirs: Any, ids: np.ndarray) -> float:
+    rows = torch.tensor(ids.astype(np.int64), device="cuda")
+    if theirs.config.is_encoder_decoder:
+        reference = theirs.get_encoder()(rows).last_hidden_state
+        states = ours.forward(ids, decoder_input_ids=ids[:, :1]).encoder_last_hidden_state
+    else:
+        reference = theirs(rows).last_hidden_state
+        states = ours.forward(ids).last_hidden_state
+    return relative(states.numpy(), reference.float().cpu().numpy())
+
+
+def print_profile(work: str, run: Callable[[], Any], most: int = 14) -> None:
+    """Which kernels the time goes to, by name: microseconds in all, calls, microseconds a call."""
+    run()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        run()
+        torch.cuda.synchronize()
+    found = sorted(profile.key_averages(), key=lambda kernel: -kernel.device_time_total)
+    total = sum(kernel.device_time_total for kernel in found)
+    print(f"profile of {work}: {total:.0f} us on the device")
+    for kernel in found[:most]:
+        micros, name = kernel.device_time_total, re.sub(r"ft::cuda::|\(anonymous namespace\)::|^void ", "", kernel.key)
+        print(f"  {micros / total:5.1%} {micros:9.0f} {kernel.count:6d} {micros / kernel.count:8.2f}  {name[:110]}")
+
+
+class Bench:
+    """One model, and transformers' beside it unless that is not wanted."""
+
+    def __init__(self, name: str, folder: Path, with_torch: bool, profiles: bool = False) -> None:
+        self.profiles = profiles
+        self.name = name
+        self.rows: list[Row] = []
+        self.before = gpu_bytes()
+        self.ours = pyft.load(folder, device="cuda", dtype="float16", prefix_cache=False)
+        self.theirs = open_torch(folder, name) if with_torch else None
+
+    def measure(self) -> list[Row]:
+        distance = logits_distance(self.ours, self.theirs) if self.theirs and self.name in DECODERS else None
+        for batch, beams in DECODERS.get(self.name, []):
+            floor = floor_ms(self.name, batch * beams, DECODER_PART if two_sided(self.name) else None)
+            other = torch_decode_ms(self.theirs, batch) if self.theirs and beams == 1 else None
+            self.add(f"decode {batch}x{beams}", decode_ms(self.ours, batch, beams), other, floor, distance)
+            self.profile(lambda n=batch, b=beams: generate(self.ours, draw(self.ours, n, PROMPT), 17, b))
+        for batch, length in PROMPTS.get(self.name, []):
+            floor = floor_ms(self.name, batch * length)
+            other = torch_pass_ms(self.theirs, batch, length) if self.theirs and batch * length < 8192 else None
+            self.add(f"prompt {batch}x{length}", prompt_ms(self.ours, batch, length), other, floor, distance)
+            self.profile(lambda n=batch, length=length: generate(self.ours, draw(self.ours, n, length), 1))
+        for batch, length in ENCODERS.get(self.name, []):
+            self.measure_encoder(batch, length)
+        self.ours.close()
+        return self.rows
+
+    def measure_encoder(self, batch: int, length: int) -> None:
+        ids = np.stack(draw(self.ours, batch, length))
+        distance = states_distance(self.ours, self.theirs, ids) if self.theirs else None
+        other = torch_pass_ms(self.theirs, batch, length) if self.theirs else None
+        ours = median_ms(lambda: embed_rows(self.ours, list(ids), "mean", True), 20)
+        floor = floor_ms(self.name, batch * length, ENCODER_PART if two_sided(self.name) else None)
+        self.add(f"{'encoder ' if two_sided(self.name) else ''}{batch}x{length}", ours, other, floor, distance)
+        self.profile(lambda: embed_rows(self.ours, list(ids), "mean", True))
+
+    def profile(self, run: Callable[[], Any]) -> None:
+        if self.profiles:
+            print_profile(self.rows[-1].work, run)
+
+    def add(self, work: str, ours: float, torch_ms: float | None, floor: float, distance: float | None) -> None:
+        memory = gpu_bytes() - self.before
+        self.rows.append(Row(f"{self.name} {work}", ours, torch_ms, floor, memory, distance))
+        print(self.rows[-1], flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", default=",".join([*ENCODERS, *DECODERS]))
+    parser.add_argument("--models", default=",".join({**ENCODERS, **DECODERS}))
     parser.add_argument("--no-torch", action="store_true")
+    parser.add_argument("--profile", action="store_true", help="which kernels each row's time goes to")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     print(torch.cuda.get_device_name(), "PyTorch", torch.__version__, flush=True)
@@ -205,8 +277,7 @@ def main() -> None:
     for name in options.models.split(","):
         with tempfile.TemporaryDirectory(prefix=f"pyft-{name}-") as folder:
             presets.write_checkpoint(presets.PRESETS[name], Path(folder))
-            measure = measure_encoder if name in ENCODERS else measure_decoder
-            rows += measure(name, Path(folder), not options.no_torch)
+            rows += Bench(name, Path(folder), not options.no_torch, options.profile).measure()
     print(f"{'work':28} {'ours ms':>9} {'torch ms':>9} {'floor ms':>9} {'of floor':>8} {'GiB':>6} {'distance':>9}")
     for r in rows:
         other = f"{r.torch:9.3f}" if r.torch is not None else f"{'-':>9}"

@@ -21,6 +21,8 @@ Shape = tuple[int, ...]
 _BLOCK = 1 << 20
 
 _NORM = re.compile(r"(norm|LayerNorm|ln_\w+)\.weight$")
+_T5_QUERY = re.compile(r"Attention\.q\.weight$")  # T5 does not divide scores by the root of the head's size
+_T5_HEAD = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,30 @@ def _gpt(kind: str, model_class: str, hidden: int, layers: int, heads: int, voca
     return Preset({**config, **dict(zip(names, (hidden, layers, heads), strict=True)), **more}, "bfloat16")
 
 
+def _t5(hidden: int, layers: int, heads: int, head_dim: int, inner: int) -> Preset:
+    config = {
+        "architectures": ["T5ForConditionalGeneration"],
+        "model_type": "t5",
+        "d_model": hidden,
+        "num_layers": layers,
+        "num_decoder_layers": layers,
+        "num_heads": heads,
+        "d_kv": head_dim,
+        "d_ff": inner,
+        "vocab_size": 32128,
+        "feed_forward_proj": "relu",
+        "relative_attention_num_buckets": 32,
+        "relative_attention_max_distance": 128,
+        "layer_norm_epsilon": 1e-6,
+        "tie_word_embeddings": True,
+        "torch_dtype": "bfloat16",
+        "pad_token_id": 0,
+        "eos_token_id": 1,
+        "decoder_start_token_id": 0,
+    }
+    return Preset(config, "bfloat16")
+
+
 _LONG_NAMES = ("hidden_size", "num_hidden_layers", "num_attention_heads")
 
 PRESETS: dict[str, Preset] = {
@@ -114,6 +140,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "opt-125m": _gpt("opt", "OPTForCausalLM", 768, 12, 12, 50272, ffn_dim=3072, max_position_embeddings=2048),
     "bloom-560m": _gpt("bloom", "BloomForCausalLM", 1024, 24, 16, 250880, seq_length=2048),
+    "t5-3b": _t5(1024, 24, 32, 128, 16384),
     "bert-base": _bert(768, 12, 12),
     "bert-large": _bert(1024, 24, 16),
     "minilm-l6": _bert(384, 6, 12),
@@ -221,6 +248,31 @@ def _bloom_tensors(config: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
     yield from _with_bias("transformer.ln_f", (hidden,))
 
 
+def _t5_tensors(config: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
+    yield "shared.weight", (config["vocab_size"], config["d_model"])
+    for stack in ("encoder", "decoder"):
+        for layer in range(config["num_layers"]):
+            yield from _t5_block(f"{stack}.block.{layer}.layer.", config, layer == 0, stack == "decoder")
+        yield f"{stack}.final_layer_norm.weight", (config["d_model"],)
+
+
+def _t5_block(prefix: str, config: dict[str, Any], first: bool, decoder: bool) -> Iterator[tuple[str, Shape]]:
+    hidden, inner, width = config["d_model"], config["d_ff"], config["num_heads"] * config["d_kv"]
+    parts = ["SelfAttention", "EncDecAttention", "DenseReluDense"] if decoder else ["SelfAttention", "DenseReluDense"]
+    for i, part in enumerate(parts):
+        yield f"{prefix}{i}.layer_norm.weight", (hidden,)
+        if part == "DenseReluDense":
+            yield f"{prefix}{i}.{part}.wi.weight", (inner, hidden)
+            yield f"{prefix}{i}.{part}.wo.weight", (hidden, inner)
+            continue
+        if first and part == "SelfAttention":
+            buckets = config["relative_attention_num_buckets"]
+            yield f"{prefix}{i}.{part}.relative_attention_bias.weight", (buckets, config["num_heads"])
+        for name in ("q", "k", "v"):
+            yield f"{prefix}{i}.{part}.{name}.weight", (width, hidden)
+        yield f"{prefix}{i}.{part}.o.weight", (hidden, width)
+
+
 def _fused_layer(prefix: str, attention: str, hidden: int, inner: int) -> Iterator[tuple[str, Shape]]:
     """A layer of GPT-NeoX and BLOOM, whose query, key and value are one matrix."""
     yield from _with_bias(prefix + "input_layernorm", (hidden,))
@@ -249,6 +301,7 @@ _TENSORS: dict[str, Callable[[dict[str, Any]], Iterator[tuple[str, Shape]]]] = {
     "gpt_neox": _neox_tensors,
     "opt": _opt_tensors,
     "bloom": _bloom_tensors,
+    "t5": _t5_tensors,
 }
 
 
@@ -278,7 +331,8 @@ def _write_values(file: BinaryIO, name: str, shape: Shape, draw: npt.NDArray[np.
     if len(shape) == 1:
         block = draw * 0.02 + (1.0 if _NORM.search(name) else 0.0)
     else:
-        block = draw * np.float32(0.02 if "embed" in name else shape[-1] ** -0.5)
+        scale = 0.02 if "embed" in name else shape[-1] ** -0.5
+        block = draw * np.float32(scale * _T5_HEAD**-0.5 if _T5_QUERY.search(name) else scale)
     raw = _bfloat16(block) if dtype == "bfloat16" else block.astype("<f4")
     left = int(np.prod(shape, dtype=np.int64))
     # Each tensor begins elsewhere in the block, so that no two are alike.

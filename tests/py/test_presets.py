@@ -25,6 +25,7 @@ from pyft.presets import PRESETS, Preset, write_checkpoint
         ("gpt-neox-20b", 20_554_567_680),
         ("opt-125m", 125_239_296),
         ("bloom-560m", 559_214_592),
+        ("t5-3b", 2_851_598_336),
         ("bert-base", 109_482_240),
         ("bert-large", 335_141_888),
         ("minilm-l6", 22_713_216),
