@@ -23,6 +23,9 @@ struct build_options {
   bool keep_quantised = true;   // else GGUF blocks are turned into `compute` while loading, a tensor at a time
   thread_pool* pool = nullptr;  // packs in parallel on the CPU
   progress on_progress;
+  memory* from = nullptr;  // what weights lie in; null: the device's own memory
+
+  memory& place() const { return from ? *from : device.device_memory(); }
 };
 
 struct family {

@@ -63,7 +63,7 @@ weight_loader::host_weight weight_loader::whole(const weight_view& view) const {
 // Weights that may not be quantised are computed on as they are when the others become int8.
 std::shared_ptr<const packed_weight> weight_loader::pack(std::span<const tensor> parts, bool may_quantise) {
   const dtype compute = options_.compute == dtype::i8 && !may_quantise ? dtype::f32 : options_.compute;
-  std::shared_ptr<const packed_weight> packed = options_.device.pack(parts, compute);
+  std::shared_ptr<const packed_weight> packed = options_.device.pack(parts, compute, options_.place());
   bytes_ += packed->bytes;
   return packed;
 }
@@ -127,7 +127,7 @@ nn::parameter weight_loader::constants(const std::vector<float>& values) {
 }
 
 nn::parameter weight_loader::upload(const tensor& host) {
-  nn::parameter p{buffer(options_.device.device_memory(), bytes_of(host.type, host.size())), host};
+  nn::parameter p{buffer(options_.place(), bytes_of(host.type, host.size())), host};
   options_.device.upload(p.memory.data(), host.data, p.memory.bytes(), nullptr);
   p.view.data = p.memory.data();
   bytes_ += p.memory.bytes();

@@ -41,6 +41,14 @@ class recorded_work {
   virtual void replay(void* stream) = 0;  // queues it
 };
 
+// A point in a stream's work: it is reached when what had been queued there before has been done. Thread-safe.
+class stream_point {
+ public:
+  virtual ~stream_point() = default;
+  virtual void hold(void* stream) = 0;  // what is queued on this stream from now on comes after the point
+  virtual void wait() = 0;              // returns when the point is reached
+};
+
 // A device. One instance serves every model on it; all members are thread-safe.
 class backend {
  public:
@@ -56,11 +64,19 @@ class backend {
   // A queue for the work of one model at a time; null where a device computes in the calling thread.
   virtual std::shared_ptr<void> make_stream() { return nullptr; }
 
-  // What a thread calls before it computes here: some devices are the calling thread's own choice.
-  virtual void bind_thread() {}
+  // Where a stream's work is now. Null, for nothing to wait for, where a device computes in the calling thread.
+  virtual std::shared_ptr<stream_point> mark(void* /*stream*/) { return nullptr; }
 
-  // Whether work on a stream can be recorded; then record() does, without running it: `work` queues it.
-  virtual bool records() const { return false; }
+  // Returns when all work of the device, on whatever stream, has been done.
+  virtual void synchronize() {}
+
+  // What a thread does before and after it computes here: on some devices a thread has a current one, which the program
+  // around us may rely on. leave_thread() gets what enter_thread() returned.
+  virtual int enter_thread() { return 0; }
+  virtual void leave_thread(int /*before*/) noexcept {}
+
+  // Whether work on this stream can be recorded; then record() does, without running it: `work` queues it.
+  virtual bool records(void* /*stream*/) const { return false; }
   virtual std::unique_ptr<recorded_work> record(void* /*stream*/, const std::function<void()>& /*work*/) {
     return nullptr;
   }
@@ -69,6 +85,8 @@ class backend {
   // when upload returns; the bytes have arrived when download does.
   virtual void upload(void* to, const void* from_host, size_t bytes, void* stream) = 0;
   virtual void download(void* to_host, const void* from, size_t bytes, void* stream) = 0;
+  // From one place in the device's memory to another; queued only, where there is a stream.
+  virtual void copy(void* to, const void* from, size_t bytes, void* stream) = 0;
 
   // Whole rows are best taken through all layers in groups of about this many tokens.
   virtual int64_t tokens_per_pass() const = 0;
@@ -78,8 +96,12 @@ class backend {
 
   // Lays out `parts` (host memory, [rows, in_features] each, any strides for plain types), stacked along the rows,
   // as one weight. `compute` is the dtype the model runs in: f32, bf16, f16, or i8 for dynamic int8. GGUF-quantised
-  // parts stay quantised and must all be of one type. Reads each part once and keeps no reference to it.
-  virtual std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute) = 0;
+  // parts stay quantised and must all be of one type. Reads each part once and keeps no reference to it. The weight
+  // lies in `from`.
+  virtual std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute, memory& from) = 0;
+  std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute) {
+    return pack(parts, compute, device_memory());
+  }
 
   // Whether `parts` can become one weight (else the caller packs them one by one).
   virtual bool can_pack_together(std::span<const tensor> parts) const = 0;
@@ -91,6 +113,19 @@ class backend {
 // The CPU's backend; always there.
 backend& cpu_backend();
 
+// While it lives, the calling thread computes on a device.
+class thread_on_device {
+ public:
+  explicit thread_on_device(backend& device) : device_(device), before_(device.enter_thread()) {}
+  ~thread_on_device() { device_.leave_thread(before_); }
+  thread_on_device(const thread_on_device&) = delete;
+  thread_on_device& operator=(const thread_on_device&) = delete;
+
+ private:
+  backend& device_;
+  int before_;
+};
+
 // Passed to every operation. One exec is used by one thread at a time.
 struct exec {
   backend& device;
@@ -101,6 +136,7 @@ struct exec {
 
   void upload(void* to, const void* from_host, size_t bytes) { device.upload(to, from_host, bytes, stream); }
   void download(void* to_host, const void* from, size_t bytes) { device.download(to_host, from, bytes, stream); }
+  void copy(void* to, const void* from, size_t bytes) { device.copy(to, from, bytes, stream); }
 };
 
 }  // namespace ft

@@ -1,6 +1,7 @@
 // The right to compute on a model's device: one pass at a time, with the pass's activations and scratch memory.
 #pragma once
 
+#include <memory>
 #include <mutex>
 
 #include "core/arena.h"
@@ -10,19 +11,30 @@
 
 namespace ft::runtime {
 
+// Where a model lies and computes.
+struct placement {
+  backend& device;
+  std::shared_ptr<memory> from;  // the device's memory, or a caller's on it
+  std::shared_ptr<void> stream;  // that its work is queued on; null where a device computes in the calling thread
+
+  // The device's own memory, a stream of the model's own.
+  static placement on(backend& device) {
+    return {device, {std::shared_ptr<void>(), &device.device_memory()}, device.make_stream()};
+  }
+};
+
 class executor {
  public:
-  executor(backend& device, int num_threads)
-      : device_(device),
-        stream_(device.make_stream()),
-        pool_(num_threads),
-        activations_(device.device_memory()),
-        scratch_(device.device_memory()) {}
+  executor(backend& device, int num_threads) : executor(placement::on(device), num_threads) {}
+  executor(placement where, int num_threads)
+      : where_(std::move(where)), pool_(num_threads), activations_(*where_.from), scratch_(*where_.from) {}
 
   // Of the passes to come; set once the model is known.
   void set_activation_type(dtype type) { activation_type_ = type; }
 
-  backend& device() const { return device_; }
+  backend& device() const { return where_.device; }
+  const std::shared_ptr<memory>& device_memory() const { return where_.from; }
+  void* stream() const { return where_.stream.get(); }
   int num_threads() const { return pool_.size(); }
   thread_pool& pool() { return pool_; }  // for loading, before passes run
 
@@ -33,15 +45,14 @@ class executor {
     std::lock_guard lock(mutex_);
     activations_.reset();
     scratch_.reset();
-    device_.bind_thread();
-    exec ex{device_, device_.ops(), scratch_, &pool_, stream_.get()};
+    const thread_on_device here(device());
+    exec ex{device(), device().ops(), scratch_, &pool_, stream()};
     nn::run run{ex, activations_, cancelled, cancel_data, activation_type_};
     pass(run);
   }
 
  private:
-  backend& device_;
-  std::shared_ptr<void> stream_;
+  placement where_;
   dtype activation_type_ = dtype::f32;
   std::mutex mutex_;
   thread_pool pool_;

@@ -4,8 +4,9 @@
 
 namespace ft::runtime {
 
-page_pool::page_pool(backend& device, const kv_layout& layout, int64_t num_layers, int64_t num_pages, int64_t most_idle)
-    : storage_(device.device_memory(), bytes_per_page(device, layout, num_layers) * static_cast<size_t>(num_pages)),
+page_pool::page_pool(backend& device, memory& from, const kv_layout& layout, int64_t num_layers, int64_t num_pages,
+                     int64_t most_idle)
+    : storage_(from, bytes_per_page(device, layout, num_layers) * static_cast<size_t>(num_pages)),
       pages_(static_cast<size_t>(num_pages)),
       kept_(num_pages, layout.page_tokens),
       most_idle_(most_idle) {

@@ -17,9 +17,10 @@ namespace ft::runtime {
 
 class page_pool {
  public:
-  // Allocates `num_pages` pages in each of `num_layers` layers; keeps at most `most_idle` that nobody holds. A page is
-  // first written to when all those written to before are held or kept.
-  page_pool(backend& device, const kv_layout& layout, int64_t num_layers, int64_t num_pages, int64_t most_idle);
+  // Allocates `num_pages` pages in each of `num_layers` layers, from `from`; keeps at most `most_idle` that nobody
+  // holds. A page is first written to when all those written to before are held or kept.
+  page_pool(backend& device, memory& from, const kv_layout& layout, int64_t num_layers, int64_t num_pages,
+            int64_t most_idle);
 
   static size_t bytes_per_page(backend& device, const kv_layout& layout, int64_t num_layers) {
     return 2 * device.kv_page_bytes(layout) * static_cast<size_t>(num_layers);

@@ -15,13 +15,15 @@ namespace {
 constexpr int64_t page_tokens = 16;
 
 // Takes `num_pages`, or, when the bound was the library's own choice and memory is shorter than it seemed, fewer.
-std::unique_ptr<page_pool> make_pool(backend& device, const kv_layout& layout, int64_t layers, int64_t num_pages,
+std::unique_ptr<page_pool> make_pool(const executor& where, const kv_layout& layout, int64_t layers, int64_t num_pages,
                                      int64_t fewest, int64_t most_idle) {
   for (;; num_pages = std::max(fewest, num_pages / 2)) {
     try {
-      return std::make_unique<page_pool>(device, layout, layers, num_pages, most_idle);
+      return std::make_unique<page_pool>(where.device(), *where.device_memory(), layout, layers, num_pages, most_idle);
     } catch (const std::bad_alloc&) {
       if (num_pages <= fewest) throw;
+    } catch (const error& e) {
+      if (e.code() != FT_ERROR_OUT_OF_MEMORY || num_pages <= fewest) throw;
     }
   }
 }
@@ -64,7 +66,8 @@ session::session(std::shared_ptr<model> m, const session_options& options)
   const int64_t kept_bytes = options_.prefix_cache_bytes > 0 ? options_.prefix_cache_bytes
                              : bounded                       ? options_.kv_cache_bytes
                                                              : default_prefix_cache_bytes;
-  pages_ = make_pool(device, layout_, config.num_layers, num_pages, bounded ? num_pages : 1, kept_bytes / page_bytes);
+  pages_ = make_pool(model_->compute(), layout_, config.num_layers, num_pages, bounded ? num_pages : 1,
+                     kept_bytes / page_bytes);
   max_pages_per_row_ = std::min(max_pages_per_row_, pages_->total());
   stats_.pages_total = pages_->total();
   stats_.page_tokens = page_tokens;

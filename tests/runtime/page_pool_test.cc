@@ -49,7 +49,7 @@ TEST(the_index_finds_exactly_what_it_holds) {
 }
 
 TEST(kept_pages_give_way_last_ones_and_oldest_first) {
-  page_pool pool(cpu_backend(), layout, 1, 4, 4);
+  page_pool pool(cpu_backend(), host_memory(), layout, 1, 4, 4);
   const std::vector<int32_t> a(16, 1), b(16, 2), c(16, 3);
 
   // Two pages of one text, a third of another.
@@ -92,7 +92,7 @@ TEST(no_more_is_kept_than_allowed) {
   const uint32_t seed = std::random_device{}();
   std::mt19937 random(seed);
   constexpr int64_t most_idle = 7, total = 64;
-  page_pool pool(cpu_backend(), layout, 1, total, most_idle);
+  page_pool pool(cpu_backend(), host_memory(), layout, 1, total, most_idle);
   std::vector<std::vector<int32_t>> held;
   int64_t most_held = 0;
   int32_t highest = 0;
@@ -127,7 +127,7 @@ TEST(no_more_is_kept_than_allowed) {
 }
 
 TEST(a_page_that_several_requests_pin_counts_once) {
-  page_pool pool(cpu_backend(), layout, 1, 4, 4);
+  page_pool pool(cpu_backend(), host_memory(), layout, 1, 4, 4);
   const std::vector<int32_t> a(16, 1);
   const int32_t page = pool.take();
   pool.keep(page, none, a);

@@ -20,22 +20,23 @@ class cpu_device final : public backend {
     return static_cast<size_t>(info.freeram + info.bufferram) * info.mem_unit;
   }
 
-  void upload(void* to, const void* from_host, size_t bytes, void*) override { copy(to, from_host, bytes); }
-  void download(void* to_host, const void* from, size_t bytes, void*) override { copy(to_host, from, bytes); }
+  void upload(void* to, const void* from_host, size_t bytes, void*) override { move(to, from_host, bytes); }
+  void download(void* to_host, const void* from, size_t bytes, void*) override { move(to_host, from, bytes); }
+  void copy(void* to, const void* from, size_t bytes, void*) override { move(to, from, bytes); }
 
   // So that a group's activations stay in the cache (docs/performance.md has the sizes tried).
   int64_t tokens_per_pass() const override { return 512; }
 
   dtype activation_type(dtype) const override { return dtype::f32; }
 
-  std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute) override {
-    return kernels_.pack(parts, compute);
+  std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute, memory& from) override {
+    return kernels_.pack(parts, compute, &from == &host_memory() ? cpu::weight_memory() : from);
   }
   bool can_pack_together(std::span<const tensor> parts) const override { return kernels_.can_pack_together(parts); }
   size_t kv_page_bytes(const kv_layout& layout) const override { return cpu::kv_page_bytes(layout); }
 
  private:
-  static void copy(void* to, const void* from, size_t bytes) {
+  static void move(void* to, const void* from, size_t bytes) {
     if (bytes) std::memcpy(to, from, bytes);
   }
 

@@ -5,6 +5,7 @@
 #include <span>
 
 #include "backends/cpu/isa_level.h"
+#include "backends/cpu/weight_memory.h"
 #include "built_levels.h"
 #include "ops/op_table.h"
 
@@ -12,8 +13,11 @@ namespace ft::cpu {
 
 struct kernels {
   op_table ops;
-  std::unique_ptr<packed_weight> (*pack)(std::span<const tensor> parts, dtype compute) = nullptr;
+  std::unique_ptr<packed_weight> (*pack_in)(std::span<const tensor> parts, dtype compute, memory& from) = nullptr;
   bool (*can_pack_together)(std::span<const tensor> parts) = nullptr;
+
+  std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute,
+                                      memory& from = weight_memory()) const;
 };
 
 // Plain code in ref/: the oracle that every other level is tested against.

@@ -5,7 +5,6 @@
 #include <cstring>
 
 #include "backends/cpu/half.h"
-#include "backends/cpu/weight_memory.h"
 #include "ops/gguf_blocks.h"
 
 namespace ft::cpu {
@@ -184,14 +183,14 @@ int64_t quantised_weight::panel_bytes() const {
   return blocks() / format.scale_blocks * format.record_bytes();
 }
 
-quantised_weight::quantised_weight(std::span<const tensor> parts) {
+quantised_weight::quantised_weight(std::span<const tensor> parts, memory& from) {
   check_parts(parts);
   type = parts[0].type;
   FT_CHECK(is_quantised(type));
   out_features = total_rows(parts);
   in_features = parts[0].dim(1);
   bytes = static_cast<size_t>(panels() * panel_bytes());
-  data_ = buffer(weight_memory(), bytes);
+  data_ = buffer(from, bytes);
   if (bytes)  // the rows that fill up the last panel
     std::memset(data_.as<uint8_t>() + (panels() - 1) * panel_bytes(), 0, static_cast<size_t>(panel_bytes()));
   int64_t row = 0;

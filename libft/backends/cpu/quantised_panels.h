@@ -66,7 +66,7 @@ constexpr panel_format format_of(dtype type) {
 class quantised_weight : public cpu_packed_weight {
  public:
   // Stacks `parts`, which must be of one quantised type and width (check_parts).
-  explicit quantised_weight(std::span<const tensor> parts);
+  quantised_weight(std::span<const tensor> parts, memory& from);
 
   void unpack_row(int64_t row, float* out) const override;
 

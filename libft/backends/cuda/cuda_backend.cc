@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "backends/cuda/cuda_ops.h"
+#include "backends/cuda/device_scope.h"
 #include "backends/cuda/kv_page.h"
 #include "backends/cuda/launch.h"
 #include "backends/cuda/upload.h"
@@ -17,7 +18,14 @@ namespace {
 
 std::atomic<void (*)()> allocation_counter{nullptr};
 
-void use_device(int index) { check(cudaSetDevice(index), "choosing the GPU"); }
+// What gives something back may run while the process ends and the driver is gone: then there is nothing to give back.
+template <class F>
+void free_on_device(int index, F&& f) noexcept {
+  int before = 0;
+  if (cudaGetDevice(&before) != cudaSuccess || cudaSetDevice(index) != cudaSuccess) return;
+  f();
+  leave_device(before);
+}
 
 class device_memory_pool final : public memory {
  public:
@@ -25,11 +33,11 @@ class device_memory_pool final : public memory {
 
   void* allocate(size_t bytes) override {
     if (const auto count = allocation_counter.load(std::memory_order_relaxed)) count();
-    use_device(index_);
+    const device_scope scope(index_);
     void* data = nullptr;
     const cudaError_t status = cudaMalloc(&data, bytes);
     if (status == cudaErrorMemoryAllocation) {
-      (void)cudaGetLastError();  // it would be found again by the next launch
+      (void)cudaGetLastError();
       size_t free = 0, total = 0;
       cudaMemGetInfo(&free, &total);
       fail(FT_ERROR_OUT_OF_MEMORY, "cuda:", index_, " has ", free >> 20, " MiB free of ", total >> 20, "; ",
@@ -40,7 +48,7 @@ class device_memory_pool final : public memory {
   }
 
   void deallocate(void* data, size_t) noexcept override {
-    if (cudaSetDevice(index_) == cudaSuccess) cudaFree(data);
+    free_on_device(index_, [&] { cudaFree(data); });
   }
 
  private:
@@ -50,13 +58,45 @@ class device_memory_pool final : public memory {
 // Host memory that the GPU reads and writes by itself.
 class pinned_memory final : public memory {
  public:
+  explicit pinned_memory(int index) : index_(index) {}
+
   void* allocate(size_t bytes) override {
     if (const auto count = allocation_counter.load(std::memory_order_relaxed)) count();
+    const device_scope scope(index_);
     void* data = nullptr;
     check(cudaMallocHost(&data, bytes), "taking pinned memory");
     return data;
   }
-  void deallocate(void* data, size_t) noexcept override { cudaFreeHost(data); }
+  void deallocate(void* data, size_t) noexcept override {
+    free_on_device(index_, [&] { cudaFreeHost(data); });
+  }
+
+ private:
+  int index_;
+};
+
+class event_point final : public stream_point {
+ public:
+  event_point(int index, void* stream) : index_(index) {
+    const device_scope scope(index);
+    check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "making an event");
+    const cudaError_t status = cudaEventRecord(event_, static_cast<cudaStream_t>(stream));
+    if (status != cudaSuccess) cudaEventDestroy(event_);
+    check(status, "marking a stream");
+  }
+  ~event_point() override {
+    free_on_device(index_, [&] { cudaEventDestroy(event_); });
+  }
+
+  void hold(void* stream) override {
+    const device_scope scope(index_);  // the default streams are the current device's
+    check(cudaStreamWaitEvent(static_cast<cudaStream_t>(stream), event_, 0), "making a stream wait");
+  }
+  void wait() override { check(cudaEventSynchronize(event_), "waiting for the GPU"); }
+
+ private:
+  int index_;
+  cudaEvent_t event_ = nullptr;
 };
 
 class cuda_graph final : public recorded_work {
@@ -78,7 +118,7 @@ class cuda_graph final : public recorded_work {
 
 class cuda_device final : public backend {
  public:
-  explicit cuda_device(int index) : index_(index), memory_(index) {}
+  explicit cuda_device(int index) : index_(index), memory_(index), pinned_(index) {}
 
   std::string name() const override { return cat("cuda:", index_); }
   memory& device_memory() override { return memory_; }
@@ -86,24 +126,33 @@ class cuda_device final : public backend {
   const op_table& ops() const override { return cuda_op_table(); }
 
   size_t free_memory() const override {
-    use_device(index_);
+    const device_scope scope(index_);
     size_t free = 0, total = 0;
     check(cudaMemGetInfo(&free, &total), "asking for the free memory");
     return free;
   }
 
   std::shared_ptr<void> make_stream() override {
-    use_device(index_);
+    const device_scope scope(index_);
     cudaStream_t stream = nullptr;
     check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream");
     return {stream, [index = index_](void* s) {
-              if (cudaSetDevice(index) == cudaSuccess) cudaStreamDestroy(static_cast<cudaStream_t>(s));
+              free_on_device(index, [&] { cudaStreamDestroy(static_cast<cudaStream_t>(s)); });
             }};
   }
 
-  void bind_thread() override { use_device(index_); }
+  std::shared_ptr<stream_point> mark(void* stream) override { return std::make_shared<event_point>(index_, stream); }
 
-  bool records() const override { return true; }
+  void synchronize() override {
+    const device_scope scope(index_);
+    check(cudaDeviceSynchronize(), "waiting for the GPU");
+  }
+
+  int enter_thread() override { return enter_device(index_); }
+  void leave_thread(int before) noexcept override { leave_device(before); }
+
+  // All but the default stream of old, which CUDA does not record from.
+  bool records(void* stream) const override { return stream && stream != cudaStreamLegacy; }
 
   std::unique_ptr<recorded_work> record(void* stream, const std::function<void()>& work) override {
     const auto s = static_cast<cudaStream_t>(stream);
@@ -122,12 +171,16 @@ class cuda_device final : public backend {
   }
 
   void upload(void* to, const void* from_host, size_t bytes, void* stream) override {
-    copy(to, from_host, bytes, cudaMemcpyHostToDevice, stream);
+    transfer(to, from_host, bytes, cudaMemcpyHostToDevice, stream);
   }
 
   void download(void* to_host, const void* from, size_t bytes, void* stream) override {
-    copy(to_host, from, bytes, cudaMemcpyDeviceToHost, stream);
+    transfer(to_host, from, bytes, cudaMemcpyDeviceToHost, stream);
     if (stream) check(cudaStreamSynchronize(static_cast<cudaStream_t>(stream)), "waiting for the GPU");
+  }
+
+  void copy(void* to, const void* from, size_t bytes, void* stream) override {
+    transfer(to, from, bytes, cudaMemcpyDeviceToDevice, stream);
   }
 
   // Enough to fill the matrix units many times over; more would only take memory.
@@ -139,12 +192,12 @@ class cuda_device final : public backend {
     return compute;
   }
 
-  std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute) override {
-    use_device(index_);
+  std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute, memory& from) override {
+    const device_scope scope(index_);
     FT_CHECK(can_pack_together(parts));
     int64_t rows = 0;
     for (const tensor& part : parts) rows += part.dim(0);
-    auto weight = std::make_unique<cuda_weight>(memory_, compute, rows, parts.front().dim(1));
+    auto weight = std::make_unique<cuda_weight>(from, compute, rows, parts.front().dim(1));
     int64_t begin = 0;
     for (const tensor& part : parts) {
       uploader_.upload(weight->values.slice(0, begin, begin + part.dim(0)), part);
@@ -163,12 +216,12 @@ class cuda_device final : public backend {
 
  private:
   // Outside of a pass there is no stream, and the copy is done when the call returns.
-  void copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, void* stream) {
+  void transfer(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, void* stream) {
     if (bytes == 0) return;
-    use_device(index_);
+    const device_scope scope(index_);
     check(stream ? cudaMemcpyAsync(to, from, bytes, kind, static_cast<cudaStream_t>(stream))
                  : cudaMemcpy(to, from, bytes, kind),
-          "copying between host and GPU");
+          "copying to or from the GPU");
   }
 
   int index_;

@@ -19,6 +19,7 @@ inline cudaStream_t stream_of(exec& ex) { return static_cast<cudaStream_t>(ex.st
 
 inline void check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
+  (void)cudaGetLastError();  // it would be found again by the next launch
   fail(status == cudaErrorMemoryAllocation ? FT_ERROR_OUT_OF_MEMORY : FT_ERROR_INTERNAL, what, ": ",
        cudaGetErrorString(status));
 }

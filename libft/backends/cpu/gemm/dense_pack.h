@@ -5,7 +5,6 @@
 #include <type_traits>
 
 #include "backends/cpu/gemm/dense_weight.h"
-#include "backends/cpu/weight_memory.h"
 
 namespace ft::cpu::FT_ISA {
 
@@ -182,17 +181,17 @@ inline void widen_rows(const tensor& t, int64_t row, int64_t count, float* to) {
 // ---- the weight ----
 
 template <class D>
-dense_weight<D>::dense_weight(std::span<const tensor> parts) {
+dense_weight<D>::dense_weight(std::span<const tensor> parts, memory& from) {
   out_features = total_rows(parts);
   in_features = parts[0].dim(1);
   type = D::type;
   const size_t padded_rows = static_cast<size_t>(num_panels()) * panel_width;
-  panels_ = buffer(weight_memory(), static_cast<size_t>(num_panels()) * panel_bytes());
+  panels_ = buffer(from, static_cast<size_t>(num_panels()) * panel_bytes());
   if (D::integer) {
     if (in_features > int64_t{1} << 16)  // 2^16 products of 255 and 127 still fit the 32-bit sums
       fail(FT_ERROR_UNSUPPORTED, "int8 weights may have up to 65536 columns, this one has ", in_features);
-    scales_ = buffer(weight_memory(), padded_rows * sizeof(float));
-    corrections_ = buffer(weight_memory(), padded_rows * sizeof(int32_t));
+    scales_ = buffer(from, padded_rows * sizeof(float));
+    corrections_ = buffer(from, padded_rows * sizeof(int32_t));
     std::memset(scales_.data(), 0, scales_.bytes());
   }
   bytes = panels_.bytes() + scales_.bytes() + corrections_.bytes();

@@ -14,7 +14,7 @@ class dense_weight final : public cpu_packed_weight {
  public:
   using layout = layout_of<D>;
 
-  explicit dense_weight(std::span<const tensor> parts);
+  dense_weight(std::span<const tensor> parts, memory& from);
 
   void unpack_row(int64_t row, float* out) const override;
   void multiply(exec& ex, const linear_args& args) const override;  // linear.cc

@@ -11,18 +11,18 @@ extern template class dense_weight<f16_dot>;
 extern template class dense_weight<bf16_dot>;
 extern template class dense_weight<i8_dot>;
 
-std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute) {
+std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute, memory& from) {
   check_parts(parts);
-  if (is_quantised(parts[0].type)) return pack_quantised(parts);
+  if (is_quantised(parts[0].type)) return pack_quantised(parts, from);
   switch (compute) {
     case dtype::f32:
-      return std::make_unique<dense_weight<f32_dot>>(parts);
+      return std::make_unique<dense_weight<f32_dot>>(parts, from);
     case dtype::f16:
-      return std::make_unique<dense_weight<f16_dot>>(parts);
+      return std::make_unique<dense_weight<f16_dot>>(parts, from);
     case dtype::bf16:
-      return std::make_unique<dense_weight<bf16_dot>>(parts);
+      return std::make_unique<dense_weight<bf16_dot>>(parts, from);
     case dtype::i8:
-      return std::make_unique<dense_weight<i8_dot>>(parts);
+      return std::make_unique<dense_weight<i8_dot>>(parts, from);
     default:
       fail(FT_ERROR_UNSUPPORTED, "the CPU computes in float32, bfloat16, float16 or int8, not in ", name(compute));
   }

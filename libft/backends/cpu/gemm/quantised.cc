@@ -130,8 +130,8 @@ void panel_weight::multiply(exec& ex, const linear_args& args) const {
 }  // namespace
 }  // namespace quantised
 
-std::unique_ptr<packed_weight> pack_quantised(std::span<const tensor> parts) {
-  return std::make_unique<quantised::panel_weight>(parts);
+std::unique_ptr<packed_weight> pack_quantised(std::span<const tensor> parts, memory& from) {
+  return std::make_unique<quantised::panel_weight>(parts, from);
 }
 
 }  // namespace ft::cpu::FT_ISA

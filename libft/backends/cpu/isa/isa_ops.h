@@ -12,7 +12,7 @@
 namespace ft::cpu::FT_ISA {
 
 // gemm/
-std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute);
+std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute, memory& from);
 void linear(exec&, const linear_args&);
 
 // isa/

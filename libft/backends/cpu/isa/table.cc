@@ -25,7 +25,7 @@ kernels make_kernels() {
            .rotary_table = rotary_table,
            .rotary = rotary,
            .gather_rows = gather_rows};
-  k.pack = pack;
+  k.pack_in = pack;
   k.can_pack_together = can_pack_together;
   return k;
 }

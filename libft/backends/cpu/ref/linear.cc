@@ -45,13 +45,13 @@ int8_t quantised(float x, float inverse_scale) {
 // Rows one after another, in `type`; int8 rows have a scale each.
 class rows_weight final : public cpu_packed_weight {
  public:
-  rows_weight(std::span<const tensor> parts, dtype stored) {
+  rows_weight(std::span<const tensor> parts, dtype stored, memory& from) {
     out_features = total_rows(parts);
     in_features = parts[0].dim(1);
     type = stored;
     row_bytes_ = bytes_of(type, in_features);
-    rows_ = buffer(host_memory(), row_bytes_ * static_cast<size_t>(out_features));
-    if (type == dtype::i8) scales_ = buffer(host_memory(), sizeof(float) * static_cast<size_t>(out_features));
+    rows_ = buffer(from, row_bytes_ * static_cast<size_t>(out_features));
+    if (type == dtype::i8) scales_ = buffer(from, sizeof(float) * static_cast<size_t>(out_features));
     bytes = rows_.bytes() + scales_.bytes();
     int64_t row = 0;
     buffer widened(host_memory(), sizeof(float) * static_cast<size_t>(in_features));
@@ -131,9 +131,9 @@ void rows_weight::multiply(exec& ex, const linear_args& a) const {
 
 }  // namespace
 
-std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute) {
+std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute, memory& from) {
   check_parts(parts);
-  return std::make_unique<rows_weight>(parts, is_quantised(parts[0].type) ? parts[0].type : compute);
+  return std::make_unique<rows_weight>(parts, is_quantised(parts[0].type) ? parts[0].type : compute, from);
 }
 
 void linear(exec& ex, const linear_args& args) { on_cpu(*args.weight).multiply(ex, args); }

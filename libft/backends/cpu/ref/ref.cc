@@ -25,7 +25,7 @@ kernels reference_kernels() {
            .rotary_table = ref::rotary_table,
            .rotary = ref::rotary,
            .gather_rows = ref::gather_rows};
-  k.pack = ref::pack;
+  k.pack_in = ref::pack;
   k.can_pack_together = can_pack_together;
   return k;
 }
