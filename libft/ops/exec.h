@@ -85,8 +85,9 @@ class backend {
   // when upload returns; the bytes have arrived when download does.
   virtual void upload(void* to, const void* from_host, size_t bytes, void* stream) = 0;
   virtual void download(void* to_host, const void* from, size_t bytes, void* stream) = 0;
-  // From one place in the device's memory to another; queued only, where there is a stream.
+  // From one place in the device's memory to another, and zeros; queued only, where there is a stream.
   virtual void copy(void* to, const void* from, size_t bytes, void* stream) = 0;
+  virtual void clear(void* to, size_t bytes, void* stream) = 0;
 
   // Whole rows are best taken through all layers in groups of about this many tokens.
   virtual int64_t tokens_per_pass() const = 0;
@@ -137,6 +138,7 @@ struct exec {
   void upload(void* to, const void* from_host, size_t bytes) { device.upload(to, from_host, bytes, stream); }
   void download(void* to_host, const void* from, size_t bytes) { device.download(to_host, from, bytes, stream); }
   void copy(void* to, const void* from, size_t bytes) { device.copy(to, from, bytes, stream); }
+  void clear(void* to, size_t bytes) { device.clear(to, bytes, stream); }
 };
 
 }  // namespace ft

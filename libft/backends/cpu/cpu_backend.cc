@@ -23,6 +23,9 @@ class cpu_device final : public backend {
   void upload(void* to, const void* from_host, size_t bytes, void*) override { move(to, from_host, bytes); }
   void download(void* to_host, const void* from, size_t bytes, void*) override { move(to_host, from, bytes); }
   void copy(void* to, const void* from, size_t bytes, void*) override { move(to, from, bytes); }
+  void clear(void* to, size_t bytes, void*) override {
+    if (bytes) std::memset(to, 0, bytes);
+  }
 
   // So that a group's activations stay in the cache (docs/performance.md has the sizes tried).
   int64_t tokens_per_pass() const override { return 512; }

@@ -183,6 +183,11 @@ class cuda_device final : public backend {
     transfer(to, from, bytes, cudaMemcpyDeviceToDevice, stream);
   }
 
+  void clear(void* to, size_t bytes, void* stream) override {
+    const device_scope scope(index_);
+    check(cudaMemsetAsync(to, 0, bytes, static_cast<cudaStream_t>(stream)), "clearing memory");
+  }
+
   // Enough to fill the matrix units many times over; more would only take memory.
   int64_t tokens_per_pass() const override { return 8192; }
 
