@@ -5,6 +5,7 @@
 #include <functional>
 #include <limits>
 
+#include "core/first_largest.h"
 #include "core/status.h"
 #include "decode/philox.h"
 
@@ -23,17 +24,7 @@ int32_t require_choice(int32_t best) {
   return best;
 }
 
-int32_t argmax(std::span<const float> logits) {
-  int32_t best = -1;
-  float best_logit = 0;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (best < 0 ? !std::isnan(logits[i]) : logits[i] > best_logit) {
-      best = static_cast<int32_t>(i);
-      best_logit = logits[i];
-    }
-  }
-  return require_choice(best);
-}
+int32_t argmax(std::span<const float> logits) { return require_choice(first_largest(logits)); }
 
 sampler::choice sampler::sample(std::span<const float> logits, const options& settings,
                                 std::span<const int32_t> new_tokens, uint64_t seed) {

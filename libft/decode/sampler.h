@@ -9,10 +9,10 @@
 
 namespace ft::decode {
 
-// The most probable token; the lowest id of equals. Throws ft::error when every logit is NaN.
-// `best`, unless it is -1: no logit was a number.
+// `best`; throws ft::error when it is -1, since no logit was a number.
 int32_t require_choice(int32_t best);
 
+// The most probable token; the lowest id of equals. Throws ft::error when every logit is NaN.
 int32_t argmax(std::span<const float> logits);
 
 // Draws from softmax(logits / temperature) cut by top-k, then top-p (nucleus, arXiv:1904.09751), then min-p
