@@ -26,17 +26,13 @@ float normalised(float log_probability, int64_t length, float length_penalty) {
   return log_probability / static_cast<float>(std::pow(static_cast<double>(length), double{length_penalty}));
 }
 
-size_t candidates_of(const options& settings, size_t width) {
-  return std::max<size_t>(2, 1 + settings.stop_token_ids.size()) * width;
-}
-
 }  // namespace
 
 beam_group::beam_group(const options& settings, int64_t last_length)
     : settings_(settings),
       last_length_(last_length),
       width_(static_cast<size_t>(settings.num_beams / settings.num_beam_groups)),
-      num_candidates_(candidates_of(settings, width_)) {
+      num_candidates_(settings.beam_candidates()) {
   candidates_.reserve(num_candidates_ + 1);
   running_.reserve(num_candidates_);
   running_.push_back({});
@@ -50,15 +46,24 @@ beam_group::beam_group(const options& settings, int64_t last_length)
 }
 
 void beam_group::offer(size_t beam, std::span<const float> log_probs, std::span<const float> kept, int64_t length) {
-  const float score = running_[beam].score;
-  for (size_t token = 0; token < log_probs.size(); ++token) {
-    const float total = log_probs[token] + score;
-    saw_number_ |= total == total;
-    if (!(total > -std::numeric_limits<float>::infinity())) continue;  // banned, or NaN
-    const double key = settings_.do_sample ? total + gumbel(settings_.seed, length, beam, token) : double{total};
-    if (candidates_.size() == num_candidates_ && key < candidates_.front().key) continue;
-    keep({static_cast<int32_t>(beam), static_cast<int32_t>(token), total, kept[token], key, false});
+  for (size_t token = 0; token < log_probs.size(); ++token)
+    consider(beam, token, log_probs[token], kept[token], length);
+}
+
+void beam_group::offer(size_t beam, const candidate_row& best, int64_t length) {
+  for (size_t i = 0; i < best.size() && best.tokens[i] >= 0; ++i) {
+    const float log_prob = best.log_probability(i);
+    consider(beam, static_cast<size_t>(best.tokens[i]), log_prob, log_prob, length);
   }
+}
+
+inline void beam_group::consider(size_t beam, size_t token, float log_prob, float kept, int64_t length) {
+  const float total = log_prob + running_[beam].score;
+  saw_number_ |= total == total;
+  if (!(total > -std::numeric_limits<float>::infinity())) return;  // banned, or NaN
+  const double key = settings_.do_sample ? total + gumbel(settings_.seed, length, beam, token) : double{total};
+  if (candidates_.size() == num_candidates_ && key < candidates_.front().key) return;
+  keep({static_cast<int32_t>(beam), static_cast<int32_t>(token), total, kept, key, false});
 }
 
 void beam_group::keep(const continuation& c) {

@@ -16,6 +16,7 @@
 #include <span>
 #include <vector>
 
+#include "decode/candidates.h"
 #include "decode/options.h"
 
 namespace ft::decode {
@@ -57,15 +58,18 @@ class beam_group {
   // Best first.
   std::span<const hypothesis> finished() const { return finished_; }
 
-  // One step, the `length`-th new token: offer() each running beam's processed log-probabilities [vocab_size], then
-  // advance(). `kept` are the log-probabilities to remember, often the same. Neither allocates.
+  // One step, the `length`-th new token: offer() each running beam's processed log-probabilities [vocab_size], or what
+  // options::beam_candidates() of them are the best where nothing processes or samples them; then advance(). `kept` are
+  // the log-probabilities to remember, often the same. None of these allocates.
   void offer(size_t beam, std::span<const float> log_probs, std::span<const float> kept, int64_t length);
+  void offer(size_t beam, const candidate_row& best, int64_t length);
   // `ends(beam, token)`: whether a continuation ends, its length aside. `history(beam)`: of the beams offered.
   // Throws ft::error when no continuation is possible.
   void advance(int64_t length, const std::function<bool(int32_t beam, int32_t token)>& ends,
                const std::function<beam_history(int32_t beam)>& history);
 
  private:
+  void consider(size_t beam, size_t token, float log_prob, float kept, int64_t length);
   void keep(const continuation& c);
   bool accepts_hypotheses() const;
   void add_hypothesis(const continuation& c, int64_t length, const beam_history& history);

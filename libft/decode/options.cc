@@ -53,11 +53,20 @@ void options::validate_cuts(int64_t vocab_size) const {
           cat("a token, of ", vocab_size, ", or -1 (none)").c_str());
 }
 
-bool options::needs_best_only() const {
+bool options::changes_logits() const {
   const bool penalises = repetition_penalty != 1 || presence_penalty != 0 || frequency_penalty != 0;
   const bool bans = no_repeat_ngram_size > 0 || !bad_words.empty() || min_new_tokens > 0;
   const bool forces = forced_bos_token_id >= 0 || !forced_eos_token_ids.empty();
-  return !do_sample && !uses_beams() && !penalises && !bans && !forces && logprobs == logprobs_kind::none;
+  return penalises || bans || forces || (num_beam_groups > 1 && diversity_penalty > 0);
+}
+
+bool options::needs_best_only() const {
+  return !do_sample && !uses_beams() && !changes_logits() && logprobs == logprobs_kind::none;
+}
+
+// Enough of them do not end: a sequence can be ended by each of the stop tokens.
+size_t options::beam_candidates() const {
+  return std::max<size_t>(2, 1 + stop_token_ids.size()) * static_cast<size_t>(num_beams / num_beam_groups);
 }
 
 double options::top_p_after(std::span<const int32_t> new_tokens) const {

@@ -51,6 +51,10 @@ struct options {
   bool uses_beams() const { return num_beams > 1; }
   // Whether the most probable token alone decides: nothing else is drawn, changed or told of the logits.
   bool needs_best_only() const;
+  // Whether a step's logits become others before a token is chosen, callbacks aside.
+  bool changes_logits() const;
+  // The best continuations that each step of a group of beams looks at.
+  size_t beam_candidates() const;
   // Sequences that are computed side by side.
   int32_t width() const { return uses_beams() ? num_beams : num_return_sequences; }
 

@@ -17,6 +17,7 @@
 #include "ops/pool.h"
 #include "ops/rotary.h"
 #include "ops/rows.h"
+#include "ops/top_k.h"
 
 namespace ft {
 
@@ -33,6 +34,7 @@ struct op_table {
   void (*linear)(exec&, const linear_args&) = nullptr;
   void (*log_softmax)(exec&, const log_softmax_args&) = nullptr;
   void (*argmax)(exec&, const argmax_args&) = nullptr;
+  void (*top_k)(exec&, const top_k_args&) = nullptr;
   void (*norm)(exec&, const norm_args&) = nullptr;
   void (*pool)(exec&, const pool_args&) = nullptr;
   void (*rotary_table)(exec&, const rotary_table_args&) = nullptr;

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "nn/run.h"
+#include "runtime/step_logits.h"
 
 namespace ft::runtime {
 
@@ -18,22 +19,14 @@ class recorded_steps {
     int64_t rows = 0;
     int64_t table_width = 0;
     int64_t cross_table_width = 0;
-    int64_t logits = 0;
-    int64_t whole_logits = 0;
-    int64_t beam_logits = 0;
+    logit_rows logits;
     auto operator<=>(const shape&) const = default;
-  };
-
-  // What a step leaves on the device; null where there is none.
-  struct results {
-    tensor logits;  // [rows, vocab_size] f32
-    tensor best;    // [rows] i32
   };
 
   // The results of `pass(run)`: by running it, by recording it at the second step of a shape (the first finds
   // out how much memory it takes), or by repeating what was recorded.
   template <class Pass>
-  results compute(nn::run& run, const shape& s, Pass&& pass) {
+  logit_results compute(nn::run& run, const shape& s, Pass&& pass) {
     if (!run.ex.device.records(run.ex.stream)) return pass(run);
     forget_moved(run);
     if (const auto it = steps_.find(s); it != steps_.end() && it->second.work) {
@@ -42,12 +35,12 @@ class recorded_steps {
     } else if (it != steps_.end()) {
       const uint64_t before = version(run);
       it->second.work = run.ex.device.record(run.ex.stream, [&] { it->second.made = pass(run); });
-      const results made = it->second.made;
+      const logit_results made = it->second.made;
       it->second.work->replay(run.ex.stream);
       if (version(run) != before) steps_.clear();  // it took memory that the next step may find elsewhere
       return made;
     }
-    const results made = pass(run);
+    const logit_results made = pass(run);
     if (steps_.size() == most_shapes) steps_.clear();
     version_ = version(run);
     steps_[s] = {};
@@ -59,7 +52,7 @@ class recorded_steps {
 
   struct step {
     std::unique_ptr<recorded_work> work;
-    results made;
+    logit_results made;
   };
 
   static uint64_t version(const nn::run& run) { return run.activations.version() + run.ex.scratch.version(); }

@@ -2,6 +2,8 @@
 
 #include <limits>
 
+#include "ops/top_k.h"
+
 namespace ft::runtime {
 
 request::request(std::shared_ptr<session> owner, const request_plan& plan, decode::options settings,
@@ -36,6 +38,15 @@ request::request(std::shared_ptr<session> owner, const request_plan& plan, decod
   sequences_[0].tokens.assign(plan.prompt.begin(), plan.prompt.end());
   pinned_pages_.reserve(static_cast<size_t>(plan.row_pages));
   source_pages_.reserve(static_cast<size_t>(plan.source_pages));
+}
+
+logits_use request::use_of_logits() const {
+  const bool as_they_are = !settings_.changes_logits() && !callbacks_.on_logits && !callbacks_.constrain_logits;
+  if (settings_.uses_beams()) {
+    const bool from_few = as_they_are && !settings_.do_sample && settings_.beam_candidates() <= most_top_k;
+    return from_few ? logits_use::candidates : logits_use::log_probabilities;
+  }
+  return as_they_are && settings_.needs_best_only() ? logits_use::best : logits_use::logits;
 }
 
 size_t request::num_outputs() const {

@@ -41,6 +41,14 @@ struct output {
   ft_finish_reason finish_reason = FT_FINISH_NONE;
 };
 
+// What of the logits that follow a sequence must come to the host.
+enum class logits_use : uint8_t {
+  log_probabilities,  // all of them
+  logits,             // all of them
+  candidates,         // the best few
+  best,               // which one is the highest
+};
+
 class request {
  public:
   request(std::shared_ptr<session> owner, const request_plan& plan, decode::options settings,
@@ -52,10 +60,7 @@ class request {
   ft_finish_reason finish_reason() const { return finish_.load(std::memory_order_acquire); }
   bool finished() const { return finish_reason() != FT_FINISH_NONE; }
   bool keeps_logprobs() const { return settings_.logprobs != decode::logprobs_kind::none; }
-  // Of a step's logits.
-  bool needs_best_only() const {
-    return settings_.needs_best_only() && !callbacks_.on_logits && !callbacks_.constrain_logits;
-  }
+  logits_use use_of_logits() const;
   int64_t prompt_length() const { return prompt_length_; }
   bool keeps_prompt_logprobs() const { return settings_.prompt_logprobs; }
   size_t num_outputs() const;

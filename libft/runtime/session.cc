@@ -5,9 +5,6 @@
 #include <utility>
 
 #include "core/status.h"
-#include "ops/argmax.h"
-#include "ops/log_softmax.h"
-#include "ops/rows.h"
 
 namespace ft::runtime {
 namespace {
@@ -278,11 +275,7 @@ void session::compute() {
     return cancelled(static_cast<session*>(self)->batch_.requests()) &&
            cancelled(static_cast<session*>(self)->sources_.requests());
   };
-  const size_t whole_bytes = bytes_of(dtype::f32, batch_.num_whole_logits() * model_->config().vocab_size);
-  if (whole_bytes > logits_memory_.bytes())
-    logits_memory_ = buffer(model_->compute().device().transfer_memory(), whole_bytes);
-  logits_ = {logits_memory_.as<float>(), whole_bytes / sizeof(float)};
-  best_.resize(static_cast<size_t>(batch_.num_logits() - batch_.num_whole_logits()));
+  logits_.expect(model_->compute().device(), batch_.logits(), model_->config().vocab_size);
   model_->compute().compute(
       [&](nn::run& run) {
         if (!sources_.empty()) sources_.compute(run, model_->network(), *pages_);
@@ -293,11 +286,10 @@ void session::compute() {
         const auto pass = [&](nn::run& r) {
           const tensor hidden = model_->network().hidden(r, batch);
           batch_.score_prompts(r, model_->network(), hidden);
-          return batch_.num_logits() == 0 ? recorded_steps::results() : compute_logits(r, hidden);
+          if (batch_.logits().total() == 0) return logit_results();
+          return step_logits::compute(r, model_->network(), hidden, batch_.logit_tokens(), batch_.logits());
         };
-        const auto made = batch_.only_decodes() ? recorded_.compute(run, batch_.shape(), pass) : pass(run);
-        if (made.logits) run.ex.download(logits_.data(), made.logits.data, logits_.size_bytes());
-        if (made.best) run.ex.download(best_.data(), made.best.data, best_.size() * sizeof(int32_t));
+        logits_.download(run, batch_.only_decodes() ? recorded_.compute(run, batch_.shape(), pass) : pass(run));
       },
       all_cancelled, this);
 
@@ -314,31 +306,11 @@ void session::compute() {
   stats_.prompt_tokens += prompt_tokens;
 }
 
-// Rows of beams leave the device as log-probabilities, rows of which only the highest counts as its index.
-recorded_steps::results session::compute_logits(nn::run& run, const tensor& hidden) {
-  const tensor rows = run.make({batch_.num_logits(), hidden.dim(1)});
-  ops::gather_rows(run.ex, {.out = rows, .x = hidden, .index = batch_.logit_rows()});
-  const tensor logits = model_->network().logits(run, rows);
-  FT_CHECK(logits.contiguous());
-  const int64_t whole = batch_.num_whole_logits();
-  if (const int64_t n = batch_.num_beam_logits()) {
-    const tensor beams = logits.slice(0, 0, n);
-    ops::log_softmax(run.ex, {.out = beams, .x = beams});
-  }
-  recorded_steps::results made;
-  if (whole > 0) made.logits = logits.slice(0, 0, whole);
-  if (whole < batch_.num_logits()) {
-    made.best = run.activations.make(dtype::i32, {batch_.num_logits() - whole});
-    ops::argmax(run.ex, {.out = made.best, .x = logits.slice(0, whole, batch_.num_logits())});
-  }
-  return made;
-}
-
 void session::choose_tokens() {
   const uint64_t before = chooser_.chosen();
   for (request* r : batch_.requests()) {
     try {
-      const token_chooser::verdict v = chooser_.choose(*r, {logits_, best_}, *pages_);
+      const token_chooser::verdict v = chooser_.choose(*r, logits_, *pages_);
       if (v.reason == FT_FINISH_CANCELLED)
         finish(*r, v.reason, FT_ERROR_CANCELLED, cat("the ", v.callback, " callback cancelled the request").c_str());
       else if (v.reason != FT_FINISH_NONE)

@@ -81,7 +81,6 @@ class session : public std::enable_shared_from_this<session> {
   void retire_cancelled();
   void compose();
   void compute();
-  recorded_steps::results compute_logits(nn::run& run, const tensor& hidden);
   void choose_tokens();
   void finish(request& r, ft_finish_reason reason, ft_status status = FT_OK, const char* message = "") noexcept;
   void fail_batch(ft_status status, const char* message) noexcept;
@@ -108,9 +107,7 @@ class session : public std::enable_shared_from_this<session> {
   encoder_batch sources_;
   step_batch batch_;
   recorded_steps recorded_;
-  buffer logits_memory_;
-  std::span<float> logits_;    // [rows of the step that want them whole, vocab_size]
-  std::vector<int32_t> best_;  // the tokens of the others
+  step_logits logits_;
   token_chooser chooser_;
 };
 

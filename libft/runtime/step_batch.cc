@@ -1,6 +1,7 @@
 #include "runtime/step_batch.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "ops/kv_cache.h"
 #include "ops/log_softmax.h"
@@ -11,6 +12,9 @@ namespace {
 
 // One width for all rows, rounded up so that a growing context seldom needs a larger table.
 int64_t table_width(int64_t widest, int64_t most_pages) { return std::min((widest + 15) / 16 * 16, most_pages); }
+
+// Few different numbers of candidates, so that steps are seldom recorded anew.
+int64_t rounded_up(size_t candidates) { return static_cast<int64_t>(std::max<size_t>(8, std::bit_ceil(candidates))); }
 
 // [heads, tokens, head_dim] as [tokens, heads, head_dim]
 tensor by_token(tensor t) {
@@ -27,7 +31,8 @@ void step_batch::reserve(int64_t rows, int64_t tokens) {
   rows_.reserve(n);
   owners_.reserve(n);
   for (auto* per_token : {&token_ids_, &positions_, &slots_}) per_token->reserve(static_cast<size_t>(tokens));
-  for (auto* per_row : {&context_lengths_, &cross_lengths_, &logit_rows_, &copy_from_, &copy_to_}) per_row->reserve(n);
+  for (auto* per_row : {&context_lengths_, &cross_lengths_, &logit_tokens_, &copy_from_, &copy_to_})
+    per_row->reserve(n);
   row_offsets_.reserve(n + 1);
 }
 
@@ -37,10 +42,10 @@ void step_batch::clear() {
   owners_.clear();
   embedded_.clear();
   for (auto* v : {&token_ids_, &positions_, &row_offsets_, &slots_, &page_table_, &context_lengths_, &cross_page_table_,
-                  &cross_lengths_, &logit_rows_, &copy_from_, &copy_to_})
+                  &cross_lengths_, &logit_tokens_, &copy_from_, &copy_to_})
     v->clear();
   row_offsets_.push_back(0);
-  num_beam_logits_ = num_whole_logits_ = 0;
+  logits_ = {};
   widest_ = 1;
   widest_source_ = 0;
 }
@@ -83,21 +88,28 @@ void step_batch::finish(int64_t most_pages) {
     const auto& source = owners_[row]->source_pages_;
     std::copy(source.begin(), source.end(), cross_page_table_.begin() + at * source_width);
   }
-  enum class use { beams, whole, best };
-  const auto use_of = [](const request& r) {
-    return r.settings_.uses_beams() ? use::beams : r.needs_best_only() ? use::best : use::whole;
-  };
-  for (use wanted : {use::beams, use::whole, use::best}) {
-    if (wanted == use::best) num_whole_logits_ = num_logits();
+  place_logits();
+}
+
+void step_batch::place_logits() {
+  const auto place = [&](logits_use use, int64_t& count) {
     for (size_t row = 0; row < rows_.size(); ++row) {
       sequence& s = *rows_[row];
-      if (use_of(*owners_[row]) != wanted) continue;
-      const bool complete = s.computed + s.scheduled == s.length();
-      s.logits_row = complete ? static_cast<int32_t>(logit_rows_.size()) : -1;
-      if (complete) logit_rows_.push_back(row_offsets_[row + 1] - 1);
+      if (owners_[row]->use_of_logits() != use) continue;
+      s.logits_row = -1;
+      if (s.computed + s.scheduled < s.length()) continue;  // more of the prompt is to come
+      s.logits_row = static_cast<int32_t>(logit_tokens_.size());
+      logit_tokens_.push_back(row_offsets_[row + 1] - 1);
+      ++count;
+      if (use == logits_use::candidates)
+        logits_.num_candidates =
+            std::max(logits_.num_candidates, rounded_up(owners_[row]->settings_.beam_candidates()));
     }
-    if (wanted == use::beams) num_beam_logits_ = num_logits();
-  }
+  };
+  place(logits_use::log_probabilities, logits_.log_probabilities);
+  place(logits_use::logits, logits_.logits);
+  place(logits_use::candidates, logits_.candidates);
+  place(logits_use::best, logits_.best);
 }
 
 void step_batch::copy_pages(nn::run& run, const page_pool& pool) const {
@@ -153,7 +165,7 @@ void step_batch::upload_integers(nn::run& run, nn::ragged_batch& batch) {
                           {batch.slots, slots_},
                           {batch.context_lengths, context_lengths_},
                           {batch.cross_lengths, cross_lengths_},
-                          {uploaded_logit_rows_, logit_rows_},
+                          {uploaded_logit_tokens_, logit_tokens_},
                           {batch.page_table, page_table_},
                           {batch.cross_page_table, cross_page_table_}};
   constexpr size_t alignment = 16;  // elements: 64 bytes
@@ -186,7 +198,7 @@ bool step_batch::only_decodes() const {
 recorded_steps::shape step_batch::shape() const {
   const auto rows = static_cast<int64_t>(rows_.size());
   const auto width = [&](const std::vector<int32_t>& table) { return static_cast<int64_t>(table.size()) / rows; };
-  return {rows, width(page_table_), width(cross_page_table_), num_logits(), num_whole_logits_, num_beam_logits_};
+  return {rows, width(page_table_), width(cross_page_table_), logits_};
 }
 
 // The logits of a block of tokens at a time exist, since those of a long prompt could fill the memory.

@@ -13,6 +13,7 @@
 #include "runtime/page_pool.h"
 #include "runtime/recorded_steps.h"
 #include "runtime/request.h"
+#include "runtime/step_logits.h"
 
 namespace ft::runtime {
 
@@ -26,8 +27,7 @@ class step_batch {
   // when these are its last tokens.
   void add(request& r, sequence& s, page_pool& pool);
 
-  // To be called when every row is there: lines up the page tables, and gives each row its place among the logits,
-  // those of beams first, those of which only the highest counts last.
+  // To be called when every row is there: lines up the page tables, and gives each row its place among the logits.
   void finish(int64_t most_pages);
 
   bool empty() const { return rows_.empty(); }
@@ -35,9 +35,7 @@ class step_batch {
   // Requests with rows in the step, each once, in order.
   std::span<request* const> requests() const { return requests_; }
   std::span<sequence* const> rows() const { return rows_; }
-  int64_t num_logits() const { return static_cast<int64_t>(logit_rows_.size()); }
-  int64_t num_beam_logits() const { return num_beam_logits_; }
-  int64_t num_whole_logits() const { return num_whole_logits_; }  // beams' among them
+  const logit_rows& logits() const { return logits_; }
   size_t num_copies() const { return copy_from_.size(); }
 
   // Copies the pages that are about to be written to and are shared.
@@ -45,8 +43,8 @@ class step_batch {
   // Writes the prefixes of requests that begin in this step.
   void write_prefixes(nn::run& run, const page_pool& pool) const;
   nn::ragged_batch upload(nn::run& run, const page_pool& pool);
-  // [num_logits] i32, of what upload() has brought to the device.
-  const tensor& logit_rows() const { return uploaded_logit_rows_; }
+  // [logits().total()] i32, of what upload() has brought to the device: the tokens that logits follow.
+  const tensor& logit_tokens() const { return uploaded_logit_tokens_; }
   // Whether every row is one token that follows what was computed before: a step that repeats the last one of its
   // shape.
   bool only_decodes() const;
@@ -56,6 +54,7 @@ class step_batch {
   void score_prompts(nn::run& run, const arch::network& network, const tensor& hidden) const;
 
  private:
+  void place_logits();
   void upload_integers(nn::run& run, nn::ragged_batch& batch);
 
   std::vector<request*> requests_;
@@ -64,12 +63,11 @@ class step_batch {
   embedded_tokens embedded_;
   std::vector<int32_t> token_ids_, positions_, row_offsets_, slots_, page_table_, context_lengths_;
   std::vector<int32_t> cross_page_table_, cross_lengths_;  // of encoder-decoders
-  std::vector<int32_t> logit_rows_;                        // the token of each row of logits
+  std::vector<int32_t> logit_tokens_;                      // of each row of logits
   std::vector<int32_t> copy_from_, copy_to_;
   std::vector<int32_t> staged_;  // all that upload() copies
-  tensor uploaded_logit_rows_;
-  int64_t num_beam_logits_ = 0;
-  int64_t num_whole_logits_ = 0;
+  tensor uploaded_logit_tokens_;
+  logit_rows logits_;
   int64_t widest_ = 1;
   int64_t widest_source_ = 0;  // 0: rows have no source
 };

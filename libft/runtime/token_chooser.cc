@@ -24,13 +24,12 @@ std::span<const int32_t> token_chooser::new_tokens(const request& r, const seque
 }
 
 token_chooser::token_chooser(int64_t vocab_size)
-    : vocab_size_(static_cast<size_t>(vocab_size)),
-      marks_(vocab_size),
+    : marks_(vocab_size),
       sampler_(vocab_size),
       scratch_(host_memory()),
       host_{cpu_backend(), cpu_backend().ops(), scratch_} {
-  copy_.reserve(vocab_size_);
-  raw_.reserve(vocab_size_);
+  copy_.reserve(static_cast<size_t>(vocab_size));
+  raw_.reserve(static_cast<size_t>(vocab_size));
   group_tokens_.reserve(decode::max_beams);
   histories_.reserve(decode::max_beams);
 }
@@ -42,7 +41,7 @@ token_chooser::verdict token_chooser::choose(request& r, const step_logits& logi
 
 // The sequence's row of logits; a copy, if the row must be kept for another sequence.
 std::span<float> token_chooser::row_of(const sequence& s, const step_logits& logits, bool keep) {
-  const std::span<float> row = logits.rows.subspan(static_cast<size_t>(s.logits_row) * vocab_size_, vocab_size_);
+  const std::span<float> row = logits.whole(s.logits_row);
   if (!keep) return row;
   copy_.assign(row.begin(), row.end());
   return copy_;
@@ -110,8 +109,8 @@ token_chooser::verdict token_chooser::choose_one(request& r, size_t index, const
   sequence& s = r.sequences_[index];
   const decode::options& settings = r.settings_;
   decode::sampler::choice choice{};
-  if (const auto row = static_cast<size_t>(s.logits_row), whole = logits.rows.size() / vocab_size_; row >= whole)
-    choice.token = decode::require_choice(logits.best[row - whole]);
+  if (!logits.is_whole(s.logits_row))
+    choice.token = decode::require_choice(logits.best(s.logits_row));
   else if (!pick(r, index, row_of(s, logits, keep), choice))
     return {FT_FINISH_CANCELLED, "logits"};
   ++chosen_;
@@ -159,8 +158,7 @@ token_chooser::verdict token_chooser::choose_beams(request& r, const step_logits
     sequence* rows = &r.sequences_[first];
     const size_t count = group.running().size();
     for (size_t beam = 0; beam < count; ++beam)
-      if (!offer_beam(r, group, beam, rows[beam], row_of(rows[beam], logits, first_step)))
-        return {FT_FINISH_CANCELLED, "logits"};
+      if (!offer_beam(r, group, beam, rows[beam], logits, first_step)) return {FT_FINISH_CANCELLED, "logits"};
     struct {
       token_chooser* self;
       request& r;
@@ -198,14 +196,21 @@ token_chooser::verdict token_chooser::choose_beams(request& r, const step_logits
   return publish_beams(r);
 }
 
+// `keep`: the row is another group's too. False when a callback cancels.
 bool token_chooser::offer_beam(request& r, decode::beam_group& group, size_t beam, const sequence& s,
-                               std::span<float> row) {
+                               const step_logits& logits, bool keep) {
+  const int64_t length = s.length() - r.prompt_length_ + 1;
+  if (logits.has_candidates(s.logits_row)) {
+    group.offer(beam, logits.candidates(s.logits_row), length);
+    return true;
+  }
+  const std::span<float> row = row_of(s, logits, keep);
   if (!process(r, s, row)) return false;
   // Transformers leaves one more than can end the sequence, so that there is always a beam to go on with.
   const size_t stops = r.settings_.stop_token_ids.size();
   if (r.settings_.do_sample) sampler_.warp(row, r.settings_, new_tokens(r, s), stops ? stops + 1 : 2);
   const bool raw = r.settings_.logprobs == logprobs_kind::raw;
-  group.offer(beam, row, raw ? std::span<const float>(raw_) : row, s.length() - r.prompt_length_ + 1);
+  group.offer(beam, row, raw ? std::span<const float>(raw_) : row, length);
   return true;
 }
 

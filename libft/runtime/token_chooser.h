@@ -11,14 +11,9 @@
 #include "ops/exec.h"
 #include "runtime/page_pool.h"
 #include "runtime/request.h"
+#include "runtime/step_logits.h"
 
 namespace ft::runtime {
-
-// What a step gives to choose from: of some rows the logits, of those that follow only which is the highest.
-struct step_logits {
-  std::span<float> rows;          // [rows, vocab_size]
-  std::span<const int32_t> best;  // -1: none is a number
-};
 
 class token_chooser {
  public:
@@ -30,7 +25,7 @@ class token_chooser {
     const char* callback = nullptr;
   };
 
-  // The step's logits are spoilt; a request with beams finds log-probabilities there.
+  // The step's logits are spoilt.
   // Throws ft::error when no token can be chosen.
   verdict choose(request& r, const step_logits& logits, page_pool& pool);
 
@@ -45,12 +40,12 @@ class token_chooser {
   verdict choose_one(request& r, size_t index, const step_logits& logits, bool keep, page_pool& pool);
   bool pick(request& r, size_t index, std::span<float> row, decode::sampler::choice& choice);
   verdict choose_beams(request& r, const step_logits& logits, page_pool& pool);
-  bool offer_beam(request& r, decode::beam_group& group, size_t beam, const sequence& s, std::span<float> row);
+  bool offer_beam(request& r, decode::beam_group& group, size_t beam, const sequence& s, const step_logits& logits,
+                  bool keep);
   int asks_to_stop(request& r, const sequence& s, int32_t token);
   verdict publish_beams(request& r);
   verdict publish_settled(request& r, std::span<const int32_t> tokens);
 
-  size_t vocab_size_;
   uint64_t chosen_ = 0;
   decode::token_marks marks_;
   decode::sampler sampler_;

@@ -204,6 +204,25 @@ benchmark log_softmax_case(int64_t rows, int64_t width) {
           }};
 }
 
+benchmark argmax_case(int64_t rows, int64_t width) {
+  return {cat("argmax ", rows, " x ", width), static_cast<double>(rows * width * 4), 0,
+          static_cast<size_t>(rows * width * 4), [=](tensors& m) -> std::function<void()> {
+            const tensor x = m.make(dtype::f32, {rows, width});
+            const tensor out = m.integers(std::vector<int32_t>(static_cast<size_t>(rows)));
+            return [=] { ops::argmax(gpu(), {.out = out, .x = x}); };
+          }};
+}
+
+benchmark top_k_case(int64_t rows, int64_t width, int64_t k) {
+  return {cat("top_k ", rows, " x ", width, ", k ", k), static_cast<double>(rows * width * 4), 0,
+          static_cast<size_t>(rows * width * 4), [=](tensors& m) -> std::function<void()> {
+            const tensor x = m.make(dtype::f32, {rows, width}), value = m.make(dtype::f32, {rows, k});
+            const tensor index(m.make(dtype::f32, {rows, k}).data, dtype::i32, {rows, k});
+            const tensor log_sum = m.make(dtype::f32, {rows});
+            return [=] { ops::top_k(gpu(), {.value = value, .index = index, .log_sum = log_sum, .x = x}); };
+          }};
+}
+
 benchmark decode_case(const char* model, int64_t rows, int64_t heads, int64_t kv_heads, int64_t head_dim,
                       int64_t context, int64_t max_context) {
   const int64_t pages = (context + 15) / 16, table_pages = (max_context + 15) / 16;
@@ -300,6 +319,14 @@ void run_benchmarks(const char* filter) {
       rotary_case(4096, 32, 256, 64),
       log_softmax_case(4, 50400),
       log_softmax_case(32, 128256),
+      argmax_case(1, 50400),
+      argmax_case(32, 128256),
+      top_k_case(4, 50400, 8),
+      top_k_case(32, 50400, 8),
+      top_k_case(32, 50400, 64),
+      top_k_case(1, 128256, 64),
+      top_k_case(1, 128256, 256),
+      top_k_case(32, 128256, 256),
       decode_case("gpt-j", 1, 16, 16, 256, 160, 192),
       decode_case("gpt-j", 1, 16, 16, 256, 2048, 2048),
       decode_case("gpt-j", 8, 16, 16, 256, 160, 192),

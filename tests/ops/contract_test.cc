@@ -38,6 +38,14 @@ TEST(elementwise_contracts) {
                ops::gather_rows(ex(), {.out = f32({2, 4}), .x = f32({2, 4}), .index = f32({2})}));
   CHECK_BROKEN("log_softmax: out has shape", ops::log_softmax(ex(), {.out = f32({2, 5}), .x = f32({2, 4})}));
   CHECK_BROKEN("argmax: rows are empty", ops::argmax(ex(), {.out = i32({2}), .x = f32({2, 0})}));
+  CHECK_BROKEN("top_k: index has shape",
+               ops::top_k(ex(), {.value = f32({2, 3}), .index = i32({2, 4}), .log_sum = f32({2}), .x = f32({2, 4})}));
+  CHECK_BROKEN("top_k: k is not between",
+               ops::top_k(ex(), {.value = f32({1, 0}), .index = i32({1, 0}), .log_sum = f32({1}), .x = f32({1, 4})}));
+  CHECK_BROKEN("top_k: k is not between", ops::top_k(ex(), {.value = f32({1, 257}),
+                                                            .index = tensor(memory, dtype::i32, {1, 257}),
+                                                            .log_sum = f32({1}),
+                                                            .x = f32({1, 4})}));
   CHECK_BROKEN("log_softmax: rows are empty", ops::log_softmax(ex(), {.out = f32({2, 0}), .x = f32({2, 0})}));
 }
 

@@ -129,6 +129,29 @@ TEST(a_steady_beam_step_allocates_nothing) {
   s->close();
 }
 
+// A callback that changes nothing makes a search look at whole rows.
+TEST(beams_find_the_same_among_candidates_and_among_all) {
+  auto m = open_tiny();
+  const uint32_t seed = std::random_device{}();
+  std::mt19937 random(seed);
+  for (int i = 0; i < 30; ++i) {
+    decode::options o = beams(static_cast<int32_t>(2 + random() % 7), static_cast<int32_t>(1 + random() % 40), 2);
+    o.logprobs = static_cast<decode::logprobs_kind>(random() % 3);
+    for (int32_t token = 0; token < static_cast<int32_t>(random() % 6); ++token) o.stop_token_ids.push_back(3 * token);
+    o.early_stopping = static_cast<decode::early_stopping_kind>(random() % 3);
+    o.length_penalty = static_cast<float>(random() % 3);
+    const auto prompt = draw_prompt(random);
+    auto s = session::create(m, {});
+    const auto whole = start(*s, prompt, o, {.on_logits = [](auto, auto) { return FT_CONTINUE; }});
+    const auto few = start(*s, prompt, o), wide = start(*s, prompt, beams(60, 9)), greedy = start(*s, prompt, {});
+    for (const auto& r : {whole, few, wide, greedy}) s->wait(*r);
+    CHECK_MSG(same(outputs(*few), outputs(*whole)), "seed ", seed, ", trial ", i);
+    CHECK_MSG(same(outputs(*wide), alone(m, prompt, beams(60, 9))), "seed ", seed, ", trial ", i);
+    CHECK_MSG(same(outputs(*greedy), alone(m, prompt, {})), "seed ", seed, ", trial ", i);
+    s->close();
+  }
+}
+
 // What is told is never taken back, and is all of the best sequence in the end.
 TEST(streamed_tokens_are_settled) {
   auto m = open_tiny();

@@ -18,6 +18,7 @@ const op_table& cuda_op_table() {
     t.linear = linear;
     t.log_softmax = log_softmax;
     t.argmax = argmax;
+    t.top_k = top_k;
     t.norm = norm;
     t.pool = pool;
     t.rotary_table = rotary_table;

@@ -25,6 +25,7 @@ void scale(exec&, const scale_args&);
 void embedding(exec&, const embedding_args&);
 void kv_write(exec&, const kv_write_args&);
 void log_softmax(exec&, const log_softmax_args&);
+void top_k(exec&, const top_k_args&);
 void norm(exec&, const norm_args&);
 void pool(exec&, const pool_args&);
 void rotary_table(exec&, const rotary_table_args&);

@@ -20,6 +20,7 @@ kernels make_kernels() {
            .linear = linear,
            .log_softmax = log_softmax,
            .argmax = ref::argmax,
+           .top_k = top_k,
            .norm = norm,
            .pool = pool,
            .rotary_table = rotary_table,

@@ -20,6 +20,7 @@ kernels reference_kernels() {
            .linear = ref::linear,
            .log_softmax = ref::log_softmax,
            .argmax = ref::argmax,
+           .top_k = ref::top_k,
            .norm = ref::norm,
            .pool = ref::pool,
            .rotary_table = ref::rotary_table,

@@ -1,0 +1,156 @@
+// top_k: several blocks a row each find the best of a part of it, and the part's sum of exponentials, in one pass; a
+// second kernel joins the parts. How a row is parted depends on its width alone, so that its result is the same to the
+// bit whatever rows, and how many elements, are asked for beside it.
+#include "backends/cuda/cuda_ops.h"
+#include "backends/cuda/launch.h"
+#include "backends/cuda/reduce.h"
+
+namespace ft::cuda {
+namespace {
+
+constexpr int part_threads = 256;
+constexpr int64_t least_part = 8 * part_threads, most_parts = 64;
+
+// Elements in the order they are wanted: the greater value first, of equal ones the lower index. No two are equal; 0 is
+// none.
+using key = unsigned long long;
+
+__device__ key key_of(float x, int index) {
+  if (isnan(x)) return 0;
+  const unsigned bits = __float_as_uint(x + 0.0f);  // one zero
+  const unsigned ordered = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+  return static_cast<key>(ordered) << 32 | (0xffffffffu - static_cast<unsigned>(index));
+}
+__device__ float value_of(key k) {
+  const auto ordered = static_cast<unsigned>(k >> 32);
+  return k == 0 ? -INFINITY : __uint_as_float(ordered & 0x80000000u ? ordered & 0x7fffffffu : ~ordered);
+}
+__device__ int index_of(key k) { return k == 0 ? -1 : static_cast<int>(0xffffffffu - static_cast<unsigned>(k)); }
+
+// The largest bound that the best keys of `k` threads reach, bit by bit: then k keys of the block at least reach it,
+// and k of each thread's at most. 1, which every key reaches, where fewer threads have a key.
+__device__ key bound_of(key best, int k) {
+  key bound = 0;
+  for (int bit = 63; bit >= 0; --bit) {
+    const key higher = bound | key{1} << bit;
+    const int reached = __syncthreads_count(best >= higher);
+    if (reached >= k) bound = higher;
+    if (reached == k) break;
+  }
+  return bound == 0 ? 1 : bound;
+}
+
+// take(rank, key) for the k greatest of the `count` keys in `survivors`, the greatest first, and for what lacks to k.
+template <class Take>
+__device__ void rank(const key* survivors, int count, int k, Take take) {
+  for (int i = threadIdx.x; i < count; i += blockDim.x) {
+    const key mine = survivors[i];
+    int before = 0;
+    for (int j = 0; j < count; ++j) before += survivors[j] > mine;
+    if (before < k) take(before, mine);
+  }
+  for (int i = count + threadIdx.x; i < k; i += blockDim.x) take(i, 0);
+}
+
+struct sum_of_part {
+  float largest;  // -infinity: no number
+  float sum;      // of exponentials of the difference from it
+};
+
+__global__ void __launch_bounds__(part_threads)
+    top_k_of_parts(key* keys, sum_of_part* sums, row_view<const float> x, int width, int part, int k) {
+  extern __shared__ key survivors[];
+  __shared__ float partial[32];
+  __shared__ int found;
+  await_previous_kernel();
+  const int begin = blockIdx.x * part, end = min(begin + part, width);
+  const float* row = x.at(blockIdx.y);
+  if (threadIdx.x == 0) found = 0;
+  key best = 0;
+#pragma unroll 8
+  for (int i = begin + threadIdx.x; i < end; i += part_threads) best = max(best, key_of(row[i], i));
+  const float largest = block_reduce(value_of(best), larger{}, -INFINITY, partial);
+  const key bound = bound_of(best, k);
+  float sum = 0;
+#pragma unroll 8
+  for (int i = begin + threadIdx.x; i < end; i += part_threads) {
+    const float v = row[i];
+    if (v != -INFINITY) sum += expf(v - largest);
+    if (const key mine = key_of(v, i); mine >= bound) survivors[atomicAdd(&found, 1)] = mine;
+  }
+  sum = block_reduce(sum, add_up{}, 0, partial);
+  const int64_t at = blockIdx.y * static_cast<int64_t>(gridDim.x) + blockIdx.x;
+  if (threadIdx.x == 0) sums[at] = {largest, sum};
+  rank(survivors, found, k, [&](int j, key mine) { keys[at * k + j] = mine; });
+}
+
+// By one warp, in an order that depends on the number of parts alone.
+__device__ float join_sums(const sum_of_part* parts, int count) {
+  float largest = -INFINITY, sum = 0;
+  for (int i = threadIdx.x; i < count; i += 32) largest = fmaxf(largest, parts[i].largest);
+  largest = warp_reduce(largest, larger{});
+  for (int i = threadIdx.x; i < count; i += 32)
+    if (const sum_of_part p = parts[i]; p.largest != -INFINITY || isnan(p.sum))
+      sum += p.sum * expf(p.largest - largest);
+  return logf(warp_reduce(sum, add_up{}));
+}
+
+template <int Threads>
+__global__ void __launch_bounds__(Threads) top_k_of_rows(float* value, int32_t* index, float* log_sum, const key* keys,
+                                                         const sum_of_part* sums, int parts, int k) {
+  extern __shared__ key survivors[];
+  __shared__ int found;
+  await_previous_kernel();
+  const int count = parts * k;
+  const int64_t row = blockIdx.x;
+  keys += row * count;
+  if (threadIdx.x == 0) found = 0;
+  key best = 0;
+  for (int i = threadIdx.x; i < count; i += Threads) best = max(best, keys[i]);
+  const key bound = bound_of(best, k);
+  for (int i = threadIdx.x; i < count; i += Threads)
+    if (keys[i] >= bound) survivors[atomicAdd(&found, 1)] = keys[i];
+  __syncthreads();
+  rank(survivors, found, k, [&](int j, key mine) {
+    value[row * k + j] = value_of(mine);
+    index[row * k + j] = index_of(mine);
+  });
+  if (threadIdx.x >= 32) return;
+  const float log = join_sums(sums + row * parts, parts);
+  if (threadIdx.x == 0) log_sum[row] = log;
+}
+
+// Bytes of the keys that can reach a bound: k of each thread's.
+size_t survivor_bytes(int64_t k, int64_t keys, int64_t threads) {
+  return static_cast<size_t>(k * ceil_div(keys, threads)) * sizeof(key);
+}
+
+template <int Threads>
+void join(exec& ex, const top_k_args& a, const key* keys, const sum_of_part* sums, int64_t parts) {
+  const int64_t k = a.value.shape[1];
+  launch_kernel(ex, "top_k", {grid_size(a.x.shape[0], "top_k"), Threads, survivor_bytes(k, parts * k, Threads)},
+                top_k_of_rows<Threads>, a.value.as<float>(), a.index.as<int32_t>(), a.log_sum.as<float>(), keys, sums,
+                static_cast<int>(parts), static_cast<int>(k));
+}
+
+}  // namespace
+
+void top_k(exec& ex, const top_k_args& a) {
+  const int64_t rows = a.x.shape[0], width = a.x.shape[1], k = a.value.shape[1];
+  if (rows == 0) return;
+  static_assert(most_top_k <= part_threads, "each of k threads gives a key");
+  if (rows > 65535) fail(FT_ERROR_UNSUPPORTED, "top_k: ", rows, " rows are too many for one call");
+  const int64_t part = std::max(least_part, ceil_div(width, most_parts)), parts = ceil_div(width, part);
+  arena::scope scope(ex.scratch);
+  key* keys = ex.scratch.make<key>(rows * parts * k);
+  auto* sums = ex.scratch.make<sum_of_part>(rows * parts);
+  const dim3 grid(static_cast<unsigned>(parts), static_cast<unsigned>(rows));
+  launch_kernel(ex, "top_k", {grid, part_threads, survivor_bytes(k, part, part_threads)}, top_k_of_parts, keys, sums,
+                rows_of<const float>(a.x), static_cast<int>(width), static_cast<int>(part), static_cast<int>(k));
+  if (parts * k <= 8 * 256)
+    join<256>(ex, a, keys, sums, parts);
+  else
+    join<1024>(ex, a, keys, sums, parts);
+}
+
+}  // namespace ft::cuda

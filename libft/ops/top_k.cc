@@ -1,0 +1,21 @@
+// Contract checks of top_k.
+#include "ops/top_k.h"
+
+#include "ops/contract.h"
+#include "ops/op_table.h"
+
+namespace ft::ops {
+
+void top_k(exec& ex, const top_k_args& a) {
+  const contract c("top_k");
+  const int64_t rows = c.dim("x", a.x, 2, 0), width = a.x.shape[1], k = c.dim("value", a.value, 2, 1);
+  c.dense_rows("x", a.x, dtype::f32, {rows, width});
+  c.packed("value", a.value, dtype::f32, {rows, k});
+  c.packed("index", a.index, dtype::i32, {rows, k});
+  c.packed("log_sum", a.log_sum, dtype::f32, {rows});
+  c.require(width > 0, "rows are empty");
+  c.require(k >= 1 && k <= most_top_k, "k is not between 1 and 256");
+  ex.ops.top_k(ex, a);
+}
+
+}  // namespace ft::ops

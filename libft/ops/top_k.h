@@ -1,0 +1,33 @@
+// top_k: the k largest elements of each row, the largest first and of equal ones the lower index first, and what makes
+// log-probabilities of them
+//
+//   value[r, j] = x[r, index[r, j]]
+//   log_sum[r]  = log Σ_i exp(x[r, i] - max_i x[r, i])
+//
+//   x       [rows, width] f32, the last axis dense
+//   value   [rows, k] f32, packed; index [rows, k] i32, packed; 1 <= k <= most_top_k
+//   log_sum [rows] f32
+//
+// So log_softmax(x)[r, index[r, j]] is value[r, j] - value[r, 0] - log_sum[r], to the bit where log_softmax is computed
+// in float32. NaNs are passed over, but log_sum is NaN then; a row with fewer than k numbers ends in elements of index
+// -1 and value -infinity. The log_sum of a row that holds nothing but -infinity may be anything.
+#pragma once
+
+#include "ops/exec.h"
+
+namespace ft {
+
+inline constexpr int64_t most_top_k = 256;
+
+struct top_k_args {
+  tensor value;
+  tensor index;
+  tensor log_sum;
+  tensor x;
+};
+
+namespace ops {
+void top_k(exec&, const top_k_args&);
+}
+
+}  // namespace ft
