@@ -22,12 +22,13 @@ from pyft.errors import (
 from pyft.forward import Outputs
 from pyft.generation import Generation, TextStream
 from pyft.hardware import Device, devices
-from pyft.model import Config, Model, load
+from pyft.model import Allocator, Config, Model, load
 from pyft.paths import cmake_prefix_path, get_include, get_library_dir
 
 __version__: str = _version()
 
 __all__ = [
+    "Allocator",
     "CancelledError",
     "CheckpointError",
     "Config",

@@ -78,6 +78,10 @@ cdef extern from "ft/tensor.h" nogil:
     void ft_tensor_release(ft_tensor *tensor)
     ft_status ft_tensor_to_dlpack(ft_dl_managed_tensor **out, ft_tensor *tensor)
     ft_status ft_tensor_from_dlpack(ft_tensor **out, ft_dl_managed_tensor *managed)
+    ft_status ft_tensor_ready_after(ft_tensor *tensor, void *stream)
+    ft_status ft_tensor_wait(const ft_tensor *tensor, void *stream)
+    ft_status ft_tensor_to_host(ft_tensor **out, const ft_tensor *tensor)
+    ft_status ft_exchange_stream(void **out, ft_device device)
 
 
 cdef extern from "ft/device.h" nogil:
@@ -146,6 +150,8 @@ cdef extern from "ft/model.h" nogil:
         pass
 
     ctypedef int (*ft_progress_callback)(uint64_t done, uint64_t total, void *user_data) noexcept nogil
+    ctypedef void *(*ft_allocate_callback)(void *user_data, size_t bytes, int32_t device) noexcept nogil
+    ctypedef void (*ft_deallocate_callback)(void *user_data, void *data, size_t bytes, int32_t device) noexcept nogil
 
     ctypedef struct ft_model_options:
         size_t struct_size
@@ -156,6 +162,10 @@ cdef extern from "ft/model.h" nogil:
         int32_t num_threads
         ft_progress_callback progress
         void *user_data
+        void *stream
+        ft_allocate_callback allocate
+        ft_deallocate_callback deallocate
+        void *allocator_data
 
     ft_status ft_model_open(ft_model **out, const char *source, const ft_model_options *options)
     void ft_model_close(ft_model *model)
@@ -215,6 +225,7 @@ cdef extern from "ft/forward.h" nogil:
         uint32_t outputs
         ft_pooling pooling
         int32_t normalize
+        const char *output_device
 
     ctypedef struct ft_forward_outputs:
         size_t struct_size

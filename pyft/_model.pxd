@@ -5,6 +5,7 @@ from pyft cimport _ft as ft
 
 cdef class ModelHandle:
     cdef ft.ft_model *handle
+    cdef object allocator
 
 
 cdef class Progress:

@@ -15,6 +15,8 @@ class ModelHandle:
         pipeline_parallel: int,
         threads: int,
         progress: Callable[[int, int], Any] | None,
+        stream: int,
+        allocator: Any,
     ) -> None: ...
     def config(self) -> dict[str, Any]: ...
     def checkpoint(self) -> Checkpoint: ...
@@ -25,4 +27,5 @@ class ModelHandle:
         outputs: Iterable[str],
         pooling: str,
         normalize: bool,
+        output_device: str = "cpu",
     ) -> dict[str, Tensor]: ...

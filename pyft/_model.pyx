@@ -4,7 +4,8 @@ import json
 import os
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport uint32_t, uint64_t
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 from pyft cimport _ft as ft
 from pyft._checkpoint cimport borrow
@@ -44,10 +45,36 @@ cdef int on_progress(uint64_t done, uint64_t total, void *user_data) noexcept wi
         return 1
 
 
+# A Python allocator's two functions. Memory may be given back long after the model has gone, so each piece of it keeps
+# the allocator.
+
+cdef void *allocate(void *user_data, size_t size, int32_t device) noexcept with gil:
+    allocator = <object>user_data
+    cdef size_t address
+    try:
+        address = allocator.allocate(size, device) or 0
+    except Exception:  # there is no memory, for whatever reason: the call that wanted it says so
+        return NULL
+    if address:
+        Py_INCREF(allocator)
+    return <void *>address
+
+
+cdef void deallocate(void *user_data, void *data, size_t size, int32_t device) noexcept with gil:
+    allocator = <object>user_data
+    try:
+        allocator.deallocate(<size_t>data, size, device)
+    finally:
+        Py_DECREF(allocator)
+
+
 cdef class ModelHandle:
     """ft_model. Freed when the last Python reference goes."""
 
-    def __cinit__(self, source, device, dtype, int tensor_parallel, int pipeline_parallel, int threads, progress):
+    def __cinit__(
+        self, source, device, dtype, int tensor_parallel, int pipeline_parallel, int threads, progress, stream,
+        allocator
+    ):
         path = os.fsencode(source)
         device_name = device.encode()
         dtype_name = dtype.encode()
@@ -61,6 +88,12 @@ cdef class ModelHandle:
         options.num_threads = threads
         options.progress = on_progress
         options.user_data = <void *>state
+        options.stream = <void *><size_t>stream
+        if allocator is not None:
+            self.allocator = allocator
+            options.allocate = allocate
+            options.deallocate = deallocate
+            options.allocator_data = <void *>allocator
         cdef const char *c_path = path
         cdef ft.ft_model *handle = NULL
         cdef ft.ft_status status
@@ -97,8 +130,9 @@ cdef class ModelHandle:
         check(ft.ft_model_placement(&device, &dtype, &weight_bytes, self.handle))
         return device.decode(), dtype.decode(), weight_bytes
 
-    def forward(self, dict tensors not None, outputs, str pooling, bint normalize):
+    def forward(self, dict tensors not None, outputs, str pooling, bint normalize, output_device="cpu"):
         """Runs ft_forward on {field of ft_forward_inputs: Tensor}; returns {name: Tensor} of what it computed."""
+        cdef bytes device_name = output_device.encode()
         cdef ft.ft_forward_inputs inputs = ft.pyft_init_ft_forward_inputs()
         cdef ft.ft_forward_options options = ft.pyft_init_ft_forward_options()
         cdef ft.ft_forward_outputs out = ft.pyft_init_ft_forward_outputs()
@@ -115,6 +149,7 @@ cdef class ModelHandle:
             raise ValueError(f"pooling={pooling!r}; one of {', '.join(POOLING)} is meant")
         options.pooling = POOLING[pooling]
         options.normalize = normalize
+        options.output_device = device_name
         cdef ft.ft_status status
         with nogil:
             status = ft.ft_forward(&out, self.handle, &inputs, &options)

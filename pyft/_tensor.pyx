@@ -1,7 +1,7 @@
 # cython: language_level=3
 """pyft.Tensor: a view of memory that numpy, PyTorch and every DLPack library read in place, and the way back.
 
-Nothing here copies unless asked to. Out: the buffer protocol (numpy), DLPack (versioned, and the legacy capsule for
+Nothing here copies unless asked to, and what lies on a GPU stays there. Out: the buffer protocol (numpy), DLPack (versioned, and the legacy capsule for
 consumers from before 1.0) and __cuda_array_interface__. In: DLPack, else the buffer protocol. Whoever holds a view
 holds the memory: a Tensor may outlive its model, and an array made from a Tensor may outlive the Tensor.
 """
@@ -111,8 +111,19 @@ cdef class Tensor:
         """A numpy array over the same memory."""
         return self.__array__()
 
+    def cpu(self):
+        """The tensor itself where it lies in host memory, else a copy there."""
+        if self.view.device.device_type != ft.FT_DEVICE_CUDA:
+            return self
+        cdef ft.ft_tensor *handle = NULL
+        cdef ft.ft_status status
+        with nogil:
+            status = ft.ft_tensor_to_host(&handle, self.handle)
+        check(status)
+        return adopt(handle, False)
+
     def tolist(self):
-        return self.numpy().tolist()
+        return self.cpu().numpy().tolist()
 
     def __len__(self):
         if self.view.ndim == 0:
@@ -128,7 +139,8 @@ cdef class Tensor:
 
     def __array__(self, dtype=None, copy=None):
         if self.view.device.device_type == ft.FT_DEVICE_CUDA:
-            raise TypeError(f"the tensor lies on {self.device}; torch.from_dlpack(t) or cupy can read it there")
+            raise TypeError(f"the tensor lies on {self.device}; t.cpu() is a copy in host memory, and "
+                            "torch.from_dlpack(t) or cupy can read it where it is")
         name, format = type_of(self.view.dtype)
         if format is None:
             raise TypeError(f"numpy has no {name}; read it with torch.from_dlpack(t)")
@@ -146,12 +158,15 @@ cdef class Tensor:
         name, format = type_of(self.view.dtype)
         if format is None:
             raise AttributeError(f"__cuda_array_interface__ has no {name}; use torch.from_dlpack(t)")
+        # Waited for here, since there are consumers that ignore the interface's "stream".
+        wait_for(self, NULL)
         return {
             "version": 3,
             "shape": self.shape,
             "strides": None if self.contiguous(False) else self.strides,
             "typestr": np.dtype(name).str,
             "data": (self.data_ptr, self.readonly),
+            "stream": None,
         }
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
@@ -191,12 +206,21 @@ cdef class Tensor:
         return (self.view.device.device_type, self.view.device.device_id)
 
     def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
-        """A DLPack capsule: versioned for consumers that pass ``max_version`` of (1, 0) or above, else legacy."""
-        if stream is not None and self.view.device.device_type != ft.FT_DEVICE_CUDA:
+        """A DLPack capsule: versioned for consumers that pass ``max_version`` of (1, 0) or above, else legacy.
+
+        Of a tensor on a GPU: what the consumer queues on ``stream`` (1 and 2 are CUDA's legacy and per-thread default
+        streams, None is the former) from now on finds it computed. With -1 nothing waits.
+        """
+        cdef bint on_gpu = self.view.device.device_type == ft.FT_DEVICE_CUDA
+        if stream is not None and not on_gpu:
             raise ValueError("stream must be None for a tensor on the CPU")
+        if on_gpu and stream is not None and (not isinstance(stream, int) or stream == 0 or stream < -1):
+            raise ValueError(f"stream={stream!r} is no CUDA stream; 1 and 2 are the default ones, -1 is not to wait")
         if dl_device is not None and tuple(map(int, dl_device)) != self.__dlpack_device__():
             raise BufferError(f"cannot export a tensor on {self.device} to DLPack device {tuple(dl_device)}")
         cdef Tensor source = self.copy() if copy else self
+        if on_gpu and stream != -1:
+            wait_for(self, <void *><size_t>(1 if stream is None else stream))
         cdef ft.ft_dl_managed_tensor *managed = NULL
         check(ft.ft_tensor_to_dlpack(&managed, source.handle))
         if copy:
@@ -216,7 +240,7 @@ cdef class Tensor:
     def copy(self):
         """A C-contiguous copy in memory of its own."""
         if self.view.device.device_type == ft.FT_DEVICE_CUDA:
-            raise BufferError(f"the tensor lies on {self.device}, not in host memory")
+            raise BufferError(f"the tensor lies on {self.device}; t.cpu() is a copy in host memory")
         cdef ft.ft_tensor *handle = NULL
         check(ft.ft_tensor_create(&handle, self.view.dtype, self.view.ndim, self.view.shape))
         cdef Tensor made = adopt(handle, False)
@@ -241,6 +265,15 @@ cdef class Tensor:
 
     cdef char *first(self):
         return <char *>self.view.data + self.view.byte_offset
+
+
+cdef int wait_for(Tensor tensor, void *stream) except -1:
+    """Makes a stream, or with NULL this thread, wait until the tensor has been computed."""
+    cdef ft.ft_status status
+    with nogil:
+        status = ft.ft_tensor_wait(tensor.handle, stream)
+    check(status)
+    return 0
 
 
 cdef type_of(ft.ft_dtype dtype):
@@ -445,7 +478,8 @@ def from_dlpack(x, /):
     """A :class:`Tensor` over the memory of ``x``, without a copy.
 
     ``x`` is anything with ``__dlpack__`` (PyTorch, numpy, JAX, CuPy, ...), a DLPack capsule, or an object with the
-    buffer protocol. The memory is held until the tensor goes. BufferError or TypeError when it cannot be shared.
+    buffer protocol. What lies on a GPU may still be computed there: calls that read it come after that. A bare capsule
+    is taken to be computed. The memory is held until the tensor goes. BufferError or TypeError when it cannot be shared.
     """
     if isinstance(x, Tensor):
         return x
@@ -460,8 +494,10 @@ def from_dlpack(x, /):
         except TypeError as error:
             raise TypeError(f"{type(x).__name__!r} has neither __dlpack__ nor a buffer that a tensor can share: "
                             f"{error}") from None
+    exchange = exchange_stream(x)
+    arguments = {} if exchange is None else {"stream": exchange}
     try:
-        capsule = export(max_version=(1, 0))
+        capsule = export(max_version=(1, 0), **arguments)
     except TypeError:  # a producer from before the argument existed
         capsule = None
     except BufferError:
@@ -470,9 +506,29 @@ def from_dlpack(x, /):
             raise
         return from_buffer(x)
     if capsule is None:
-        capsule = export()
+        capsule = export(**arguments)
+    cdef Tensor tensor
     if PyCapsule_IsValid(capsule, VERSIONED):
-        return from_versioned(capsule)
-    if PyCapsule_IsValid(capsule, LEGACY):
-        return from_legacy(capsule)
-    raise TypeError(f"{type(x).__name__}.__dlpack__ returned no DLPack capsule, or one already used")
+        tensor = from_versioned(capsule)
+    elif PyCapsule_IsValid(capsule, LEGACY):
+        tensor = from_legacy(capsule)
+    else:
+        raise TypeError(f"{type(x).__name__}.__dlpack__ returned no DLPack capsule, or one already used")
+    if exchange is not None:
+        check(ft.ft_tensor_ready_after(tensor.handle, <void *><size_t>exchange))
+    return tensor
+
+
+cdef object exchange_stream(producer):
+    """The stream on which a GPU's tensor is to be handed over; None for other devices, and GPUs that libft lacks."""
+    where = getattr(producer, "__dlpack_device__", None)
+    if where is None:
+        return None
+    cdef ft.ft_device device
+    device.device_type, device.device_id = map(int, where())
+    if device.device_type != ft.FT_DEVICE_CUDA:
+        return None
+    cdef void *stream = NULL
+    if ft.ft_exchange_stream(&stream, device) != ft.FT_OK:
+        return None
+    return <size_t>stream

@@ -12,12 +12,21 @@ from pyft._tensor import Tensor, from_dlpack
 _AS_SIGNED = {"bool": "uint8", "uint16": "int16", "uint32": "int32", "uint64": "int64"}
 
 
+_CPU = 1  # DLPack's device type
+
+
+def on_device(value: Any) -> bool:
+    """Whether an array lies in another memory than the host's."""
+    return hasattr(value, "__dlpack_device__") and int(value.__dlpack_device__()[0]) != _CPU
+
+
 def host_array(value: Any, name: str) -> npt.NDArray[Any]:
-    """A numpy array over an array's memory, or of a nested list's values. Ragged lists are a ValueError."""
+    """A numpy array over an array's memory, or of a nested list's values; of an array on a GPU, a copy. Ragged lists
+    are a ValueError."""
     if isinstance(value, np.ndarray):
         return value
-    if isinstance(value, Tensor):
-        return value.numpy()
+    if isinstance(value, Tensor) or on_device(value):
+        return from_dlpack(value).cpu().numpy()
     if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
         return from_dlpack(value).numpy()
     if isinstance(value, str | bytes):

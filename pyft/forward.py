@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyft._tensor import Tensor, from_dlpack
-from pyft.arrays import float_tensor, host_array, integer_tensor
+from pyft.arrays import float_tensor, host_array, integer_tensor, on_device
 
 if TYPE_CHECKING:
     from pyft.model import Model
@@ -19,7 +19,8 @@ class Outputs:
     ``last_hidden_state`` [batch, seq, hidden_size]; ``pooler_output`` [batch, hidden_size]; ``logits``
     [batch, seq, vocab_size] of language models, [batch, seq, num_labels] of token classifiers, [batch, num_labels] of
     sequence classifiers; ``encoder_last_hidden_state`` [batch, seq, hidden_size] of encoder-decoders, whose other
-    outputs are the decoder's. float32; zeros where attention_mask is 0.
+    outputs are the decoder's. float32, or what the model computes in where they stay on its GPU; zeros where
+    attention_mask is 0.
     """
 
     __slots__ = ("encoder_last_hidden_state", "last_hidden_state", "logits", "pooler_output")
@@ -68,7 +69,7 @@ class Rows:
                 if mask is not None:
                     raise ValueError(f"{self.prefix}attention_mask goes with rows of one length; ragged rows need none")
                 rows, mask = (_pad_embeddings if embedded else pad)(rows, lengths, name)
-            elif embedded:
+            elif embedded or any(on_device(row) for row in rows):
                 rows = np.stack([host_array(row, name) for row in rows])
             else:
                 rows = np.asarray(rows)
@@ -83,7 +84,12 @@ class Rows:
 
 
 def forward(
-    model: "Model", rows: Rows, token_type_ids: Any, decoder_rows: Rows, outputs: str | Sequence[str] | None
+    model: "Model",
+    rows: Rows,
+    token_type_ids: Any,
+    decoder_rows: Rows,
+    outputs: str | Sequence[str] | None,
+    output_device: str | None,
 ) -> Outputs:
     if not rows.given():
         raise ValueError("input_ids is not given, and no inputs_embeds either")
@@ -100,7 +106,10 @@ def forward(
     if decoder_rows.given():
         tensors |= decoder_rows.tensors()
     names = (outputs,) if isinstance(outputs, str) else tuple(outputs or ())
-    return Outputs(model._handle.forward(tensors, names, "auto", False))
+    if output_device is None:
+        given_there = any(given.device == model.device for given in tensors.values())
+        output_device = model.device if given_there else "cpu"
+    return Outputs(model._handle.forward(tensors, names, "auto", False, output_device))
 
 
 def _companion(value: Any, name: str, tokens_name: str, tokens: Tensor) -> Tensor:
@@ -114,7 +123,7 @@ def pad(rows: Sequence[Any], lengths: list[int], name: str) -> tuple[Any, Any]:
     """[batch, longest] with zeros on the right, and the mask that tells them from tokens."""
     padded = np.zeros((len(rows), max(lengths)), dtype=np.int64)
     for index, row in enumerate(rows):
-        values = np.asarray(row)
+        values = host_array(row, name)
         if values.size and (values.dtype.kind not in "iu" or values.ndim != 1):
             raise TypeError(f"{name} must hold rows of integers; row {index} is {values.dtype}")
         padded[index, : lengths[index]] = values

@@ -4,7 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, Unpack
+from typing import Any, Protocol, Self, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,17 @@ class Config(Mapping[str, Any]):
         return f"pyft.Config({self._values!r})"
 
 
+class Allocator(Protocol):
+    """Memory on a device. Any thread calls it, perhaps several at once."""
+
+    def allocate(self, size: int, device: int, /) -> int:
+        """The address of ``size`` bytes, aligned to 256, on the GPU of this number (0 for the CPU); 0, or any
+        exception, where there are none: the call that wanted them raises OutOfMemoryError."""
+
+    def deallocate(self, address: int, size: int, device: int, /) -> None:
+        """Takes them back, when no work of the device uses them any more."""
+
+
 def load(
     source: str | os.PathLike[str],
     device: str | Sequence[str] = "auto",
@@ -73,6 +84,8 @@ def load(
     kv_cache_bytes: int | None = None,
     prefix_cache: bool = True,
     prefix_cache_bytes: int | None = None,
+    stream: Any = None,
+    allocator: Allocator | None = None,
 ) -> "Model":
     """Loads a checkpoint: a Hugging Face folder (config.json and \\*.safetensors) or a .gguf file.
 
@@ -83,6 +96,11 @@ def load(
     free). prefix_cache keeps full pages of computed tokens while there is room: a prompt that begins as an earlier
     prompt or answer did computes only what is new, with the same result. prefix_cache_bytes bounds the memory of
     such pages while no request uses them (default: kv_cache_bytes where that is given, else 1 GiB).
+
+    stream: a CUDA stream of the device (a torch.cuda.Stream, a cupy.cuda.Stream, or its address), which must live as
+    long as the model: the model's work is queued there, after what the caller has queued. By default the model has one
+    of its own. allocator: gives the memory on the device that weights, keys and values, activations and outputs lie
+    in; by default the library takes it itself.
 
     CheckpointError names the file, the tensor and the fault; UnsupportedError what this build cannot do.
     """
@@ -109,8 +127,26 @@ def load(
         integer("pipeline_parallel", pipeline_parallel, 1),
         0 if threads is None else integer("threads", threads, 1, 4096),
         progress,
+        _stream_address(stream),
+        allocator,
     )
     return Model(handle, Path(source), (sizes[0], sizes[1], sizes[2], bool(prefix_cache), sizes[3]))
+
+
+def _stream_address(stream: Any) -> int:
+    """Of torch's stream, cupy's, one with cuda.core's protocol, or an address; 0 for None."""
+    if stream is None:
+        return 0
+    if hasattr(stream, "__cuda_stream__"):
+        stream = stream.__cuda_stream__()[1]
+    address = getattr(stream, "cuda_stream", getattr(stream, "ptr", stream))
+    if not isinstance(address, int):
+        raise TypeError(f"stream must be a CUDA stream or its address, not {type(stream).__name__}")
+    if address <= 0:
+        raise ValueError(
+            "stream is CUDA's default stream, which its number 0 does not tell from none; give 1 to mean it"
+        )
+    return address
 
 
 def _one_device(device: str | Sequence[str]) -> str:
@@ -318,6 +354,7 @@ class Model:
         decoder_inputs_embeds: Any = None,
         *,
         outputs: str | Sequence[str] | None = None,
+        output_device: str | None = None,
     ) -> forward_pass.Outputs:
         """One pass over whole sequences.
 
@@ -328,6 +365,10 @@ class Model:
         [batch, seq, hidden_size] floats or a list of [seq, hidden_size], used as they are (no scale is applied).
         outputs limits the work to some of "last_hidden_state", "pooler_output", "logits",
         "encoder_last_hidden_state".
+        Arrays may lie on the model's GPU. Embeddings are read where they are; ids are copied, since batches are
+        composed on the host. output_device says where outputs lie: "cpu", or the model's own device; by default the
+        latter when an input is there. Outputs on a GPU may still be computed when the call returns: torch.from_dlpack
+        and every other consumer of DLPack waits for them there, and t.cpu() is a copy in host memory.
         """
         if pixel_values is not None:
             raise UnsupportedError("pixel_values belong to models that are not there yet")
@@ -337,6 +378,7 @@ class Model:
             token_type_ids,
             forward_pass.Rows(decoder_input_ids, decoder_attention_mask, decoder_inputs_embeds, "decoder_"),
             outputs,
+            output_device,
         )
 
     def embed(

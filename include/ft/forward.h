@@ -18,7 +18,11 @@
 FT_BEGIN_DECLS
 
 /*
- * Integer tensors may have any integer width and any strides, on the CPU. Either padded: input_ids [batch, seq]
+ * Tensors lie in host memory or on the model's GPU. Integers there are copied to the host, which lays the batch out;
+ * embeddings stay where they are. A GPU's tensor has to be ready (ft_tensor_ready_after), or the model's stream be the
+ * caller's own, on which it is computed.
+ *
+ * Integer tensors may have any integer width and any strides. Either padded: input_ids [batch, seq]
  * with attention_mask [batch, seq] (non-zero marks a token; padding on either side; NULL: all are tokens), or
  * ragged: input_ids [total_tokens] with row_offsets [rows + 1].
  */
@@ -35,8 +39,8 @@ typedef struct ft_forward_inputs {
     const ft_tensor *decoder_row_offsets;
     /*
      * In the place of input_ids, or of decoder_input_ids: embeddings, of any float type and any strides, with one more
-     * axis than the ids would have, of the model's embedding size. Positions and what else is added to the embeddings
-     * of tokens is added to these; no scale is applied.
+     * axis than the ids would have, of the model's embedding size (on a GPU not float64). Positions and what else is
+     * added to the embeddings of tokens is added to these; no scale is applied.
      */
     const ft_tensor *inputs_embeds;
     const ft_tensor *decoder_inputs_embeds;
@@ -65,14 +69,20 @@ typedef struct ft_forward_options {
                            state where the model has them */
     ft_pooling pooling; /* of the embedding */
     int32_t normalize;  /* embedding scaled to Euclidean length 1 when non-zero */
+    /*
+     * Where the outputs are to lie: "cpu" or NULL, in host memory; or the model's own device ("cuda", "cuda:1"). Those
+     * on a GPU are being computed when the call returns: ft_tensor_wait makes a stream or the caller wait for them.
+     */
+    const char *output_device;
 } ft_forward_options;
 
-#define FT_FORWARD_OPTIONS_INIT {sizeof(ft_forward_options), 0, FT_POOLING_AUTO, 1}
+#define FT_FORWARD_OPTIONS_INIT {sizeof(ft_forward_options), 0, FT_POOLING_AUTO, 1, 0}
 
 /*
- * float32 tensors, each NULL when not asked for; the caller releases them. [..] is [batch, seq] for padded input
- * (zeros where the mask is zero) and [total_tokens] for ragged input; encoder-decoders' last_hidden_state and logits
- * are the decoder's and laid out as decoder_input_ids.
+ * float32 tensors (hidden states and pooler output that stay on a GPU: in the dtype it computes in), each NULL when not
+ * asked for; the caller releases them. [..] is [batch, seq] for padded input (zeros where the mask is zero) and
+ * [total_tokens] for ragged input; encoder-decoders' last_hidden_state and logits are the decoder's and laid out as
+ * decoder_input_ids.
  */
 typedef struct ft_forward_outputs {
     size_t struct_size;
@@ -86,7 +96,8 @@ typedef struct ft_forward_outputs {
 
 #define FT_FORWARD_OUTPUTS_INIT {sizeof(ft_forward_outputs), 0, 0, 0, 0, 0}
 
-/* Runs the pass; blocks until done. options may be NULL. Any thread. On failure every output is NULL. */
+/* Runs the pass; blocks until outputs in host memory are there. options may be NULL. Any thread. On failure every
+ * output is NULL. */
 FT_API ft_status ft_forward(ft_forward_outputs *out, ft_model *model, const ft_forward_inputs *inputs,
                             const ft_forward_options *options);
 

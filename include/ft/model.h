@@ -21,6 +21,16 @@ typedef struct ft_model ft_model;
 /* Bytes of weights placed so far. A non-zero return cancels: the call then fails with FT_ERROR_CANCELLED. */
 typedef int (*ft_progress_callback)(uint64_t done, uint64_t total, void *user_data);
 
+/*
+ * A caller's own memory on the model's device: `bytes` of it, aligned to 256; NULL when there is none, which makes the
+ * call that wanted it fail with FT_ERROR_OUT_OF_MEMORY. `device` is the GPU's number, 0 for the CPU. Any thread,
+ * perhaps several at once. Memory is given back when no work of the device uses it any more, at the latest when the
+ * model, its sessions and the tensors that were computed by it are gone; the functions must work until then, and must
+ * not throw.
+ */
+typedef void *(*ft_allocate_callback)(void *user_data, size_t bytes, int32_t device);
+typedef void (*ft_deallocate_callback)(void *user_data, void *data, size_t bytes, int32_t device);
+
 typedef struct ft_model_options {
     size_t struct_size;
     const char *device;        /* "auto" (the first GPU, else the CPU), "cpu", "cuda", "cuda:1"; NULL is "auto" */
@@ -30,9 +40,19 @@ typedef struct ft_model_options {
     int32_t num_threads;       /* of the CPU backend, the calling thread included; 0 is one a core */
     ft_progress_callback progress; /* may be NULL; called from the calling thread */
     void *user_data;
+    /*
+     * A cudaStream_t of the device: all of the model's work is queued there, after what the caller has queued, and it
+     * must live as long as the model. NULL: a stream of the model's own. cudaStreamLegacy is allowed, but keeps steps
+     * from being recorded as graphs; cudaStreamPerThread is refused, since it is another stream in each thread.
+     */
+    void *stream;
+    ft_allocate_callback allocate; /* both or neither: weights, keys and values, activations and the outputs that stay
+                                      on the device lie in this memory. NULL: in the library's own */
+    ft_deallocate_callback deallocate;
+    void *allocator_data; /* what the two are called with */
 } ft_model_options;
 
-#define FT_MODEL_OPTIONS_INIT {sizeof(ft_model_options), 0, 0, 0, 0, 0, 0, 0}
+#define FT_MODEL_OPTIONS_INIT {sizeof(ft_model_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
 /* Opens and loads `source` (see ft_checkpoint_open). options may be NULL. Blocks until loaded. */
 FT_API ft_status ft_model_open(ft_model **out, const char *source, const ft_model_options *options);

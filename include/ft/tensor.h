@@ -96,6 +96,29 @@ FT_API ft_status ft_tensor_to_dlpack(ft_dl_managed_tensor **out, ft_tensor *tens
 /* Takes over a producer's managed tensor without a copy. On success the library will call its deleter. */
 FT_API ft_status ft_tensor_from_dlpack(ft_tensor **out, ft_dl_managed_tensor *managed);
 
+/*
+ * Tensors on a GPU are computed by work that has been queued on a stream, and may not be there yet. A stream is a
+ * cudaStream_t of the tensor's device; (void *)1 and (void *)2 are the default streams, cudaStreamLegacy and
+ * cudaStreamPerThread, as in DLPack.
+ */
+
+/* Says that the tensor is computed by what has been queued on `stream` so far. Before other threads have the tensor. */
+FT_API ft_status ft_tensor_ready_after(ft_tensor *tensor, void *stream);
+
+/* What is queued on `stream` from now on comes after the tensor's computation. NULL: the calling thread waits for it.
+ */
+FT_API ft_status ft_tensor_wait(const ft_tensor *tensor, void *stream);
+
+/* A C-contiguous copy in host memory, of a tensor that lies anywhere; waits for it. */
+FT_API ft_status ft_tensor_to_host(ft_tensor **out, const ft_tensor *tensor);
+
+/*
+ * A stream of the device for handing tensors over by DLPack: a producer that is asked for a tensor on this stream makes
+ * it wait for the tensor's computation, and ft_tensor_ready_after takes note of that. No other work runs on it. Lives
+ * as long as the process. FT_ERROR_UNSUPPORTED for a device that is not among ft_device_count's; NULL for the CPU.
+ */
+FT_API ft_status ft_exchange_stream(void **out, ft_device device);
+
 FT_END_DECLS
 
 #endif /* FT_TENSOR_H */

@@ -12,6 +12,7 @@
 #include "core/memory.h"
 #include "core/status.h"
 #include "core/tensor.h"
+#include "runtime/forward.h"
 #include "runtime/session.h"
 
 namespace ft::api {
@@ -30,10 +31,21 @@ class process_bound {
   pid_t pid_ = getpid();
 };
 
-// A checked view for the runtime; throws for dtypes and devices that no call takes.
+// A checked view for the runtime; throws for dtypes that no call takes. Of a tensor in host memory, or, by the second,
+// of one in the memory of `device`, which the view does not tell apart.
 tensor to_tensor(const ft_tensor* t, const char* name);
-// A new handle that owns `storage`, of the view's shape and type.
-ft_tensor* make_tensor(buffer storage, const tensor& view);
+tensor to_tensor(const ft_tensor* t, const char* name, const ft_device& device);
+bool on_host(const ft_tensor& t);
+// A new handle that owns what `t` does, on `device`; `ready` as ft_tensor has it.
+ft_tensor* make_tensor(runtime::owned_tensor t, const ft_device& device, std::shared_ptr<stream_point> ready);
+struct release_tensor {
+  void operator()(ft_tensor* t) const { ft_tensor_release(t); }
+};
+using tensor_handle = std::unique_ptr<ft_tensor, release_tensor>;
+
+// As ft_tensor_create and ft_tensor_to_host have it.
+tensor_handle create_tensor(const ft_dtype& type, int32_t ndim, const int64_t* shape);
+tensor_handle copy_to_host(const ft_tensor& t);
 
 }  // namespace ft::api
 
@@ -41,10 +53,12 @@ struct ft_tensor {
   std::atomic<int64_t> references{1};
   ft_dl_tensor view{};
   std::vector<int64_t> shape, strides;
-  ft::buffer storage;                     // when the library owns the memory
+  std::shared_ptr<ft::memory> from;       // when the library owns the memory: what it came from,
+  ft::buffer storage;                     // and the memory
   ft_release_callback release = nullptr;  // when the caller does
   void* user_data = nullptr;
   ft_dl_managed_tensor* managed = nullptr;  // when a DLPack producer does
+  std::shared_ptr<ft::stream_point> ready;  // when the elements are there; null: they are
 };
 
 struct ft_checkpoint {

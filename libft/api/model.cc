@@ -32,6 +32,13 @@ runtime::model_options to_options(const ft_model_options& given) {
     options.on_progress = [callback = given.progress, data = given.user_data](uint64_t done, uint64_t total) {
       if (callback(done, total, data) != 0) fail(FT_ERROR_CANCELLED, "the progress callback cancelled loading");
     };
+  // cudaStreamPerThread: whichever thread drives a step would queue it on a stream of its own.
+  if (given.stream == reinterpret_cast<void*>(2))
+    fail(FT_ERROR_INVALID_ARGUMENT,
+         "options.stream is the per-thread default stream, which is another one in each "
+         "thread; give a stream that was made");
+  options.stream = given.stream;
+  options.allocator = {given.allocate, given.deallocate, given.allocator_data};
   return options;
 }
 

@@ -62,6 +62,12 @@ void adopt_view(ft_tensor& t, const ft_dl_tensor& view, const char* name) {
   t.view.strides = t.strides.data();
 }
 
+std::string text(const ft_device& device) {
+  if (device.device_type == FT_DEVICE_CPU) return "the CPU";
+  return device.device_type == FT_DEVICE_CUDA ? cat("cuda:", device.device_id)
+                                              : cat("a device of DLPack type ", device.device_type);
+}
+
 void destroy(ft_tensor* t) {
   if (t->release) t->release(t->user_data);
   if (t->managed && t->managed->deleter) t->managed->deleter(t->managed);
@@ -70,12 +76,19 @@ void destroy(ft_tensor* t) {
 
 }  // namespace
 
-tensor to_tensor(const ft_tensor* t, const char* name) {
+bool on_host(const ft_tensor& t) {
+  return t.view.device.device_type == FT_DEVICE_CPU || t.view.device.device_type == FT_DEVICE_CUDA_HOST;
+}
+
+tensor to_tensor(const ft_tensor* t, const char* name) { return to_tensor(t, name, {FT_DEVICE_CPU, 0}); }
+
+tensor to_tensor(const ft_tensor* t, const char* name, const ft_device& device) {
   if (!t) return {};
   const ft_dl_tensor& view = t->view;
-  if (view.device.device_type != FT_DEVICE_CPU && view.device.device_type != FT_DEVICE_CUDA_HOST)
-    fail(FT_ERROR_UNSUPPORTED, name, " lies on a device (DLPack type ", view.device.device_type,
-         ") that this build cannot read; move it to the CPU");
+  const bool there = view.device.device_type == device.device_type && view.device.device_id == device.device_id;
+  if (!there && !(device.device_type == FT_DEVICE_CPU && on_host(*t)))
+    fail(FT_ERROR_UNSUPPORTED, name, " lies on ", text(view.device), "; it is read on ", text(device),
+         device.device_type == FT_DEVICE_CPU ? "" : " or the CPU", ": move it there");
   if (view.ndim > tensor::max_rank) fail(FT_ERROR_INVALID_ARGUMENT, name, " has ", view.ndim, " dimensions");
   tensor out;
   out.data = static_cast<char*>(view.data) + view.byte_offset;
@@ -87,14 +100,30 @@ tensor to_tensor(const ft_tensor* t, const char* name) {
   return out;
 }
 
-ft_tensor* make_tensor(buffer storage, const tensor& view) {
+ft_tensor* make_tensor(runtime::owned_tensor owned, const ft_device& device, std::shared_ptr<stream_point> ready) {
   auto t = std::make_unique<ft_tensor>();
-  std::array<int64_t, tensor::max_rank> shape = view.shape;
+  std::array<int64_t, tensor::max_rank> shape = owned.view.shape;
   const ft_dl_tensor described = {
-      storage.data(), {FT_DEVICE_CPU, 0}, view.rank, from_dtype(view.type), shape.data(), nullptr, 0};
+      owned.storage.data(), device, owned.view.rank, from_dtype(owned.view.type), shape.data(), nullptr, 0};
   adopt_view(*t, described, "tensor");
-  t->storage = std::move(storage);
+  t->from = std::move(owned.from);
+  t->storage = std::move(owned.storage);
+  t->ready = std::move(ready);
   return t.release();
+}
+
+tensor_handle create_tensor(const ft_dtype& type, int32_t ndim, const int64_t* shape) {
+  tensor_handle t(new ft_tensor);
+  int64_t nothing = 0;  // stands for the data until the shape has been checked
+  const ft_dl_tensor wanted = {&nothing, {FT_DEVICE_CPU, 0}, ndim, type, const_cast<int64_t*>(shape), nullptr, 0};
+  adopt_view(*t, wanted, "tensor");
+  int64_t elements = 1;
+  for (int64_t size : t->shape) elements *= size;
+  const size_t bytes = static_cast<size_t>(elements) * (type.bits / 8u);
+  t->storage = buffer(host_memory(), std::max<size_t>(bytes, 1));
+  std::memset(t->storage.data(), 0, bytes);
+  t->view.data = t->storage.data();
+  return t;
 }
 
 }  // namespace ft::api
@@ -116,17 +145,7 @@ ft_status ft_tensor_wrap(ft_tensor** out, const ft_dl_tensor* view, ft_release_c
 ft_status ft_tensor_create(ft_tensor** out, ft_dtype type, int32_t ndim, const int64_t* shape) {
   return guard([&] {
     require(out, "out") = nullptr;
-    auto t = std::make_unique<ft_tensor>();
-    int64_t nothing = 0;  // stands for the data until the shape has been checked
-    const ft_dl_tensor wanted = {&nothing, {FT_DEVICE_CPU, 0}, ndim, type, const_cast<int64_t*>(shape), nullptr, 0};
-    adopt_view(*t, wanted, "tensor");
-    int64_t elements = 1;
-    for (int64_t size : t->shape) elements *= size;
-    const size_t bytes = static_cast<size_t>(elements) * (type.bits / 8u);
-    t->storage = buffer(host_memory(), std::max<size_t>(bytes, 1));
-    std::memset(t->storage.data(), 0, bytes);
-    t->view.data = t->storage.data();
-    *out = t.release();
+    *out = create_tensor(type, ndim, shape).release();
   });
 }
 

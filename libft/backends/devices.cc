@@ -89,6 +89,18 @@ const device_list& found() {
 
 std::span<const device_entry> devices() { return found().entries(); }
 
+const device_entry* find_device(const ft_device& id) {
+  for (const device_entry& entry : devices())
+    if (entry.id.device_type == id.device_type && entry.id.device_id == id.device_id) return &entry;
+  return nullptr;
+}
+
+const device_entry& device_of(const backend& device) {
+  for (const device_entry& entry : devices())
+    if (entry.device == &device) return entry;
+  fail(FT_ERROR_INTERNAL, device.name(), " is not among the devices");
+}
+
 const std::string& gpu_problem() { return found().problem(); }
 
 const device_entry& device_named(const std::string& name) {

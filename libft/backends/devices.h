@@ -29,4 +29,9 @@ const std::string& gpu_problem();
 // is not there.
 const device_entry& device_named(const std::string& name);
 
+// Null where this process has no such device.
+const device_entry* find_device(const ft_device& id);
+// Of one of the devices.
+const device_entry& device_of(const backend& device);
+
 }  // namespace ft

@@ -10,7 +10,7 @@
 
 namespace ft::nn {
 
-// Consecutive tokens whose embeddings are given: rows [n, width] f32.
+// Consecutive tokens whose embeddings are given: rows [n, width], float32, float16 or bfloat16.
 struct embedded_rows {
   int64_t first_token = 0;
   tensor rows;

@@ -15,20 +15,6 @@ namespace {
 // Logits of a large vocabulary are computed for this many rows at a time: they are far larger than anything else.
 constexpr int64_t logit_rows = 128;
 
-host_tensor zeros(std::initializer_list<int64_t> shape) {
-  host_tensor t;
-  t.view = tensor(nullptr, dtype::f32, shape);
-  t.storage = buffer(host_memory(), std::max<size_t>(bytes_of(dtype::f32, t.view.size()), 1));
-  t.view.data = t.storage.data();
-  std::memset(t.view.data, 0, t.storage.bytes());
-  return t;
-}
-
-// Zeros in the layout that the caller gave the rows.
-host_tensor per_token(const packed_rows& rows, int64_t width) {
-  return rows.seq ? zeros({rows.batch, rows.seq, width}) : zeros({rows.num_places(), width});
-}
-
 // The state of one forward(): where each group's results go. An encoder-decoder has rows of two kinds: the encoder's
 // and, when the decoder is to run, the decoder's.
 class pass {
@@ -37,14 +23,18 @@ class pass {
       : model_(m), config_(m.config()), rows_(rows), decoder_rows_(decoder_rows), wanted_(wanted) {}
 
   forward_outputs run() {
-    allocate();
+    model_.compute().compute([&](nn::run& run) { allocate(run); });
     const int64_t group_tokens = model_.compute().device().tokens_per_pass();  // a longer row is a group of its own
     for (int64_t begin = 0; begin < rows_.num_rows();) {
       int64_t end = begin + 1;
       while (end < rows_.num_rows() && tokens_of(begin, end + 1) <= group_tokens) ++end;
-      model_.compute().compute([&](nn::run& run) { compute_group(run, begin, end); });
+      model_.compute().compute([&](nn::run& run) {
+        compute_group(run, begin, end);
+        if (wanted_.on_device && end == rows_.num_rows()) out_.ready = run.ex.device.mark(run.ex.stream);
+      });
       begin = end;
     }
+    if (inputs_read_) inputs_read_->wait();  // their owner may change or free them from now on
     return std::move(out_);
   }
 
@@ -62,15 +52,36 @@ class pass {
   // The rows that last_hidden_state and logits are of.
   const packed_rows& output_rows() const { return decoder_rows_ ? *decoder_rows_ : rows_; }
 
-  void allocate() {
+  owned_tensor zeros(nn::run& run, dtype on_device_type, std::initializer_list<int64_t> shape) const {
+    owned_tensor t;
+    t.view = tensor(nullptr, wanted_.on_device ? on_device_type : dtype::f32, shape);
+    if (wanted_.on_device) t.from = model_.compute().device_memory();
+    t.storage = buffer(t.from ? *t.from : host_memory(), std::max<size_t>(bytes_of(t.view.type, t.view.size()), 1));
+    t.view.data = t.storage.data();
+    if (wanted_.on_device)
+      run.ex.clear(t.view.data, t.storage.bytes());
+    else
+      std::memset(t.view.data, 0, t.storage.bytes());
+    return t;
+  }
+
+  // Zeros in the layout that the caller gave the rows.
+  owned_tensor per_token(nn::run& run, dtype on_device_type, const packed_rows& rows, int64_t width) const {
+    return rows.seq ? zeros(run, on_device_type, {rows.batch, rows.seq, width})
+                    : zeros(run, on_device_type, {rows.num_places(), width});
+  }
+
+  void allocate(nn::run& run) {
     const int64_t hidden = config_.output_size();
-    if (wanted_.last_hidden_state) out_.last_hidden_state = per_token(output_rows(), hidden);
-    if (wanted_.encoder_last_hidden_state) out_.encoder_last_hidden_state = per_token(rows_, hidden);
-    if (wanted_.pooler_output) out_.pooler_output = zeros({rows_.num_rows(), hidden});
-    if (wanted_.embedding) out_.embedding = zeros({rows_.num_rows(), hidden});
+    const dtype type = run.activation_type;
+    if (wanted_.last_hidden_state) out_.last_hidden_state = per_token(run, type, output_rows(), hidden);
+    if (wanted_.encoder_last_hidden_state) out_.encoder_last_hidden_state = per_token(run, type, rows_, hidden);
+    if (wanted_.pooler_output) out_.pooler_output = zeros(run, type, {rows_.num_rows(), hidden});
+    if (wanted_.embedding) out_.embedding = zeros(run, dtype::f32, {rows_.num_rows(), hidden});
     if (!wanted_.logits) return;
     const int64_t width = language_model() ? config_.vocab_size : config_.num_labels;
-    out_.logits = per_sequence_head() ? zeros({rows_.num_rows(), width}) : per_token(output_rows(), width);
+    out_.logits = per_sequence_head() ? zeros(run, dtype::f32, {rows_.num_rows(), width})
+                                      : per_token(run, dtype::f32, output_rows(), width);
   }
 
   template <class T>
@@ -82,6 +93,12 @@ class pass {
   std::span<const nn::embedded_rows> upload_embeddings(nn::run& run, const packed_rows& rows, int64_t begin,
                                                        int64_t end) {
     const int64_t width = rows.embeds.dim(-1);
+    if (rows.embeds_on_device) {
+      embedded_.rows = run.activations.make(rows.embeds.type, {end - begin, width});
+      gather_embeddings(run.ex, rows, begin, embedded_.rows);
+      inputs_read_ = run.ex.device.mark(run.ex.stream);
+      return {&embedded_, 1};
+    }
     given_.resize(static_cast<size_t>((end - begin) * width));
     for (int64_t t = begin; t < end; ++t) rows.read_embedding(t, given_.data() + (t - begin) * width);
     embedded_.rows = run.activations.make(dtype::f32, {end - begin, width});
@@ -163,10 +180,10 @@ class pass {
     return out;
   }
 
-  // Outputs are float32, whatever the activations are.
-  static tensor as_float32(nn::run& run, const tensor& x) {
-    if (x.type == dtype::f32) return x;
-    const tensor out = run.activations.make(dtype::f32, {x.dim(0), x.dim(1)});
+  // The output's dtype may be another than the activations'.
+  static tensor as(nn::run& run, dtype type, const tensor& x) {
+    if (x.type == type) return x;
+    const tensor out = run.activations.make(type, {x.dim(0), x.dim(1)});
     ops::scale(run.ex, {.out = out, .x = x});
     return out;
   }
@@ -174,24 +191,31 @@ class pass {
   // Packed rows [n, width], the first being token `first`, to their places in the caller's layout.
   void scatter(nn::run& run, const packed_rows& rows, const tensor& states, int64_t first, const tensor& out) {
     arena::scope scope(run.activations);
-    const tensor packed = as_float32(run, states);
+    const tensor packed = as(run, out.type, states);
     FT_CHECK(packed.contiguous());
-    const size_t row_bytes = bytes_of(dtype::f32, packed.dim(1));
+    const size_t row_bytes = bytes_of(out.type, packed.dim(1));
     for (int64_t i = 0, n = packed.dim(0); i < n;) {  // runs of neighbours in one copy
       const int64_t place = rows.place[static_cast<size_t>(first + i)];
       int64_t end = i + 1;
       while (end < n && rows.place[static_cast<size_t>(first + end)] == place + (end - i)) ++end;
-      run.ex.download(out.as<char>() + static_cast<size_t>(place) * row_bytes,
-                      packed.as<char>() + static_cast<size_t>(i) * row_bytes, static_cast<size_t>(end - i) * row_bytes);
+      put(run, out.as<char>() + static_cast<size_t>(place) * row_bytes,
+          packed.as<char>() + static_cast<size_t>(i) * row_bytes, static_cast<size_t>(end - i) * row_bytes);
       i = end;
     }
   }
 
   void copy_rows(nn::run& run, const tensor& states, int64_t first_row, const tensor& out) {
     arena::scope scope(run.activations);
-    const tensor rows = as_float32(run, states);
+    const tensor rows = as(run, out.type, states);
     FT_CHECK(rows.contiguous() && rows.dim(1) == out.dim(1));
-    run.ex.download(out.as<float>() + first_row * out.dim(1), rows.data, bytes_of(dtype::f32, rows.size()));
+    put(run, out.as<char>() + bytes_of(out.type, first_row * out.dim(1)), rows.data, bytes_of(out.type, rows.size()));
+  }
+
+  void put(nn::run& run, void* to, const void* from, size_t bytes) {
+    if (wanted_.on_device)
+      run.ex.copy(to, from, bytes);
+    else
+      run.ex.download(to, from, bytes);
   }
 
   model& model_;
@@ -203,6 +227,7 @@ class pass {
   std::vector<int32_t> offsets_, positions_;
   std::vector<float> given_;  // embeddings
   nn::embedded_rows embedded_;
+  std::shared_ptr<stream_point> inputs_read_;  // those that lie on the device
 };
 
 void refuse_absent_outputs(const model& m, const forward_request& wanted) {
@@ -241,6 +266,11 @@ forward_outputs forward(model& m, const forward_inputs& inputs, const forward_re
       fail(FT_ERROR_INVALID_ARGUMENT, "there are ", rows.num_rows(), " rows for the encoder and ",
            decoder_rows->num_rows(), " for the decoder; they must be as many");
   }
+  // Inside a pass, since what another thread's pass records must not take this in.
+  m.compute().compute([&](nn::run& run) {
+    for (const auto& ready : {inputs.embeds_ready, inputs.decoder_embeds_ready})
+      if (ready) ready->hold(run.ex.stream);
+  });
   return pass(m, rows, decoder_rows ? &*decoder_rows : nullptr, wanted).run();
 }
 

@@ -1,6 +1,7 @@
 // One pass over whole sequences, padded or ragged: hidden states, logits, pooler output, sentence embeddings.
 #pragma once
 
+#include <memory>
 #include <optional>
 
 #include "core/memory.h"
@@ -22,6 +23,10 @@ struct forward_inputs {
   // In the place of ids, [batch, seq, width] or [total_tokens, width]; any float type, any strides; or null.
   tensor inputs_embeds;
   tensor decoder_inputs_embeds;
+  // Whether they lie in the memory of the model's device, in float32, float16 or bfloat16, and what they are ready
+  // after (null: they are). All else is in the host's.
+  bool embeds_on_device = false, decoder_embeds_on_device = false;
+  std::shared_ptr<stream_point> embeds_ready, decoder_embeds_ready;
 };
 
 struct forward_request {
@@ -32,20 +37,25 @@ struct forward_request {
   bool encoder_last_hidden_state = false;
   std::optional<pool_kind> pooling;  // empty: the checkpoint's
   bool normalize = true;
+  bool on_device = false;  // outputs stay there
 };
 
-// A tensor that owns its memory, on the host; `view` is null when it was not asked for.
-struct host_tensor {
+// A tensor that owns its memory; `view` is null when it was not asked for.
+struct owned_tensor {
+  std::shared_ptr<memory> from;
   buffer storage;
   tensor view;
 };
 
+// On the host in float32. On the device states are in the dtype of the activations, logits and embeddings in float32,
+// and all of them are there once `ready` has been reached (null: now).
 struct forward_outputs {
-  host_tensor last_hidden_state;
-  host_tensor pooler_output;
-  host_tensor logits;
-  host_tensor embedding;
-  host_tensor encoder_last_hidden_state;
+  owned_tensor last_hidden_state;
+  owned_tensor pooler_output;
+  owned_tensor logits;
+  owned_tensor embedding;
+  owned_tensor encoder_last_hidden_state;
+  std::shared_ptr<stream_point> ready;
 };
 
 // What the model offers when the caller names nothing.

@@ -6,6 +6,7 @@
 
 #include "arch/family.h"
 #include "runtime/executor.h"
+#include "runtime/lent_memory.h"
 
 namespace ft::runtime {
 
@@ -16,6 +17,8 @@ struct model_options {
   int pipeline_parallel = 1;
   int num_threads = 0;
   arch::progress on_progress;
+  void* stream = nullptr;      // of the device, to queue the work on; null: one of the model's own
+  caller_allocator allocator;  // without functions: the device's own memory
 };
 
 class model {
@@ -32,7 +35,7 @@ class model {
   std::string dtype_name() const;  // what the weights lie in: "float32", "q4_1", "int8"
 
  private:
-  model(std::shared_ptr<const io::checkpoint> source, backend& device, const model_options& options);
+  model(std::shared_ptr<const io::checkpoint> source, placement where, const model_options& options);
 
   std::shared_ptr<const io::checkpoint> checkpoint_;
   arch::model_config config_;

@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "core/status.h"
+#include "ops/elementwise.h"
 #include "ops/gguf_blocks.h"
 #include "runtime/forward.h"
 
@@ -16,6 +17,7 @@ struct token_inputs {
   const tensor& mask;
   const tensor& types;
   const tensor& row_offsets;
+  bool embeds_on_device;
   std::string prefix;
 
   std::string name(const char* tensor) const { return prefix + tensor; }
@@ -99,6 +101,8 @@ void check_tokens(const token_inputs& in, int64_t embedding_width) {
   if (!in.embeds) return;
   if (!is_float(in.embeds.type))
     fail(FT_ERROR_INVALID_ARGUMENT, in.tokens_name(), " has dtype ", ft::name(in.embeds.type), "; it must hold floats");
+  if (in.embeds_on_device && in.embeds.type == dtype::f64)
+    fail(FT_ERROR_INVALID_ARGUMENT, in.tokens_name(), " is float64; on a GPU it must be float32, float16 or bfloat16");
   if (in.embeds.dim(-1) != embedding_width)
     fail(FT_ERROR_INVALID_ARGUMENT, in.tokens_name(), " has rows of ", in.embeds.dim(-1),
          "; the model's embeddings have ", embedding_width);
@@ -179,16 +183,21 @@ packed_rows pack(const token_inputs& in, int64_t vocab_size, int64_t type_vocab_
   packed_rows rows = in.row_offsets ? pack_ragged(in, vocab_size, type_vocab_size, max_positions)
                                     : pack_padded(in, vocab_size, type_vocab_size, max_positions);
   rows.embeds = in.embeds;
+  rows.embeds_on_device = in.embeds_on_device;
   if (type_vocab_size && !in.types) rows.token_type_ids.assign(rows.token_ids.size(), 0);
   return rows;
 }
 
 }  // namespace
 
-void packed_rows::read_embedding(int64_t token, float* out) const {
+int64_t packed_rows::embedding_offset(int64_t token) const {
   const int64_t at = place[static_cast<size_t>(token)];
+  return seq ? at / seq * embeds.stride[0] + at % seq * embeds.stride[1] : at * embeds.stride[0];
+}
+
+void packed_rows::read_embedding(int64_t token, float* out) const {
   const auto& stride = embeds.stride;
-  const int64_t first = seq ? at / seq * stride[0] + at % seq * stride[1] : at * stride[0];
+  const int64_t first = embedding_offset(token);
   const int64_t width = embeds.dim(-1), step = stride[seq ? 2 : 1];
   const auto element = [&](int64_t i) {
     return embeds.as<const char>() + (first + i * step) * static_cast<int64_t>(bytes_of(embeds.type, 1));
@@ -197,17 +206,41 @@ void packed_rows::read_embedding(int64_t token, float* out) const {
   for (int64_t i = 0; i < width; ++i) dequantise_row(embeds.type, element(i), 1, out + i);
 }
 
+// Tokens at equal distances are one matrix with strided rows. Where the elements of a token are apart, they are the
+// rows.
+void gather_embeddings(exec& ex, const packed_rows& rows, int64_t begin, const tensor& out) {
+  const int64_t count = out.dim(0), width = out.dim(1), step = rows.embeds.stride[rows.embeds.rank - 1];
+  const bool dense = step == 1 || width == 1;
+  for (int64_t first = 0, end; first < count; first = end) {
+    const int64_t at = rows.embedding_offset(begin + first);
+    const int64_t distance = first + 1 < count ? rows.embedding_offset(begin + first + 1) - at : width;
+    end = first + 1;
+    while (dense && end < count && rows.embedding_offset(begin + end) == at + (end - first) * distance) ++end;
+    tensor from = out.slice(0, first, end), to = from;
+    from.data = rows.embeds.as<char>() + at * static_cast<int64_t>(bytes_of(from.type, 1));
+    from.stride[0] = distance;
+    if (!dense) {
+      to = to.reshape({width, 1});
+      from.shape = to.shape;
+      from.stride[0] = step;
+      from.stride[1] = 1;
+    }
+    ops::scale(ex, {.out = to, .x = from});
+  }
+}
+
 packed_rows pack_rows(const forward_inputs& in, int64_t vocab_size, int64_t type_vocab_size, int64_t max_positions,
                       int64_t embedding_width) {
-  return pack({in.input_ids, in.inputs_embeds, in.attention_mask, in.token_type_ids, in.row_offsets, ""}, vocab_size,
-              type_vocab_size, max_positions, embedding_width);
+  return pack(
+      {in.input_ids, in.inputs_embeds, in.attention_mask, in.token_type_ids, in.row_offsets, in.embeds_on_device, ""},
+      vocab_size, type_vocab_size, max_positions, embedding_width);
 }
 
 packed_rows pack_decoder_rows(const forward_inputs& in, int64_t vocab_size, int64_t max_positions,
                               int64_t embedding_width) {
   const tensor no_types;
   return pack({in.decoder_input_ids, in.decoder_inputs_embeds, in.decoder_attention_mask, no_types,
-               in.decoder_row_offsets, "decoder_"},
+               in.decoder_row_offsets, in.decoder_embeds_on_device, "decoder_"},
               vocab_size, 0, max_positions, embedding_width);
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/tensor.h"
+#include "ops/exec.h"
 
 namespace ft::runtime {
 
@@ -18,9 +19,13 @@ struct packed_rows {
   int64_t batch = 0;
   int64_t seq = 0;  // 0 for ragged input
   tensor embeds;    // the caller's [batch, seq, width] or [tokens, width]; null when ids are given
+  bool embeds_on_device = false;
 
-  // The token's embedding, as float32.
+  // The token's embedding, as float32; of embeddings on the host.
   void read_embedding(int64_t token, float* out) const;
+
+  // Where the token's embedding begins in `embeds`, in elements.
+  int64_t embedding_offset(int64_t token) const;
 
   int64_t num_rows() const { return static_cast<int64_t>(row_offsets.size()) - 1; }
   int64_t num_places() const { return seq ? batch * seq : static_cast<int64_t>(token_ids.size()); }
@@ -33,5 +38,8 @@ packed_rows pack_rows(const forward_inputs& inputs, int64_t vocab_size, int64_t 
 // The decoder's rows of the same inputs.
 packed_rows pack_decoder_rows(const forward_inputs& inputs, int64_t vocab_size, int64_t max_positions,
                               int64_t embedding_width);
+
+// The embeddings of the tokens from `begin` on, which lie on the device, to `out` [tokens, width], of their dtype.
+void gather_embeddings(exec& ex, const packed_rows& rows, int64_t begin, const tensor& out);
 
 }  // namespace ft::runtime

@@ -58,6 +58,14 @@ void test_forward_misuse(void) {
     options.outputs = 1u << 31;
     CHECK_INVALID(ft_forward(&out, bert, &in, &options));
     options.outputs = 0;
+    options.output_device = "toaster";
+    CHECK_INVALID(ft_forward(&out, bert, &in, &options));
+    options.output_device = "auto"; /* a device is meant */
+    CHECK_INVALID(ft_forward(&out, bert, &in, &options));
+    options.output_device = "cpu";
+    CHECK_OK(ft_forward(&out, bert, &in, &options));
+    release(&out);
+    options.output_device = NULL;
     options.pooling = (ft_pooling)99;
     CHECK_INVALID(ft_forward(&out, bert, &in, &options));
     options.pooling = FT_POOLING_AUTO;

@@ -20,6 +20,10 @@
     X(model_misuse)            \
     X(model_queries)           \
     X(model_progress)          \
+    X(allocator)               \
+    X(allocator_recovers)      \
+    X(placing_misuse)          \
+    X(tensor_elsewhere)        \
     X(forward_misuse)          \
     X(forward_shapes)          \
     X(forward_bert)            \
