@@ -7,6 +7,30 @@ import pytest
 from tiny import write_bert, write_llama
 
 import pyft
+from pyft import hardware
+
+
+def gpus() -> list[str]:
+    """The names of the GPUs that pyft and PyTorch both see."""
+    found = [device.name for device in pyft.devices()[1:]]
+    if not found:
+        return []
+    import torch
+
+    return found[: torch.cuda.device_count()] if torch.cuda.is_available() else []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """These tests may run from a copy of this folder alone, without the project's settings."""
+    config.addinivalue_line("markers", "gpu: needs a GPU and a PyTorch that sees it; skipped where there is none")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if any(item.get_closest_marker("gpu") for item in items) and not gpus():
+        problem = hardware.gpu_problem() or "PyTorch sees no GPU"
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason=f"no GPU: {problem}"))
 
 
 @pytest.fixture(scope="session")
