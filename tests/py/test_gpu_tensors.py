@@ -283,7 +283,8 @@ def test_forward_while_steps_are_recorded(llama_folder: Path, on_cpu: pyft.Model
 
 
 @pytest.mark.parametrize("package", ["cupy", "jax.dlpack"])
-def test_other_consumers(on_gpu: pyft.Model, package: str) -> None:
+def test_other_consumers(on_gpu: pyft.Model, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else JAX takes most of the memory
     consumer = pytest.importorskip(package)
     logits = on_gpu.forward(torch.arange(10, device="cuda")[None]).logits
     taken = consumer.from_dlpack(logits)
