@@ -84,11 +84,11 @@ nn::linear weight_loader::linear(std::initializer_list<std::string> names) {
     weights.push_back(pack(rest.first(count), may_quantise));
     rest = rest.subspan(count);
   }
-  return {std::move(weights), floats(names, ".bias")};
+  return with_bias(std::move(weights), names);
 }
 
 nn::linear weight_loader::tied_linear(const nn::embedding& embedding, const std::string& bias_of) {
-  return {{embedding.packed}, floats({bias_of}, ".bias")};
+  return with_bias({embedding.packed}, {bias_of});
 }
 
 nn::norm weight_loader::norm(const std::string& name, const model_config& config) {
@@ -146,7 +146,8 @@ std::vector<float> weight_loader::values(const std::string& name) {
 }
 
 // The named vectors one after another in float32; null when the checkpoint lacks them.
-nn::parameter weight_loader::floats(std::initializer_list<std::string> names, const char* suffix) {
+// The vectors of all these names after each other; empty where the checkpoint has none of them.
+std::vector<float> weight_loader::joined(std::initializer_list<std::string> names, const char* suffix) {
   std::vector<float> values;
   size_t present = 0;
   for (const std::string& name : names) {
@@ -155,9 +156,27 @@ nn::parameter weight_loader::floats(std::initializer_list<std::string> names, co
     const std::vector<float> vector = this->values(name + suffix);
     values.insert(values.end(), vector.begin(), vector.end());
   }
-  if (!present) return {};
-  FT_CHECK(present == names.size());
-  return upload(tensor(values.data(), dtype::f32, {static_cast<int64_t>(values.size())}));
+  FT_CHECK(present == 0 || present == names.size());
+  return values;
+}
+
+nn::parameter weight_loader::floats(std::initializer_list<std::string> names, const char* suffix) {
+  const std::vector<float> values = joined(names, suffix);
+  return values.empty() ? nn::parameter() : constants(values);
+}
+
+nn::linear weight_loader::with_bias(std::vector<std::shared_ptr<const packed_weight>> weights,
+                                    std::initializer_list<std::string> names) {
+  const std::vector<float> values = joined(names, ".bias");
+  if (values.empty()) return {std::move(weights), {}};
+  const dtype type = options_.device.activation_type(options_.compute);
+  nn::parameter rounded;
+  if (type == dtype::f16 || type == dtype::bf16) {
+    std::vector<uint16_t> halves(values.size());
+    std::ranges::transform(values, halves.begin(), type == dtype::f16 ? f32_to_f16 : f32_to_bf16);
+    rounded = upload(tensor(halves.data(), type, {static_cast<int64_t>(halves.size())}));
+  }
+  return {std::move(weights), constants(values), std::move(rounded)};
 }
 
 void weight_loader::report(size_t bytes) {

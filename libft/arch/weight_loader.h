@@ -62,6 +62,9 @@ class weight_loader {
   host_weight whole(const weight_view& view) const;  // one contiguous part
   std::shared_ptr<const packed_weight> pack(std::span<const tensor> parts, bool may_quantise);
   nn::parameter floats(std::initializer_list<std::string> names, const char* suffix);
+  std::vector<float> joined(std::initializer_list<std::string> names, const char* suffix);
+  nn::linear with_bias(std::vector<std::shared_ptr<const packed_weight>> weights,
+                       std::initializer_list<std::string> names);
   void report(size_t bytes);
 
   const weight_match& match_;

@@ -17,6 +17,7 @@ void linear::forward(run& run, const tensor& x, const tensor& out, activation_ki
     const int64_t end = begin + weight->out_features;
     linear_args args{.out = out.slice(1, begin, end), .x = x, .weight = weight.get(), .activation = activation};
     if (bias_) args.bias = bias_.values() + begin;
+    if (rounded_bias_) args.rounded_bias = rounded_bias_.view.slice(0, begin, end).data;
     if (residual) args.residual = residual.slice(1, begin, end);
     ops::linear(run.ex, args);
     begin = end;

@@ -14,9 +14,10 @@ namespace ft::nn {
 class linear {
  public:
   linear() = default;
-  // `bias` is null or spans the outputs of all the weights.
-  linear(std::vector<std::shared_ptr<const packed_weight>> weights, parameter bias)
-      : weights_(std::move(weights)), bias_(std::move(bias)) {}
+  // `bias` is null or spans the outputs of all the weights; `rounded_bias` is null or the same in the activations'
+  // dtype.
+  linear(std::vector<std::shared_ptr<const packed_weight>> weights, parameter bias, parameter rounded_bias = {})
+      : weights_(std::move(weights)), bias_(std::move(bias)), rounded_bias_(std::move(rounded_bias)) {}
 
   explicit operator bool() const { return !weights_.empty(); }
   int64_t out_features() const;
@@ -35,6 +36,7 @@ class linear {
  private:
   std::vector<std::shared_ptr<const packed_weight>> weights_;
   parameter bias_;
+  parameter rounded_bias_;
 };
 
 }  // namespace ft::nn

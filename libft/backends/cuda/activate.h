@@ -20,11 +20,11 @@ __device__ inline void activate(activation_kind kind, float (&v)[V]) {
     case activation_kind::relu:
       FT_EACH(x < 0 ? 0 : x);
     case activation_kind::gelu:
-      FT_EACH(x * normcdff(x));
+      FT_EACH(0.5f * x * (1 + erff(x * 0.70710678118654752f)));
     case activation_kind::gelu_tanh:  // 0.5 x (1 + tanh u) = x σ(2 u): no cancellation where tanh u is near -1
-      FT_EACH(x / (1 + expf(-1.5957691216057308f * (x + 0.044715f * x * x * x))));
+      FT_EACH(__fdividef(x, 1 + __expf(-1.5957691216057308f * (x + 0.044715f * x * x * x))));
     case activation_kind::silu:
-      FT_EACH(x / (1 + expf(-x)));
+      FT_EACH(__fdividef(x, 1 + __expf(-x)));
     case activation_kind::tanh:
       FT_EACH(tanhf(x));
   }

@@ -1,5 +1,5 @@
 // linear: few rows go to the kernel that reads the weights once at the speed of memory (few_rows.cu), many to cuBLASLt,
-// followed by bias, activation and residual where cuBLASLt does not add them itself.
+// followed by what of bias, activation and residual cuBLASLt does not add itself.
 #include "backends/cuda/activate.h"
 #include "backends/cuda/cuda_ops.h"
 #include "backends/cuda/gemm/few_rows.h"
@@ -22,8 +22,12 @@ struct finish_vector {
     float v[V], r[V] = {};
     load<V>(x.at(row, column), v);
     if (residual) load<V>(residual.at(row, column), r);
+    if (bias) {
+      float b[V];
+      load<V>(bias + column, b);
 #pragma unroll
-    for (int i = 0; i < V; ++i) v[i] += bias ? bias[column + i] : 0.f;
+      for (int i = 0; i < V; ++i) v[i] += b[i];
+    }
     activate<V>(kind, v);
 #pragma unroll
     for (int i = 0; i < V; ++i) v[i] += r[i];
@@ -31,14 +35,14 @@ struct finish_vector {
   }
 };
 
-// From the product in a.out; `out` may be the same.
-void finish(exec& ex, const linear_args& a, const tensor& out) {
+// `out` may be x.
+void finish(exec& ex, const linear_args& a) {
   with_float(a.out.type, [&](auto element) {
     using T = decltype(element);
-    with_width(in_vectors({&out, &a.out, &a.residual}), [&](auto v) {
+    with_width(in_vectors({&a.out, &a.x, &a.residual}) && in_vectors(a.bias), [&](auto v) {
       launch_for_each<v.value>(
-          ex, "linear", out.dim(0), out.dim(1),
-          finish_vector<T, v.value>{rows_of<T>(out), rows_of<const T>(a.out),
+          ex, "linear", a.out.dim(0), a.out.dim(1),
+          finish_vector<T, v.value>{rows_of<T>(a.out), rows_of<const T>(a.x),
                                     a.residual ? rows_of<const T>(a.residual) : row_view<const T>{}, a.bias,
                                     a.activation});
     });
@@ -53,15 +57,14 @@ void linear(exec& ex, const linear_args& a) {
   if (rows == 0 || weight.out_features == 0) return;
   if (a.x.type != weight.type)
     fail(FT_ERROR_INTERNAL, "linear: x is ", name(a.x.type), ", the weight ", name(weight.type));
-  if (rows <= most_few_rows(a, weight) || !matmul_takes(a.out, a.x, weight)) return multiply_few_rows(ex, a, weight);
-  // cuBLASLt adds the residual itself, also where it lies in `out`, unless an activation comes in between.
-  const bool activates = a.activation != activation_kind::none;
+  if (rows <= most_few_rows(a, weight) || !matmul_takes(a)) return multiply_few_rows(ex, a, weight);
   arena::scope scope(ex.scratch);
-  linear_args rest = a;
-  if (activates && a.residual) rest.out = ex.scratch.make(a.out.type, {rows, weight.out_features});
-  matmul(ex, rest.out, a.x, weight, activates ? tensor() : a.residual);
-  if (!activates) rest.residual = {};
-  if (rest.bias || activates) finish(ex, rest, a.out);
+  linear_args product = a;
+  if (a.activation != activation_kind::none && a.residual)  // which may lie in out
+    product.out = ex.scratch.make(a.out.type, {rows, weight.out_features});
+  linear_args left = matmul(ex, product);
+  left.out = a.out;
+  if (left.bias || left.residual || left.activation != activation_kind::none) finish(ex, left);
 }
 
 }  // namespace ft::cuda

@@ -39,12 +39,35 @@ uint32_t alignment_of(const void* data) {
   return uint32_t{1} << std::countr_zero(bits);
 }
 
+// What cuBLASLt can do with the product before it writes it. Its GELU is the tanh approximation.
+bool has_epilogue(activation_kind kind) {
+  return kind == activation_kind::none || kind == activation_kind::relu || kind == activation_kind::gelu_tanh;
+}
+
+cublasLtEpilogue_t epilogue_of(activation_kind kind, bool bias) {
+  switch (kind) {
+    case activation_kind::relu:
+      return bias ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_RELU;
+    case activation_kind::gelu_tanh:
+      return bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU;
+    default:
+      return bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+  }
+}
+
+// The bias in the dtype that the epilogue wants; null where there is none that it could read.
+const void* epilogue_bias(const linear_args& a) {
+  const void* bias = a.out.type == dtype::f32 ? a.bias : a.rounded_bias;
+  return in_vectors(bias) ? bias : nullptr;
+}
+
 // What an algorithm is chosen by.
 struct shape {
   int device;
   int64_t rows, out_features, in_features, x_stride, out_stride, addend_stride;
   dtype type, out_type;
   uint32_t x_alignment, out_alignment, addend_alignment;
+  cublasLtEpilogue_t epilogue;
 
   auto operator<=>(const shape&) const = default;
 };
@@ -54,6 +77,7 @@ struct plan {
   cublasLtMatmulDesc_t desc = nullptr;
   cublasLtMatrixLayout_t weight = nullptr, x = nullptr, addend = nullptr, out = nullptr;
   cublasLtMatmulAlgo_t algo{};
+  bool usable = false;
 };
 
 cublasLtMatrixLayout_t layout(const cublas_lt& lt, dtype type, int64_t rows, int64_t columns, int64_t stride) {
@@ -67,8 +91,12 @@ cublasLtMatrixLayout_t layout(const cublas_lt& lt, dtype type, int64_t rows, int
 plan choose(const cublas_lt& lt, cublasLtHandle_t handle, const shape& s) {
   plan p;
   check_lt(lt.desc_create(&p.desc, CUBLAS_COMPUTE_32F, CUDA_R_32F), "descriptor");
-  const cublasOperation_t transposed = CUBLAS_OP_T;
-  check_lt(lt.desc_set(p.desc, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed), "descriptor");
+  const auto describe = [&](cublasLtMatmulDescAttributes_t what, const auto& value) {
+    check_lt(lt.desc_set(p.desc, what, &value, sizeof value), "descriptor");
+  };
+  describe(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
+  describe(CUBLASLT_MATMUL_DESC_EPILOGUE, s.epilogue);
+  describe(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, data_type(s.out_type));
   p.weight = layout(lt, s.type, s.in_features, s.out_features, s.in_features);
   p.x = layout(lt, s.type, s.in_features, s.rows, s.x_stride);
   p.addend = layout(lt, s.out_type, s.out_features, s.rows, s.addend_stride);
@@ -88,8 +116,8 @@ plan choose(const cublas_lt& lt, cublasLtHandle_t handle, const shape& s) {
   const cublasStatus_t status =
       lt.heuristic(handle, p.desc, p.weight, p.x, p.addend, p.out, preference, 1, &found, &count);
   lt.preference_destroy(preference);
-  check_lt(count > 0 ? status : CUBLAS_STATUS_NOT_SUPPORTED, "choice of an algorithm");
-  p.algo = found.algo;
+  p.usable = status == CUBLAS_STATUS_SUCCESS && count > 0;
+  if (p.usable) p.algo = found.algo;
   return p;
 }
 
@@ -127,38 +155,62 @@ planner& plans() {
 }  // namespace
 
 // Half-precision operands have to start at even elements; the weight's own rows follow each other without a gap.
-bool matmul_takes(const tensor& out, const tensor& x, const cuda_weight& weight) {
-  if (x.type == dtype::f32) return true;
+bool matmul_takes(const linear_args& a) {
+  if (a.x.type == dtype::f32) return true;
   const auto even = [](const tensor& t) {
     return reinterpret_cast<uintptr_t>(t.data) % 4 == 0 && (t.dim(0) < 2 || t.stride[0] % 2 == 0);
   };
-  return weight.in_features % 2 == 0 && even(x) && even(out);
+  return a.weight->in_features % 2 == 0 && even(a.x) && even(a.out);
 }
 
-void matmul(exec& ex, const tensor& out, const tensor& x, const cuda_weight& weight, const tensor& addend) {
-  const tensor& added = addend ? addend : out;
-  shape s{.rows = x.dim(0),
+linear_args matmul(exec& ex, const linear_args& a) {
+  const cuda_weight& weight = on_gpu(*a.weight);
+  // The residual is added to the product, before an activation if there is one: then it has to wait.
+  const bool adds = a.residual && a.activation == activation_kind::none;
+  const tensor& added = adds ? a.residual : a.out;
+  const void* bias = epilogue_bias(a);
+  const bool finishes = has_epilogue(a.activation) && (bias || !a.bias);
+  shape s{.rows = a.x.dim(0),
           .out_features = weight.out_features,
           .in_features = weight.in_features,
-          .x_stride = std::max(x.stride[0], weight.in_features),
-          .out_stride = std::max(out.stride[0], weight.out_features),
+          .x_stride = std::max(a.x.stride[0], weight.in_features),
+          .out_stride = std::max(a.out.stride[0], weight.out_features),
           .addend_stride = std::max(added.stride[0], weight.out_features),
           .type = weight.type,
-          .out_type = out.type,
-          .x_alignment = alignment_of(x.data),
-          .out_alignment = alignment_of(out.data),
-          .addend_alignment = alignment_of(added.data)};
+          .out_type = a.out.type,
+          .x_alignment = alignment_of(a.x.data),
+          .out_alignment = alignment_of(a.out.data),
+          .addend_alignment = alignment_of(added.data),
+          .epilogue = finishes ? epilogue_of(a.activation, bias) : CUBLASLT_EPILOGUE_DEFAULT};
   check(cudaGetDevice(&s.device), "asking for the GPU");
   const cublas_lt& lt = open_cublas_lt();
-  const auto [handle, how] = plans().find(s);
+  auto [handle, how] = plans().find(s);
+  if (!how->usable && s.epilogue != CUBLASLT_EPILOGUE_DEFAULT) {
+    s.epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+    how = plans().find(s).how;
+  }
+  check_lt(how->usable ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED, "choice of an algorithm");
+
+  cublasLtMatmulDescOpaque_t desc = *how->desc;  // other threads use the plan with a bias of their own
+  const bool biased = s.epilogue != CUBLASLT_EPILOGUE_DEFAULT && bias;
+  if (biased) check_lt(lt.desc_set(&desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias), "descriptor");
   arena::scope scope(ex.scratch);
   auto workspace = reinterpret_cast<uintptr_t>(ex.scratch.allocate(workspace_bytes + workspace_alignment));
   workspace = (workspace + workspace_alignment - 1) / workspace_alignment * workspace_alignment;
-  const float one = 1, beta = addend ? 1 : 0;
-  check_lt(lt.matmul(handle, how->desc, &one, weight.values.data, how->weight, x.data, how->x, &beta, added.data,
-                     how->addend, out.data, how->out, &how->algo, reinterpret_cast<void*>(workspace), workspace_bytes,
-                     stream_of(ex)),
-           "product");
+  const float one = 1, beta = adds ? 1 : 0;
+  check_lt(
+      lt.matmul(handle, &desc, &one, weight.values.data, how->weight, a.x.data, how->x, &beta, added.data, how->addend,
+                a.out.data, how->out, &how->algo, reinterpret_cast<void*>(workspace), workspace_bytes, stream_of(ex)),
+      "product");
+
+  linear_args left = a;
+  left.x = a.out;
+  if (adds) left.residual = {};
+  if (finishes && s.epilogue == epilogue_of(a.activation, bias)) {
+    left.bias = nullptr;
+    left.activation = activation_kind::none;
+  }
+  return left;
 }
 
 }  // namespace ft::cuda

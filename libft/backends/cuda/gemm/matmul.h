@@ -6,10 +6,11 @@
 
 namespace ft::cuda {
 
-// out = x · weightᵀ + addend, in one call of cuBLASLt; addend is null or as `out`. Sums are float32 (no TF32).
-void matmul(exec& ex, const tensor& out, const tensor& x, const cuda_weight& weight, const tensor& addend);
+// out = x · weightᵀ in one call of cuBLASLt, and of bias, activation and residual what it can add before it writes.
+// Returns what is left to do of `args`, from x, where the product now lies. Sums are float32 (no TF32).
+linear_args matmul(exec& ex, const linear_args& args);
 
 // Whether cuBLASLt takes operands that lie like these.
-bool matmul_takes(const tensor& out, const tensor& x, const cuda_weight& weight);
+bool matmul_takes(const linear_args& args);
 
 }  // namespace ft::cuda
