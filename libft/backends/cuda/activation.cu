@@ -15,7 +15,7 @@ struct activate_vector {
   __device__ void operator()(int64_t row, int column) const {
     float v[V];
     load<V>(x.at(row, column), v);
-    activate<V>(kind, v);
+    activate<V, Out>(kind, v);
     store<V>(out.at(row, column), v);
   }
 };
@@ -30,7 +30,7 @@ struct gate_vector {
     float g[V], u[V];
     load<V>(gate.at(row, column), g);
     load<V>(up.at(row, column), u);
-    activate<V>(kind, g);
+    activate<V, T>(kind, g);
 #pragma unroll
     for (int i = 0; i < V; ++i) g[i] *= u[i];
     store<V>(out.at(row, column), g);

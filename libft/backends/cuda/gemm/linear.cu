@@ -28,7 +28,7 @@ struct finish_vector {
 #pragma unroll
       for (int i = 0; i < V; ++i) v[i] += b[i];
     }
-    activate<V>(kind, v);
+    activate<V, T>(kind, v);
 #pragma unroll
     for (int i = 0; i < V; ++i) v[i] += r[i];
     store<V>(out.at(row, column), v);
