@@ -20,18 +20,15 @@ class arena {
   // Contents undefined; aligned to 64 bytes; valid until the enclosing scope ends or reset().
   void* allocate(size_t bytes) {
     bytes = (bytes + 63) & ~size_t{63};
-    while (current_ < blocks_.size() && used_ + bytes > blocks_[current_].bytes()) {
-      before_ += used_;
-      ++current_;
-      used_ = 0;
-    }
-    if (current_ == blocks_.size()) {
-      blocks_.emplace_back(*from_, std::max(bytes, before_));
+    while (at_.block < blocks_.size() && at_.used + bytes > blocks_[at_.block].bytes())
+      at_ = {at_.block + 1, 0, at_.before + at_.used};
+    if (at_.block == blocks_.size()) {
+      blocks_.emplace_back(*from_, std::max(bytes, at_.before));
       ++version_;
     }
-    void* data = blocks_[current_].as<char>() + used_;
-    used_ += bytes;
-    peak_ = std::max(peak_, before_ + used_);
+    void* data = blocks_[at_.block].as<char>() + at_.used;
+    at_.used += bytes;
+    peak_ = std::max(peak_, at_.before + at_.used);
     return data;
   }
 
@@ -53,42 +50,47 @@ class arena {
       blocks_.clear();
       blocks_.emplace_back(*from_, peak_);
     }
-    current_ = used_ = before_ = 0;
+    at_ = {};
   }
 
   // Frees the memory itself.
   void release() {
     ++version_;
     blocks_.clear();
-    current_ = used_ = before_ = peak_ = 0;
+    at_ = {};
+    peak_ = 0;
   }
 
   // Grows whenever the blocks change: while it stays, the same allocations after a reset() have the same addresses.
   uint64_t version() const { return version_; }
 
+  // How far the memory is taken. Going back to a place gives back what was allocated since; going on to one, where the
+  // version has not changed, takes again what had been taken there.
+  struct position {
+    size_t block = 0;   // being filled
+    size_t used = 0;    // bytes of it
+    size_t before = 0;  // bytes used in the blocks before it
+  };
+  position where() const { return at_; }
+  void go_to(const position& p) { at_ = p; }
+
   // What is allocated while a scope lives is given back when it ends.
   class scope {
    public:
-    explicit scope(arena& a) : arena_(a), current_(a.current_), used_(a.used_), before_(a.before_) {}
-    ~scope() {
-      arena_.current_ = current_;
-      arena_.used_ = used_;
-      arena_.before_ = before_;
-    }
+    explicit scope(arena& a) : arena_(a), begin_(a.where()) {}
+    ~scope() { arena_.go_to(begin_); }
     scope(const scope&) = delete;
     scope& operator=(const scope&) = delete;
 
    private:
     arena& arena_;
-    size_t current_, used_, before_;
+    const position begin_;
   };
 
  private:
   memory* from_;
   std::vector<buffer> blocks_;
-  size_t current_ = 0;  // block being filled
-  size_t used_ = 0;     // bytes of it in use
-  size_t before_ = 0;   // bytes used in the blocks before it
+  position at_;
   size_t peak_ = 0;
   uint64_t version_ = 0;
 };

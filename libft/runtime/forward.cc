@@ -129,7 +129,7 @@ class pass {
 
   void compute_group(nn::run& run, int64_t first_row, int64_t end_row) {
     const nn::ragged_batch input = upload(run, rows_, first_row, end_row);
-    if (!config_.is_encoder_decoder) return compute_outputs(run, input, model_.network().hidden(run, input), first_row);
+    if (!config_.is_encoder_decoder) return compute_outputs(run, input, hidden_states(run, input), first_row);
     const tensor states = model_.network().encode(run, input);
     if (wanted_.encoder_last_hidden_state)
       scatter(run, rows_, states, offset(rows_, first_row), out_.encoder_last_hidden_state.view);
@@ -139,6 +139,16 @@ class pass {
     batch.encoder_states = states;
     batch.encoder_row_offsets = input.row_offsets;
     compute_outputs(run, batch, model_.network().hidden(run, batch), first_row);
+  }
+
+  // Of a model with one stack.
+  tensor hidden_states(nn::run& run, const nn::ragged_batch& batch) {
+    const pass_shape shape{.tokens = batch.num_tokens,
+                           .rows = batch.num_rows,
+                           .embeds = batch.embedded.empty() ? std::nullopt : std::optional(batch.embedded[0].rows.type),
+                           .type_ids = static_cast<bool>(batch.token_type_ids)};
+    return model_.recorded_forwards().compute(run, shape,
+                                              [&](nn::run& r) { return model_.network().hidden(r, batch); });
   }
 
   void compute_embedding(nn::run& run, const nn::ragged_batch& batch, const tensor& hidden, int64_t first_row) {

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "arch/family.h"
 #include "runtime/executor.h"
 #include "runtime/lent_memory.h"
+#include "runtime/recorded_passes.h"
 
 namespace ft::runtime {
 
@@ -21,6 +23,15 @@ struct model_options {
   caller_allocator allocator;  // without functions: the device's own memory
 };
 
+// What a pass over whole sequences depends on but for their tokens.
+struct pass_shape {
+  int64_t tokens = 0;
+  int64_t rows = 0;
+  std::optional<dtype> embeds;  // in the place of ids, where there are any
+  bool type_ids = false;
+  auto operator<=>(const pass_shape&) const = default;
+};
+
 class model {
  public:
   static std::shared_ptr<model> open(const std::string& source, const model_options& options);
@@ -30,6 +41,8 @@ class model {
   const arch::model_config& config() const { return config_; }
   const arch::network& network() const { return *network_; }
   executor& compute() { return executor_; }
+  // Of passes over whole sequences, to their last hidden states; to be used inside compute().
+  recorded_passes<pass_shape, tensor>& recorded_forwards() { return recorded_forwards_; }
   dtype compute_dtype() const { return compute_dtype_; }
   dtype kv_dtype() const;
   std::string dtype_name() const;  // what the weights lie in: "float32", "q4_1", "int8"
@@ -43,6 +56,7 @@ class model {
   bool keep_quantised_ = true;
   executor executor_;
   std::unique_ptr<arch::network> network_;
+  recorded_passes<pass_shape, tensor> recorded_forwards_;
 };
 
 }  // namespace ft::runtime
