@@ -289,7 +289,7 @@ void session::compute() {
           if (batch_.logits().total() == 0) return logit_results();
           return step_logits::compute(r, model_->network(), hidden, batch_.logit_tokens(), batch_.logits());
         };
-        logits_.download(run, batch_.only_decodes() ? recorded_.compute(run, batch_.shape(), pass) : pass(run));
+        logits_.download(run, batch_.only_decodes() ? recorded_steps_.compute(run, batch_.shape(), pass) : pass(run));
       },
       all_cancelled, this);
 

@@ -106,7 +106,7 @@ class session : public std::enable_shared_from_this<session> {
   int64_t running_rows_ = 0;  // sequences that the running requests may have
   encoder_batch sources_;
   step_batch batch_;
-  recorded_steps recorded_;
+  recorded_passes<step_shape, logit_results> recorded_steps_;
   step_logits logits_;
   token_chooser chooser_;
 };

@@ -195,7 +195,7 @@ bool step_batch::only_decodes() const {
          std::ranges::none_of(requests_, scores_prompt);
 }
 
-recorded_steps::shape step_batch::shape() const {
+step_shape step_batch::shape() const {
   const auto rows = static_cast<int64_t>(rows_.size());
   const auto width = [&](const std::vector<int32_t>& table) { return static_cast<int64_t>(table.size()) / rows; };
   return {rows, width(page_table_), width(cross_page_table_), logits_};

@@ -11,11 +11,19 @@
 #include "nn/run.h"
 #include "runtime/embedded_tokens.h"
 #include "runtime/page_pool.h"
-#include "runtime/recorded_steps.h"
 #include "runtime/request.h"
 #include "runtime/step_logits.h"
 
 namespace ft::runtime {
+
+// Whatever decides which kernels a step of single tokens runs and where they read.
+struct step_shape {
+  int64_t rows = 0;
+  int64_t table_width = 0;
+  int64_t cross_table_width = 0;
+  logit_rows logits;
+  auto operator<=>(const step_shape&) const = default;
+};
 
 class step_batch {
  public:
@@ -48,7 +56,7 @@ class step_batch {
   // Whether every row is one token that follows what was computed before: a step that repeats the last one of its
   // shape.
   bool only_decodes() const;
-  recorded_steps::shape shape() const;
+  step_shape shape() const;
   // Gives requests that keep them the log-probabilities of the prompt tokens that follow the step's. hidden
   // [num_tokens, hidden_size] is the network's of this step.
   void score_prompts(nn::run& run, const arch::network& network, const tensor& hidden) const;
