@@ -42,8 +42,9 @@ typedef struct ft_model_options {
     void *user_data;
     /*
      * A cudaStream_t of the device: all of the model's work is queued there, after what the caller has queued, and it
-     * must live as long as the model. NULL: a stream of the model's own. cudaStreamLegacy is allowed, but keeps steps
-     * from being recorded as graphs; cudaStreamPerThread is refused, since it is another stream in each thread.
+     * must live as long as the model. NULL: a stream of the model's own. One that was made without
+     * cudaStreamNonBlocking, and cudaStreamLegacy itself, keep steps from being recorded as graphs;
+     * cudaStreamPerThread is refused, since it is another stream in each thread.
      */
     void *stream;
     ft_allocate_callback allocate; /* both or neither: weights, keys and values, activations and the outputs that stay

@@ -1,5 +1,4 @@
 // ft/tensor.h: tensors that lie on a GPU, when they are ready, and their way to the host.
-#include <algorithm>
 #include <mutex>
 #include <vector>
 

@@ -4,6 +4,8 @@
 
 #include <atomic>
 #include <deque>
+#include <mutex>
+#include <shared_mutex>
 #include <vector>
 
 #include "backends/cuda/cuda_ops.h"
@@ -144,6 +146,7 @@ class cuda_device final : public backend {
   std::shared_ptr<stream_point> mark(void* stream) override { return std::make_shared<event_point>(index_, stream); }
 
   void synchronize() override {
+    const std::lock_guard none_recorded(recording_);
     const device_scope scope(index_);
     check(cudaDeviceSynchronize(), "waiting for the GPU");
   }
@@ -151,12 +154,19 @@ class cuda_device final : public backend {
   int enter_thread() override { return enter_device(index_); }
   void leave_thread(int before) noexcept override { leave_device(before); }
 
-  // All but the default stream of old, which CUDA does not record from.
-  bool records(void* stream) const override { return stream && stream != cudaStreamLegacy; }
+  // From streams that the default stream of old does not wait for. That one cannot be recorded; while another that it
+  // waits for is, nobody in the process may use it.
+  bool records(void* stream) const override {
+    unsigned flags = 0;
+    return stream && stream != cudaStreamLegacy &&
+           cudaStreamGetFlags(static_cast<cudaStream_t>(stream), &flags) == cudaSuccess &&
+           (flags & cudaStreamNonBlocking);
+  }
 
   std::unique_ptr<recorded_work> record(void* stream, const std::function<void()>& work) override {
     const auto s = static_cast<cudaStream_t>(stream);
     cudaGraph_t graph = nullptr;
+    const std::shared_lock recording(recording_);
     check(cudaStreamBeginCapture(s, cudaStreamCaptureModeRelaxed), "recording a graph");
     try {
       work();
@@ -233,6 +243,7 @@ class cuda_device final : public backend {
   device_memory_pool memory_;
   pinned_memory pinned_;
   uploader uploader_;
+  std::shared_mutex recording_;  // waiting for the whole device would spoil what a stream of it records
 };
 
 // Everything lives as long as the process: models may outlive main(), and the driver is torn down before statics are.
