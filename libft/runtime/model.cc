@@ -1,5 +1,8 @@
 #include "runtime/model.h"
 
+#include <algorithm>
+
+#include "arch/weight_view.h"
 #include "backends/devices.h"
 #include "core/status.h"
 
@@ -36,6 +39,26 @@ placement place(const device_entry& entry, const model_options& options) {
   return where;
 }
 
+// Whether the weights, in the dtype that they are computed in, fit a GPU: said at once, not after minutes of loading.
+// Memory that a caller lends is the caller's affair, and the CPU's is more than what is free.
+void require_room(const arch::weight_match& match, dtype compute, const executor& where) {
+  backend& device = where.device();
+  if (device_of(device).id.device_type == FT_DEVICE_CPU || where.device_memory().get() != &device.device_memory())
+    return;
+  size_t needed = 0;
+  for (const arch::weight_match::entry& entry : match.entries) {
+    if (!entry) continue;
+    const arch::weight_view view = arch::view_of(entry);
+    size_t bytes = bytes_of(compute, view.rows * view.columns);
+    if (!is_quantised(view.type)) bytes = std::min(bytes, bytes_of(view.type, view.rows * view.columns));
+    needed += bytes;
+  }
+  const size_t free = device.free_memory();
+  if (needed > free)
+    fail(FT_ERROR_OUT_OF_MEMORY, "the weights take ", needed >> 20, " MiB in ", name(compute), "; ", device.name(),
+         " has ", free >> 20, " MiB free");
+}
+
 }  // namespace
 
 std::shared_ptr<model> model::open(const std::string& source, const model_options& options) {
@@ -57,6 +80,7 @@ model::model(std::shared_ptr<const io::checkpoint> source, placement where, cons
   const arch::weight_table table = arch::weights_of(config_, *checkpoint_);
   const arch::weight_match match = arch::match(table, *checkpoint_);
   arch::require_complete(match, *checkpoint_);
+  require_room(match, compute_dtype_, executor_);
   const arch::build_options build{
       device, compute_dtype_, keep_quantised_, &executor_.pool(), options.on_progress, executor_.device_memory().get()};
   network_ = arch::family_named(config_.family).build(config_, match, build);

@@ -9,7 +9,6 @@
 void test_soft_prompts(void) {
     ft_model *llama = open_tiny("llama", 1);
     ft_session *session = open_session(llama);
-    ft_request *request = NULL;
     const int32_t prompt[3] = {5, 6, 7}, positions[2] = {0, 2};
     int64_t layers, heads, head_dim, size;
     CHECK_OK(ft_model_config_int(&layers, llama, "num_layers"));
@@ -23,27 +22,19 @@ void test_soft_prompts(void) {
     ft_generate_options options = greedy(4);
     CHECK(generate(plain, 4, session, prompt, 3, &options) == 4);
 
-#define REFUSED(change)                                                                       \
-    do {                                                                                      \
-        ft_generate_options o = greedy(4);                                                    \
-        change;                                                                               \
-        CHECK_INVALID(ft_session_submit(&request, session, prompt, 3, &o, NULL, NULL, NULL)); \
-        CHECK(request == NULL);                                                               \
-    } while (0)
-    REFUSED(o.num_prompt_embeddings = -1);
-    REFUSED(o.num_prompt_embeddings = INT32_MAX);
-    REFUSED((o.num_prompt_embeddings = 2, o.prompt_embeddings = embeddings));
-    REFUSED((o.num_prompt_embeddings = 2, o.prompt_embedding_positions = positions));
-    REFUSED((o.num_prompt_embeddings = 2, o.prompt_embeddings = embeddings,
-             o.prompt_embedding_positions = (int32_t[]){2, 2}));
-    REFUSED((o.num_prompt_embeddings = 2, o.prompt_embeddings = embeddings,
-             o.prompt_embedding_positions = (int32_t[]){-1, 2}));
-    REFUSED((o.num_prompt_embeddings = 2, o.prompt_embeddings = embeddings,
-             o.prompt_embedding_positions = (int32_t[]){0, 3}));
-    REFUSED(o.prefix_length = -1);
-    REFUSED(o.prefix_length = INT64_MAX);
-    REFUSED(o.prefix_length = 3);
-#undef REFUSED
+    CHECK_REFUSED(session, o.num_prompt_embeddings = -1);
+    CHECK_REFUSED(session, o.num_prompt_embeddings = INT32_MAX);
+    CHECK_REFUSED(session, (o.num_prompt_embeddings = 2, o.prompt_embeddings = embeddings));
+    CHECK_REFUSED(session, (o.num_prompt_embeddings = 2, o.prompt_embedding_positions = positions));
+    CHECK_REFUSED(session, (o.num_prompt_embeddings = 2, o.prompt_embeddings = embeddings,
+                            o.prompt_embedding_positions = (int32_t[]){2, 2}));
+    CHECK_REFUSED(session, (o.num_prompt_embeddings = 2, o.prompt_embeddings = embeddings,
+                            o.prompt_embedding_positions = (int32_t[]){-1, 2}));
+    CHECK_REFUSED(session, (o.num_prompt_embeddings = 2, o.prompt_embeddings = embeddings,
+                            o.prompt_embedding_positions = (int32_t[]){0, 3}));
+    CHECK_REFUSED(session, o.prefix_length = -1);
+    CHECK_REFUSED(session, o.prefix_length = INT64_MAX);
+    CHECK_REFUSED(session, o.prefix_length = 3);
 
     /* Embeddings make any token's id irrelevant; a prefix of zeros takes attention away from the prompt. */
     options.num_prompt_embeddings = 2;

@@ -72,51 +72,42 @@ void test_submit_values(void) {
     ft_model *llama = open_tiny("llama", 1);
     ft_session *session = open_session(llama);
     const int32_t prompt[3] = {5, 6, 7};
-    ft_request *request = NULL;
-#define REFUSED(change)                                                                       \
-    do {                                                                                      \
-        ft_generate_options o = greedy(4);                                                    \
-        change;                                                                               \
-        CHECK_INVALID(ft_session_submit(&request, session, prompt, 3, &o, NULL, NULL, NULL)); \
-        CHECK(request == NULL);                                                               \
-    } while (0)
-    REFUSED(o.max_new_tokens = -1);
-    REFUSED(o.max_new_tokens = 0);
-    REFUSED(o.min_new_tokens = -1);
-    REFUSED(o.min_new_tokens = 5);
-    REFUSED((o.do_sample = 1, o.temperature = 0.0f));
-    REFUSED((o.do_sample = 1, o.temperature = -1.0f));
-    REFUSED((o.do_sample = 1, o.temperature = NAN));
-    REFUSED((o.do_sample = 1, o.top_k = -1));
-    REFUSED((o.do_sample = 1, o.top_p = 0.0f));
-    REFUSED((o.do_sample = 1, o.top_p = 1.5f));
-    REFUSED((o.do_sample = 1, o.top_p = NAN));
-    REFUSED((o.do_sample = 1, o.min_p = -0.1f));
-    REFUSED((o.do_sample = 1, o.min_p = 1.1f));
-    REFUSED((o.do_sample = 1, o.typical_p = 0.0f));
-    REFUSED((o.do_sample = 1, o.typical_p = NAN));
-    REFUSED((o.do_sample = 1, o.top_p_decay = 0.0f));
-    REFUSED((o.do_sample = 1, o.top_p_decay = 1.5f));
-    REFUSED((o.do_sample = 1, o.top_p = 0.5f, o.top_p_min = 0.6f));
-    REFUSED((o.do_sample = 1, o.top_p_min = -0.1f));
-    REFUSED((o.do_sample = 1, o.top_p_reset_id = -2));
-    REFUSED((o.do_sample = 1, o.top_p_reset_id = 96));
-    REFUSED(o.repetition_penalty = 0.0f);
-    REFUSED(o.repetition_penalty = -2.0f);
-    REFUSED(o.repetition_penalty = NAN);
-    REFUSED(o.presence_penalty = NAN);
-    REFUSED(o.frequency_penalty = INFINITY);
-    REFUSED(o.no_repeat_ngram_size = -1);
-    REFUSED(o.num_stop_token_ids = -2);
-    REFUSED((o.num_stop_token_ids = 1, o.stop_token_ids = NULL));
-    REFUSED((o.num_stop_token_ids = 1, o.stop_token_ids = (int32_t[]){96}));
-    REFUSED(o.num_bad_words = -1);
-    REFUSED((o.num_bad_words = 1, o.bad_words = (int32_t[]){-1}, o.bad_word_lengths = (int32_t[]){1}));
-    REFUSED((o.num_bad_words = 1, o.bad_words = NULL, o.bad_word_lengths = NULL));
-    REFUSED((o.num_bad_words = 1, o.bad_words = prompt, o.bad_word_lengths = NULL));
-    REFUSED((o.num_bad_words = 1, o.bad_words = prompt, o.bad_word_lengths = (int32_t[]){0}));
-    REFUSED((o.num_bad_words = 1, o.bad_words = prompt, o.bad_word_lengths = (int32_t[]){-3}));
-#undef REFUSED
+    CHECK_REFUSED(session, o.max_new_tokens = -1);
+    CHECK_REFUSED(session, o.max_new_tokens = 0);
+    CHECK_REFUSED(session, o.min_new_tokens = -1);
+    CHECK_REFUSED(session, o.min_new_tokens = 5);
+    CHECK_REFUSED(session, (o.do_sample = 1, o.temperature = 0.0f));
+    CHECK_REFUSED(session, (o.do_sample = 1, o.temperature = -1.0f));
+    CHECK_REFUSED(session, (o.do_sample = 1, o.temperature = NAN));
+    CHECK_REFUSED(session, (o.do_sample = 1, o.top_k = -1));
+    CHECK_REFUSED(session, (o.do_sample = 1, o.top_p = 0.0f));
+    CHECK_REFUSED(session, (o.do_sample = 1, o.top_p = 1.5f));
+    CHECK_REFUSED(session, (o.do_sample = 1, o.top_p = NAN));
+    CHECK_REFUSED(session, (o.do_sample = 1, o.min_p = -0.1f));
+    CHECK_REFUSED(session, (o.do_sample = 1, o.min_p = 1.1f));
+    CHECK_REFUSED(session, (o.do_sample = 1, o.typical_p = 0.0f));
+    CHECK_REFUSED(session, (o.do_sample = 1, o.typical_p = NAN));
+    CHECK_REFUSED(session, (o.do_sample = 1, o.top_p_decay = 0.0f));
+    CHECK_REFUSED(session, (o.do_sample = 1, o.top_p_decay = 1.5f));
+    CHECK_REFUSED(session, (o.do_sample = 1, o.top_p = 0.5f, o.top_p_min = 0.6f));
+    CHECK_REFUSED(session, (o.do_sample = 1, o.top_p_min = -0.1f));
+    CHECK_REFUSED(session, (o.do_sample = 1, o.top_p_reset_id = -2));
+    CHECK_REFUSED(session, (o.do_sample = 1, o.top_p_reset_id = 96));
+    CHECK_REFUSED(session, o.repetition_penalty = 0.0f);
+    CHECK_REFUSED(session, o.repetition_penalty = -2.0f);
+    CHECK_REFUSED(session, o.repetition_penalty = NAN);
+    CHECK_REFUSED(session, o.presence_penalty = NAN);
+    CHECK_REFUSED(session, o.frequency_penalty = INFINITY);
+    CHECK_REFUSED(session, o.no_repeat_ngram_size = -1);
+    CHECK_REFUSED(session, o.num_stop_token_ids = -2);
+    CHECK_REFUSED(session, (o.num_stop_token_ids = 1, o.stop_token_ids = NULL));
+    CHECK_REFUSED(session, (o.num_stop_token_ids = 1, o.stop_token_ids = (int32_t[]){96}));
+    CHECK_REFUSED(session, o.num_bad_words = -1);
+    CHECK_REFUSED(session, (o.num_bad_words = 1, o.bad_words = (int32_t[]){-1}, o.bad_word_lengths = (int32_t[]){1}));
+    CHECK_REFUSED(session, (o.num_bad_words = 1, o.bad_words = NULL, o.bad_word_lengths = NULL));
+    CHECK_REFUSED(session, (o.num_bad_words = 1, o.bad_words = prompt, o.bad_word_lengths = NULL));
+    CHECK_REFUSED(session, (o.num_bad_words = 1, o.bad_words = prompt, o.bad_word_lengths = (int32_t[]){0}));
+    CHECK_REFUSED(session, (o.num_bad_words = 1, o.bad_words = prompt, o.bad_word_lengths = (int32_t[]){-3}));
     /* Nothing is left behind. */
     size_t active = 1;
     CHECK_OK(ft_session_step(&active, session));

@@ -63,6 +63,16 @@ ft_generate_options greedy(int32_t max_new_tokens);
 size_t generate(int32_t* tokens, size_t capacity, ft_session* session, const int32_t* prompt, size_t length,
                 const ft_generate_options* options);
 
+/* A prompt of three tokens is refused as the caller's fault once `change` has been made to `o`, its greedy options. */
+#define CHECK_REFUSED(session, change)                                                                         \
+  do {                                                                                                         \
+    ft_generate_options o = greedy(4);                                                                         \
+    ft_request* refused = NULL;                                                                                \
+    change;                                                                                                    \
+    CHECK_INVALID(ft_session_submit(&refused, session, (const int32_t[3]){5, 6, 7}, 3, &o, NULL, NULL, NULL)); \
+    CHECK(refused == NULL);                                                                                    \
+  } while (0)
+
 /* A fresh folder, and the path of a folder or file that a test may make in it. Removing fails when it holds more. */
 typedef struct {
   char folder[64], out[80];
