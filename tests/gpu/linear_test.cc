@@ -65,14 +65,27 @@ TEST(linear) {
   });
 }
 
-// So many features that blocks have fewer warps, and input features that every warp meets several times.
+// So many features that blocks come in several waves, and input features that every block meets several times.
 TEST(linear_of_large_weights) {
-  compare_with_reference("linear", 6, linear_bounds, [](draw& d, dtype type) -> placed_problem {
-    const bool tall = d.coin();
-    const int64_t rows = some_rows(d), in_features = tall ? 264 : 5000, out_features = tall ? 9000 : 300;
-    const drawn_linear drawn(d, type, rows, in_features, out_features);
+  compare_with_reference("linear", 8, linear_bounds, [](draw& d, dtype type) -> placed_problem {
+    const auto [in_features, out_features] =
+        d.one_of<std::pair<int64_t, int64_t>>({{264, 9000}, {72, 30000}, {5000, 300}, {2056, 1500}});
+    const drawn_linear drawn(d, type, some_rows(d), in_features, out_features);
     return [=](place& on) { return drawn.run(on); };
   });
+}
+
+// Every number of few rows, over heights and widths that fill a cut (blocks, clusters, chunks) or just miss it.
+TEST(linear_of_each_number_of_few_rows) {
+  draw heights(run_seed());
+  for (int64_t rows = 1; rows <= 33; ++rows) {
+    const int64_t in_features = 8 * heights.one_of<int64_t>({1, 8, 9, 65, 130, heights.integer(1, 160)});
+    const int64_t out_features = heights.one_of<int64_t>({15, 16, 17, 1023, 2113, heights.integer(1, 1500)});
+    compare_with_reference("linear", 1, linear_bounds, [=](draw& d, dtype type) -> placed_problem {
+      const drawn_linear drawn(d, type, rows, in_features, out_features);
+      return [=](place& on) { return drawn.run(on); };
+    });
+  }
 }
 
 TEST(few_rows_do_not_depend_on_their_neighbours) {
@@ -89,7 +102,7 @@ TEST(few_rows_do_not_depend_on_their_neighbours) {
       return out.values();
     };
     const std::vector<float> together = run(0, 32);
-    for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, 2}, {5, 13}, {9, 25}, {8, 32}})
+    for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, 1}, {31, 32}, {0, 2}, {5, 13}, {9, 25}, {8, 32}})
       expect_same_bits(run(begin, end),
                        {together.begin() + begin * out_features, together.begin() + end * out_features},
                        cat("rows ", begin, " to ", end));

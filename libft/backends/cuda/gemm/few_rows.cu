@@ -1,8 +1,8 @@
-// The plain kernel: one row, and what tensor cores do not take. A block computes a few features of all rows: its
+// The plain kernel, for what tensor cores do not take. A block computes a few features of all rows: its
 // threads share the input features among them, each weight is read once, 16 bytes at a time and past the cache, and
 // widened to float32. Activation, bias and residual come on top in the same kernel.
-#include "backends/cuda/activate.h"
 #include "backends/cuda/gemm/few_rows.h"
+#include "backends/cuda/gemm/few_rows_problem.h"
 #include "backends/cuda/launch.h"
 #include "backends/cuda/reduce.h"
 
@@ -11,17 +11,6 @@ namespace {
 
 constexpr int threads = 128, warps = threads / 32;
 constexpr int64_t rows_at_once = 8;
-
-template <class T, class Out>
-struct few_rows_args {
-  row_view<const T> x;
-  const T* weight;
-  row_view<Out> out;
-  row_view<const Out> residual;
-  const float* bias;
-  activation_kind kind;
-  int in_features, out_features;
-};
 
 // Weights are read once: they need not stay in the cache that the activations live in.
 template <int V, class T>
@@ -36,7 +25,7 @@ __device__ pack<T, V> load_once(const T* from) {
 
 // Rows of x and features of the block, vectors in flight a thread and feature.
 template <class T, class Out, int Rows, int Features, int InFlight, int V>
-__global__ void __launch_bounds__(threads) few_rows_kernel(few_rows_args<T, Out> a) {
+__global__ void __launch_bounds__(threads) few_rows_kernel(const few_rows_problem<T, Out> a) {
   __shared__ float partial[warps][Rows * Features];
   const int first = blockIdx.x * Features, vectors = a.in_features / V;
   const T* weight[Features];
@@ -90,16 +79,14 @@ __global__ void __launch_bounds__(threads) few_rows_kernel(few_rows_args<T, Out>
   __syncthreads();
   const int r = threadIdx.x / Features, feature = first + threadIdx.x % Features;
   if (r >= Rows || feature >= a.out_features) return;
-  float y[1] = {a.bias ? a.bias[feature] : 0.f};
+  float total = 0;
 #pragma unroll
-  for (int i = 0; i < warps; ++i) y[0] += partial[i][threadIdx.x];
-  activate<1>(a.kind, y);
-  if (a.residual) y[0] += widen(*a.residual.at(r, feature));
-  *a.out.at(r, feature) = narrow<Out>(y[0]);
+  for (int i = 0; i < warps; ++i) total += partial[i][threadIdx.x];
+  a.finish(r, feature, total);
 }
 
 template <int Rows, class T, class Out>
-void launch(exec& ex, const few_rows_args<T, Out>& a, bool wide) {
+void launch(exec& ex, const few_rows_problem<T, Out>& a, bool wide) {
   constexpr int features = Rows <= 2 ? 2 : 4, in_flight = Rows <= 2 ? 2 : 1;
   const launch_shape shape{grid_size(ceil_div(a.out_features, features), "linear"), threads};
   if (wide)
@@ -117,23 +104,12 @@ void with_rows(int64_t rows, F&& f) {
 
 template <class T, class Out>
 void multiply(exec& ex, const linear_args& l, const cuda_weight& weight) {
-  if (weight.in_features > 0x7fffffff || weight.out_features > 0x7fffffff)
-    fail(FT_ERROR_UNSUPPORTED, "linear: the weight is too large");
   const bool wide = in_vectors({&l.x, &weight.values}, 16 / sizeof(T));
-  few_rows_args<T, Out> a{.x = rows_of<const T>(l.x),
-                          .weight = weight.values.as<const T>(),
-                          .out = rows_of<Out>(l.out),
-                          .bias = l.bias,
-                          .kind = l.activation,
-                          .in_features = static_cast<int>(weight.in_features),
-                          .out_features = static_cast<int>(weight.out_features)};
-  if (l.residual) a.residual = rows_of<const Out>(l.residual);
-  for (int64_t left = l.x.dim(0), rows; left > 0; left -= rows) {
+  auto problem = few_rows_of<T, Out>(l, weight);
+  for (int64_t left = problem.rows, rows; left > 0; left -= rows) {
     rows = std::min(left, rows_at_once);
-    with_rows(rows, [&](auto r) { launch<r.value>(ex, a, wide); });
-    a.x.data += rows * a.x.stride;
-    a.out.data += rows * a.out.stride;
-    if (a.residual) a.residual.data += rows * a.residual.stride;
+    with_rows(rows, [&](auto r) { launch<r.value>(ex, problem, wide); });
+    problem.skip(rows);
   }
 }
 
@@ -141,7 +117,7 @@ void multiply(exec& ex, const linear_args& l, const cuda_weight& weight) {
 
 void multiply_few_rows(exec& ex, const linear_args& args, const cuda_weight& weight) {
   const int64_t rows = args.x.dim(0);
-  if (rows > 1 && rows <= most_few_rows(args, weight) && on_tensor_cores(args, weight))
+  if (rows <= most_few_rows(args, weight) && on_tensor_cores(args, weight))
     return multiply_few_rows_on_tensor_cores(ex, args, weight);
   with_float(args.x.type, [&](auto element) {
     using T = decltype(element);

@@ -1,155 +1,100 @@
-// A few rows times the weights on tensor cores, at the speed of reading the weights once.
-//
-// The weights are the left operand of mma m16n8k16, 16 features at a time, and the rows are its columns, 8 at a time.
-// No shared memory feeds it: which of a product's 16 terms is called which does not matter as long as both operands
-// agree, so lane (g, t) = (lane / 4, lane % 4) takes elements 8 t .. 8 t + 7 of 32 consecutive ones, in one load of 16
-// bytes from features g and g + 8 and from row g, and two mma eat them, four elements each.
-//
-// The warps of a block share the input features, 64 consecutive ones in turn, and add up in shared memory. Their number
-// follows from the weight alone, so that a row's result is the same to the bit for 2 to 32 rows.
-#include "backends/cuda/activate.h"
+// A few rows times the weights on tensor cores: how the product is cut, and the kernel for compute capability 8, where
+// all threads of a block copy the stages, 16 bytes at a time.
 #include "backends/cuda/gemm/few_rows.h"
-#include "backends/cuda/launch.h"
-#include "backends/cuda/tensor_core.h"
+#include "backends/cuda/gemm/few_rows_tiles.h"
 
 namespace ft::cuda {
 namespace {
 
-constexpr int chunk = 64;      // input features a warp takes at once: 128 bytes of a row
-constexpr int prefetched = 3;  // chunks of each warp
+template <class T, class Out, int N>
+struct tile_copier {
+  const tile_block<T, Out, N>& b;
 
-template <class T, class Out>
-struct tile_args {
-  row_view<const T> x;
-  const T* weight;
-  row_view<Out> out;
-  row_view<const Out> residual;
-  const float* bias;
-  activation_kind kind;
-  int rows, in_features, out_features;
-};
-
-// Past the first-level cache: a weight is read once.
-__device__ uint4 load_weight(const void* from) {
-  uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(__cvta_generic_to_global(from)));
-  return v;
-}
-
-// M times 16 features and N times 8 rows a block. Features and rows behind the last are the last again, and not
-// written.
-template <class T, class Out, int M, int N>
-__global__ void __launch_bounds__(512, N == 1 ? 2 : 1) multiply_tiles(const tile_args<T, Out> a) {
-#if __CUDA_ARCH__ >= 800
-  extern __shared__ float partial[];  // [warps][8 N][stride]: a feature's sums stand side by side
-  constexpr int features = 16 * M, rows = 8 * N, stride = features + 4;
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32, g = lane / 4, t = lane % 4;
-  const int first = blockIdx.x * features;
-  const T *weight[M][2], *x[N];
-#pragma unroll
-  for (int m = 0; m < M; ++m)
-#pragma unroll
-    for (int h = 0; h < 2; ++h)
-      weight[m][h] = a.weight + int64_t{min(first + 16 * m + 8 * h + g, a.out_features - 1)} * a.in_features;
-#pragma unroll
-  for (int n = 0; n < N; ++n) x[n] = a.x.at(min(8 * n + g, a.rows - 1));
-  // Weights come from no other kernel: the first of them are on their way while the one before ends.
-  for (int k = warp * chunk + 16 * t, end = min(a.in_features, k + prefetched * warps * chunk); k < end;
-       k += warps * chunk)
-#pragma unroll
-    for (int m = 0; m < M; ++m)
-#pragma unroll
-      for (int h = 0; h < 2; ++h) prefetch(weight[m][h] + k);
-  await_previous_kernel();
-
-  float sum[M][N][4] = {};
-#pragma unroll 2
-  for (int begin = warp * chunk; begin < a.in_features; begin += warps * chunk) {
-    uint4 w[2][M][2], v[2][N];
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int k = begin + 32 * half + 8 * t;
-      const bool inside = k < a.in_features;
-#pragma unroll
-      for (int m = 0; m < M; ++m)
-#pragma unroll
-        for (int h = 0; h < 2; ++h) w[half][m][h] = inside ? load_weight(weight[m][h] + k) : uint4{};
-#pragma unroll
-      for (int n = 0; n < N; ++n) v[half][n] = inside ? *reinterpret_cast<const uint4*>(x[n] + k) : uint4{};
-    }
-#pragma unroll
-    for (int half = 0; half < 2; ++half)
-#pragma unroll
-      for (int m = 0; m < M; ++m) {
-        const uint4 &low = w[half][m][0], &high = w[half][m][1];
-        const uint32_t front[4] = {low.x, high.x, low.y, high.y}, back[4] = {low.z, high.z, low.w, high.w};
-#pragma unroll
-        for (int n = 0; n < N; ++n) {
-          multiply_add<T>(sum[m][n], front, v[half][n].x, v[half][n].y);
-          multiply_add<T>(sum[m][n], back, v[half][n].z, v[half][n].w);
-        }
+  __device__ void load_weights(int i) const {
+    const int vector = threadIdx.x % 8;
+    for (int j = 0; j < b.c.chunk; j += slab)
+      for (int r = threadIdx.x / 8; r < b.features; r += blockDim.x / 8) {
+        const int k = b.begin + i * b.c.chunk + j + 8 * vector;
+        const bool inside = k < b.end && b.first + r < b.p.out_features;
+        copy_async(b.stage(i) + (j / slab * b.features + r) * 128 + (vector ^ r % 8) * 16,
+                   b.p.weight + (inside ? int64_t{b.first + r} * b.p.in_features + k : 0), inside);
       }
   }
-
-#pragma unroll
-  for (int m = 0; m < M; ++m)
-#pragma unroll
-    for (int n = 0; n < N; ++n)
-#pragma unroll
-      for (int e = 0; e < 4; ++e)
-        partial[(warp * rows + 8 * n + 2 * t + e % 2) * stride + 16 * m + g + e / 2 * 8] = sum[m][n][e];
-  __syncthreads();
-  for (int i = threadIdx.x; i < features * a.rows; i += blockDim.x) {
-    const int r = i / features, f = i % features, feature = first + f;
-    if (feature >= a.out_features) continue;
-    float y[1] = {a.bias ? a.bias[feature] : 0.f};
-    for (int w = 0; w < warps; ++w) y[0] += partial[(w * rows + r) * stride + f];
-    activate<1>(a.kind, y);
-    if (a.residual) y[0] += widen(*a.residual.at(r, feature));
-    *a.out.at(r, feature) = narrow<Out>(y[0]);
+  __device__ void load_rows(int i) const {
+    const int vector = threadIdx.x % 8;
+    for (int row = threadIdx.x / 8; row < b.rows * b.c.chunk / slab; row += blockDim.x / 8) {
+      const int r = row % b.rows, k = b.begin + i * b.c.chunk + row / b.rows * slab + 8 * vector;
+      const bool inside = k < b.end && r < b.p.rows;
+      copy_async(b.x_of(i) + row * 128 + (vector ^ r % 8) * 16, inside ? b.p.x.at(r, k) : b.p.x.data, inside);
+    }
   }
+};
+
+// The number of groups that may be under way has to be known when this is compiled.
+template <int Most = most_stages - 2>
+__device__ void await_copies_but(int pending) {
+  if constexpr (Most > 0) {
+    if (pending < Most) return await_copies_but<Most - 1>(pending);
+  }
+  await_copies<Most>();
+}
+
+template <class T, class Out, int N>
+__global__ void __launch_bounds__(32 * most_tile_warps)
+    multiply_tiles(const __grid_constant__ few_rows_problem<T, Out> p, const __grid_constant__ tile_cut c) {
+#if __CUDA_ARCH__ >= 800
+  extern __shared__ __align__(1024) char ring[];
+  const tile_block<T, Out, N> b(p, c, ring);
+  const tile_copier<T, Out, N> copier{b};
+  const int chunks = b.chunks(), ahead = c.stages - 1;
+  for (int i = 0; i < min(ahead, chunks); ++i) copier.load_weights(i);
+  await_previous_kernel();
+  for (int i = 0; i < ahead; ++i) {
+    if (i < chunks) copier.load_rows(i);
+    commit_copies();
+  }
+  tile_sums<T, Out, N> sums(c);
+  for (int i = 0; i < chunks; ++i) {
+    await_copies_but(ahead - 1);
+    __syncthreads();  // the stage is there, and nobody reads the one before it any more
+    if (i + ahead < chunks) {
+      copier.load_weights(i + ahead);
+      copier.load_rows(i + ahead);
+    }
+    commit_copies();
+    sums.multiply(b, i);
+  }
+  await_copies<0>();
+  __syncthreads();  // the sums take the place of the stages
+  sums.store(reinterpret_cast<float*>(ring), b.features);
+  join_tiles(b);
 #endif
 }
 
-// Blocks of 8 warps where there are enough for every multiprocessor to have two (of 132, in blocks of 32 features),
-// else of 16: the bytes that are under way at a time are what makes the speed.
-int threads_for(int64_t out_features) { return out_features >= 2 * 132 * 32 ? 256 : 512; }
+constexpr int most_tiles = 12, fewest_tiles = 2, usual_warps = 8, most_in_cluster = 8;  // of a block
 
-template <int M, int N, class T, class Out>
-void launch(exec& ex, const tile_args<T, Out>& a) {
-  constexpr int features = 16 * M, rows = 8 * N;
-  const int threads = threads_for(a.out_features);
-  const size_t bytes = sizeof(float) * static_cast<size_t>(threads / 32 * rows * (features + 4));
-  launch_kernel(ex, "linear",
-                {grid_size(ceil_div(a.out_features, features), "linear"), static_cast<unsigned>(threads), bytes},
-                multiply_tiles<T, Out, M, N>, a);
-}
-
-template <class T, class Out>
-void multiply(exec& ex, const linear_args& l, const cuda_weight& weight) {
-  tile_args<T, Out> a{.x = rows_of<const T>(l.x),
-                      .weight = weight.values.as<const T>(),
-                      .out = rows_of<Out>(l.out),
-                      .bias = l.bias,
-                      .kind = l.activation,
-                      .rows = static_cast<int>(l.x.dim(0)),
-                      .in_features = static_cast<int>(weight.in_features),
-                      .out_features = static_cast<int>(weight.out_features)};
-  if (l.residual) a.residual = rows_of<const Out>(l.residual);
-  if (a.rows <= 8) return launch<1, 1>(ex, a);
-  if (a.rows <= 16) return launch<2, 2>(ex, a);
-  if (a.rows <= 24) return launch<2, 3>(ex, a);
-  launch<2, 4>(ex, a);
-}
-
-template <class T>
-void multiply(exec& ex, const linear_args& l, const cuda_weight& weight) {
-  if (l.out.type == dtype::f32)
-    multiply<T, float>(ex, l, weight);
-  else
-    multiply<T, T>(ex, l, weight);
+// As even over the multiprocessors as can be: one block each, which takes most of the shared memory; or several, two of
+// them at a time, where one would have to sum too many features.
+tile_cut cut_for(const cuda_weight& weight) {
+  const int processors = device_attribute(cudaDevAttrMultiProcessorCount);
+  const int64_t tiles = ceil_div(weight.out_features, tile);
+  const auto tiles_of_block = [&](int cluster, int blocks) {
+    return static_cast<int>(ceil_div(tiles, int64_t{std::max(1, processors / cluster)} * blocks));
+  };
+  tile_cut c{.cluster = 1};
+  const bool clusters = device_generation() >= 9;
+  while (clusters && c.cluster < most_in_cluster && tiles_of_block(c.cluster, 1) < fewest_tiles) c.cluster *= 2;
+  int blocks = 1;
+  while (tiles_of_block(c.cluster, blocks) > most_tiles) ++blocks;
+  const int parts = clusters && blocks == 1 ? 1 : 2;  // of a multiprocessor
+  c.ring_bytes = 200 * 1024 / parts - 2 * 1024;
+  c.feature_warps = tiles_of_block(c.cluster, blocks);
+  c.input_warps = std::max(1, usual_warps / c.feature_warps);
+  const int step = std::max(slab, c.input_warps * 32), stage_bytes = 32 * 1024 / parts;  // of weights, about
+  const int64_t usual = stage_bytes / (c.features() * 2), four = ceil_div(weight.in_features, 4 * c.cluster);
+  c.chunk = static_cast<int>(std::max<int64_t>(1, std::min(usual / step, ceil_div(four, step)))) * step;
+  c.slice = static_cast<int>(ceil_div(ceil_div(weight.in_features, c.chunk), c.cluster)) * c.chunk;
+  return c;
 }
 
 }  // namespace
@@ -164,10 +109,12 @@ int64_t most_few_rows(const linear_args& args, const cuda_weight& weight) {
 }
 
 void multiply_few_rows_on_tensor_cores(exec& ex, const linear_args& args, const cuda_weight& weight) {
-  if (args.x.type == dtype::f16)
-    multiply<__half>(ex, args, weight);
-  else
-    multiply<__nv_bfloat16>(ex, args, weight);
+  tile_cut c = cut_for(weight);
+  if (device_generation() >= 9) return multiply_copied_tiles(ex, args, weight, c);
+  with_tiles(args, weight, [&]<class T, class Out>(const few_rows_problem<T, Out>& p, auto n) {
+    const launch_shape shape = tile_launch(c, p.out_features, 8 * n.value, 0, 0);
+    launch_kernel(ex, "linear", shape, multiply_tiles<T, Out, n.value>, p, c);
+  });
 }
 
 }  // namespace ft::cuda

@@ -1,0 +1,165 @@
+// What the kernels share that multiply a few rows on tensor cores: how a product is cut, the stages in shared memory
+// that weights and rows stream through, their multiplication, and the join of the sums. The kernels differ in who
+// copies the stages.
+//
+// The weights are the left operand of mma m16n8k16, 16 features at a time, and the rows are its columns, 8 at a time.
+// Each block reads all its input features of x, so it should have many features to use them for; where the matrix is
+// too low for that, the blocks of a cluster share the input features and join their sums through shared memory. The
+// cut depends on the weight alone, so that a row's result is the same to the bit whatever rows are beside it.
+#pragma once
+
+#include <cooperative_groups.h>
+
+#include <algorithm>
+
+#include "backends/cuda/gemm/few_rows_problem.h"
+#include "backends/cuda/launch.h"
+#include "backends/cuda/tensor_core.h"
+
+namespace ft::cuda {
+
+inline constexpr int tile = 16;  // features of one mma
+inline constexpr int slab = 64;  // input features in 128 bytes: a row of shared memory
+inline constexpr int most_stages = 8, most_tile_warps = 16;
+
+struct tile_cut {
+  int cluster;                     // blocks that share the input features
+  int feature_warps, input_warps;  // of a block
+  int chunk;                       // input features of a stage
+  int slice;                       // input features of a block, whole chunks
+  int ring_bytes;                  // for stages
+  int stages;                      // the only one that depends on the number of rows
+
+  __host__ __device__ int features() const { return feature_warps * tile; }  // of a block
+  __host__ __device__ int stage_bytes(int rows) const { return (features() + rows) * chunk * 2; }
+};
+
+// A block's part of the weights and rows, in stages of [chunk / slab][features][slab] weights and
+// [chunk / slab][rows][slab] of x. The 16-byte vectors of a slab stand at (vector ^ row % 8), which keeps ldmatrix
+// free of bank conflicts and is how the hardware copies tiles.
+template <class T, class Out, int N>
+struct tile_block {
+  static constexpr int rows = 8 * N;
+  const few_rows_problem<T, Out>& p;
+  const tile_cut& c;
+  char* ring;
+  int features, first;  // of the block
+  int begin, end;       // its input features
+
+  __device__ tile_block(const few_rows_problem<T, Out>& p, const tile_cut& c, char* ring)
+      : p(p),
+        c(c),
+        ring(ring),
+        features(c.features()),
+        first(static_cast<int>(blockIdx.x / c.cluster) * features),
+        begin(static_cast<int>(blockIdx.x % c.cluster) * c.slice),
+        end(min(p.in_features, begin + c.slice)) {}
+
+  __device__ int chunks() const { return end > begin ? (end - begin + c.chunk - 1) / c.chunk : 0; }
+  __device__ char* stage(int i) const { return ring + i % c.stages * c.stage_bytes(rows); }
+  __device__ char* x_of(int i) const { return stage(i) + features * c.chunk * 2; }
+};
+
+// A warp's share of a block: of every stage, the 32s of input features whose number is input_warp mod input_warps.
+template <class T, class Out, int N>
+struct tile_sums {
+  int feature_warp, input_warp;
+  float sum[2][N][4] = {};  // two chains of mma, which wait for nothing but their own
+
+  __device__ explicit tile_sums(const tile_cut& c)
+      : feature_warp(threadIdx.x / 32 % c.feature_warps), input_warp(threadIdx.x / 32 / c.feature_warps) {}
+
+  __device__ void multiply(const tile_block<T, Out, N>& b, int stage) {
+    const int lane = threadIdx.x % 32, row = lane % 8, matrix = lane / 8;
+    const char* weights = b.stage(stage) + (feature_warp * tile + row + matrix % 2 * 8) * 128;
+    const char* x = b.x_of(stage) + row * 128;
+#pragma unroll 2
+    for (int unit = input_warp; unit < b.c.chunk / 32; unit += b.c.input_warps) {
+      const int vector = unit % 2 * 4, place = unit / 2;
+      uint32_t w[2][4], v[N][4];
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+        load_matrices(w[half], weights + place * b.features * 128 + ((vector + 2 * half + matrix / 2) ^ row) * 16);
+#pragma unroll
+      for (int n = 0; n < N; ++n)
+        load_matrices(v[n], x + (place * b.rows + 8 * n) * 128 + ((vector + matrix) ^ row) * 16);
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+#pragma unroll
+        for (int n = 0; n < N; ++n) multiply_add<T>(sum[half][n], w[half], v[n][2 * half], v[n][2 * half + 1]);
+    }
+  }
+
+  // To [input warps][rows][features + 4].
+  __device__ void store(float* partial, int features) const {
+    const int lane = threadIdx.x % 32, feature = feature_warp * tile + lane / 4, row = lane % 4 * 2;
+#pragma unroll
+    for (int n = 0; n < N; ++n)
+#pragma unroll
+      for (int e = 0; e < 4; ++e)
+        partial[((input_warp * N + n) * 8 + row + e % 2) * (features + 4) + feature + e / 2 * 8] =
+            sum[0][n][e] + sum[1][n][e];
+  }
+};
+
+// Finishes what tile_sums::store left in the ring of this block, or in those of its cluster, each block a share of it.
+// For all threads of a block.
+template <class T, class Out, int N>
+__device__ void join_tiles(const tile_block<T, Out, N>& b) {
+  float* partial = reinterpret_cast<float*>(b.ring);
+  const auto finish = [&](auto&& partial_of, int rank) {
+    for (int i = rank * blockDim.x + threadIdx.x; i < b.features * b.p.rows; i += b.c.cluster * blockDim.x) {
+      const int row = i / b.features, f = i % b.features;
+      if (b.first + f >= b.p.out_features) continue;
+      float total = 0;
+      for (int block = 0; block < b.c.cluster; ++block)
+        for (int w = 0; w < b.c.input_warps; ++w) total += partial_of(block)[(w * b.rows + row) * (b.features + 4) + f];
+      b.p.finish(row, b.first + f, total);
+    }
+  };
+  if (b.c.cluster == 1) {
+    __syncthreads();
+    return finish([&](int) { return partial; }, 0);
+  }
+#if __CUDA_ARCH__ >= 900
+  const auto cluster = cooperative_groups::this_cluster();
+  cluster.sync();
+  finish([&](int block) { return cluster.map_shared_rank(partial, block); }, static_cast<int>(cluster.block_rank()));
+  cluster.sync();  // nobody leaves while its sums are read
+#endif
+}
+
+// few_rows_tma.cu's part, on compute capability 9.0 and newer.
+void multiply_copied_tiles(exec& ex, const linear_args& args, const cuda_weight& weight, tile_cut cut);
+
+// Calls f(problem, constant<rows / 8>) with the types of the product; up to 32 rows.
+template <class T, class Out, class F>
+void with_tiles_of_rows(const linear_args& l, const cuda_weight& weight, F&& f) {
+  const auto p = few_rows_of<T, Out>(l, weight);
+  if (p.rows <= 8) return f(p, constant<1>{});
+  if (p.rows <= 16) return f(p, constant<2>{});
+  if (p.rows <= 24) return f(p, constant<3>{});
+  f(p, constant<4>{});
+}
+
+template <class F>
+void with_tiles(const linear_args& l, const cuda_weight& weight, F&& f) {
+  const bool wide = l.out.type == dtype::f32;
+  if (l.x.type == dtype::f16)
+    wide ? with_tiles_of_rows<__half, float>(l, weight, f) : with_tiles_of_rows<__half, __half>(l, weight, f);
+  else
+    wide ? with_tiles_of_rows<__nv_bfloat16, float>(l, weight, f)
+         : with_tiles_of_rows<__nv_bfloat16, __nv_bfloat16>(l, weight, f);
+}
+
+// The number of stages, and what a launch needs beside them: `extra` bytes and warps.
+inline launch_shape tile_launch(tile_cut& c, int out_features, int rows, int extra_bytes, int extra_warps) {
+  c.stages = std::clamp(c.ring_bytes / c.stage_bytes(rows), 2, most_stages);
+  const int partial = c.input_warps * rows * (c.features() + 4) * int{sizeof(float)};
+  return {.grid = grid_size(ceil_div(out_features, c.features()) * c.cluster, "linear"),
+          .block = static_cast<unsigned>((c.feature_warps * c.input_warps + extra_warps) * 32),
+          .shared_bytes = static_cast<size_t>(std::max(c.stages * c.stage_bytes(rows) + extra_bytes, partial)),
+          .cluster = static_cast<unsigned>(c.cluster)};
+}
+
+}  // namespace ft::cuda

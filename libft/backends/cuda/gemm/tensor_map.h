@@ -1,0 +1,16 @@
+// Maps of matrices in device memory, by which compute capability 9.0 and newer copies tiles of them to shared memory
+// (CUDA driver API, "Tensor Map Object Management").
+#pragma once
+
+#include <cuda.h>
+
+#include "core/tensor.h"
+
+namespace ft::cuda {
+
+// Tiles of `box_rows` (at most 256) rows and 128 bytes of each, for a matrix of a 16-bit type whose start and row
+// stride are multiples of 16 bytes. In shared memory, at a multiple of 1024 bytes, the 16-byte vectors of a row stand
+// at (vector ^ row % 8); what lies outside of the matrix is zero.
+CUtensorMap map_of_tiles(const void* data, dtype type, int64_t rows, int64_t columns, int64_t stride, int box_rows);
+
+}  // namespace ft::cuda
