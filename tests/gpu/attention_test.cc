@@ -13,7 +13,7 @@ struct shape {
 };
 
 shape some_shape(draw& d) {
-  const int64_t kv_heads = d.integer(1, 4), group = d.one_of<int64_t>({1, 1, 2, 3, 4, 7, 9});
+  const int64_t kv_heads = d.integer(1, 4), group = d.one_of<int64_t>({1, 1, 2, 3, 4, 7, 8, 9});
   return {kv_heads * group, kv_heads, d.one_of<int64_t>({8, 16, 32, 40, 64, 64, 80, 96, 128, 128, 160, 256, 20, 7})};
 }
 
@@ -62,14 +62,18 @@ drawn_options some_options(draw& d, const shape& s, int64_t longest) {
 // Sequences with all their queries, keys and values, of which steps are run in any cut.
 struct sequences {
   sequences(draw& d, const shape& shape, std::vector<int32_t> row_lengths, dtype type)
-      : s(shape), type(type), lengths(std::move(row_lengths)), offsets(offsets_of(lengths)) {
+      : s(shape),
+        type(type),
+        lengths(std::move(row_lengths)),
+        offsets(offsets_of(lengths)),
+        aligned(d.integer(0, 3) > 0) {
     query = drawn(d, s.heads);
     key = drawn(d, s.kv_heads);
     value = drawn(d, s.kv_heads);
   }
 
   guarded drawn(draw& d, int64_t heads) const {
-    const int64_t gap = d.one_of<int64_t>({0, 24, 3, 1});
+    const int64_t gap = aligned ? d.one_of<int64_t>({0, 24}) : d.one_of<int64_t>({3, 1});
     return rounded(guarded({offsets.back(), heads, s.head_dim}, gap).fill(d), type);
   }
   int64_t longest() const { return *std::max_element(lengths.begin(), lengths.end()); }
@@ -78,6 +82,7 @@ struct sequences {
   shape s;
   dtype type;
   std::vector<int32_t> lengths, offsets;
+  bool aligned;  // whether rows begin at multiples of 16 bytes
   guarded query, key, value;
 };
 
@@ -325,10 +330,11 @@ TEST(decode_attention_over_long_contexts) {
     const shape s = some_shape(d);
     std::vector<int32_t> lengths;
     for (int64_t r = d.integer(1, 3); r > 0; --r)
-      lengths.push_back(static_cast<int32_t>(d.one_of<int64_t>({2, 64, 65, 129, 2049, d.integer(2, 3000)})));
+      lengths.push_back(static_cast<int32_t>(d.one_of<int64_t>({2, 64, 65, 129, 2049, d.integer(2, 3000), 4100})));
     const sequences all(d, s, lengths, type);
     const drawn_options options = some_options(d, s, all.longest());
     const dtype page_type = some_page_type(d, type);
+    const int64_t more_pages = d.one_of<int64_t>({0, 0, 3000, 70000});  // cuts the keys into fewer, longer splits
     return [=](place& on) {
       const attention_options here = options.on(on);
       const int64_t pages_a_row = (all.longest() + 15) / 16;
@@ -345,7 +351,7 @@ TEST(decode_attention_over_long_contexts) {
       std::vector<part> last;
       for (size_t r = 0; r < all.lengths.size(); ++r)
         last.push_back({static_cast<int32_t>(r), all.lengths[r] - 1, all.lengths[r]});
-      run_step(on, all, last, c, pages_a_row, here, all_out);
+      run_step(on, all, last, c, pages_a_row + more_pages, here, all_out);
       for (int32_t end : std::vector<int32_t>(all.offsets.begin() + 1, all.offsets.end()))
         out.insert(out.end(), all_out.begin() + (end - 1) * all.width(), all_out.begin() + end * all.width());
       return out;
@@ -409,9 +415,9 @@ TEST(prompts_do_not_depend_on_their_neighbours) {
         alone.lengths = {lengths[r]};
         alone.offsets = {0, lengths[r]};
         const std::vector<part> row{{static_cast<int32_t>(r), 0, lengths[r]}};
-        alone.query = rows_of(all.query, all, row, 0);
-        alone.key = rows_of(all.key, all, row, 8);
-        alone.value = rows_of(all.value, all, row, 0);
+        alone.query = rows_of(all.query, all, row, all.aligned ? 0 : 3);
+        alone.key = rows_of(all.key, all, row, all.aligned ? 8 : 1);
+        alone.value = rows_of(all.value, all, row, all.aligned ? 0 : 5);
         expect_same_bits(
             run_whole(on, alone, causal, options.on(on)),
             {together.begin() + all.offsets[r] * all.width(), together.begin() + all.offsets[r + 1] * all.width()},

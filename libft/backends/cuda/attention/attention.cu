@@ -1,11 +1,13 @@
 // attention and paged_attention: which kernel computes what.
 //
 //   rows of one query, keys in pages      decode.cu: split over the keys
-//   other rows, 16-bit types all alike    prompt.cu: tensor cores
+//   other rows, 16-bit types all alike    prompt_warpgroup.cu on compute capability 9.0, where tiles can be copied as
+//                                         they lie; prompt.cu elsewhere: tensor cores both
 //   all else                              plain.cu: float32 arithmetic on any types
 //
 // The host does not know which rows of a mixed batch have one query, so both kernels run, each on its rows.
 #include "backends/cuda/attention/problem.h"
+#include "backends/cuda/attention/tensor_map.h"
 #include "backends/cuda/cuda_ops.h"
 #include "backends/cuda/launch.h"
 
@@ -47,8 +49,19 @@ bool tensor_cores_take(const attention_problem& p) {
          (p.head_dim <= 192 || device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) >= 100 * 1024);
 }
 
+// The warpgroups' kernels compute nothing unless they were compiled for compute capability 9.0 and its like only.
+bool warpgroups_take(const attention_problem& p) {
+#ifdef FT_CUDA_SM_90A
+  return device_generation() == 9 && p.scale > 0 && tiles_can_be_copied(p);
+#else
+  return false;
+#endif
+}
+
 void attend_prompts(exec& ex, const attention_problem& p) {
-  if (tensor_cores_take(p))
+  if (warpgroups_take(p))
+    prompt_attention_by_warpgroups(ex, p);
+  else if (tensor_cores_take(p))
     prompt_attention(ex, p);
   else
     plain_attention(ex, p);
@@ -66,6 +79,7 @@ void attention(exec& ex, const attention_args& a) {
   p.values = a.value.data;
   p.key_type = a.key.type;
   p.kv_heads = static_cast<int>(a.key.shape[1]);
+  p.key_tokens = static_cast<int>(a.key.shape[0]);
   p.key_stride = a.key.stride[0];
   p.key_head_stride = a.key.stride[1];
   p.value_stride = a.value.stride[0];

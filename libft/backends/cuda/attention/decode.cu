@@ -7,34 +7,20 @@
 // that share a head of keys share what is loaded: `Lanes` neighbouring lanes hold a key, eight elements each, for all
 // of them. A lane keeps the keys it has seen in registers as an online softmax (arXiv:2205.14135); lanes, then warps,
 // are joined at the end.
-#include <cooperative_groups.h>
-
 #include <algorithm>
 
-#include "backends/cuda/attention/problem.h"
+#include "backends/cuda/attention/decode.h"
+#include "backends/cuda/attention/tensor_map.h"
 #include "backends/cuda/launch.h"
 #include "backends/cuda/reduce.h"
 
 namespace ft::cuda {
 namespace {
 
-constexpr int threads = 128, warps = threads / 32, slice = 8;
-constexpr unsigned most_in_cluster = 8;
-constexpr int most_splits = 128, widest_group = 8;
+constexpr int slice = 8;
 
 // The keys of a block, where the context is not so long that there would be too many splits: two rounds of loads.
 constexpr int shortest_split(int head_dim) { return head_dim > 128 ? 64 : 128; }
-
-struct split_results {
-  float* sums;  // [rows, heads, splits, head_dim], relative to `largest`; null where one block or cluster has them all
-  float2* stats;  // [rows, heads, splits]: the largest score, the sum of the exponentials
-  unsigned splits;
-  int keys_a_split;
-
-  __device__ int64_t index(int row, int heads, int head, int split) const {
-    return (static_cast<int64_t>(row) * heads + head) * splits + split;
-  }
-};
 
 // Eight elements at `from`; zeros from the valid-th on. Several such loads are in flight before the first is used.
 template <class T>
@@ -135,85 +121,13 @@ struct running {
   }
 };
 
-template <int Lanes, int G>
-struct warp_results {
-  alignas(16) float sums[warps][G][Lanes * slice];
-  float largest[warps][G], sum[warps][G];
-};
-
-template <int Lanes, int G>
-struct block_results {
-  float sums[G][Lanes * slice];
-  float largest[G], sum[G];
-};
-
-// One element of a head's result, and the sum that divides it, of several splits in their order.
-struct joined {
-  float value = 0, total = 0;
-
-  __device__ void add(float weight, float sum, float element) {
-    total = fmaf(weight, sum, total);
-    value = fmaf(weight, element, value);
-  }
-};
-
-__device__ void write_result(const attention_problem& p, int token, int head, int c, const joined& j) {
-  set_element(p.out, p.type, (static_cast<int64_t>(token) * p.heads + head) * p.head_dim + c, j.value / j.total);
-}
-
-// Joins the warps' results: finish(g, c, largest, joined) for every element c of the head of query g.
-template <int Lanes, int G, class F>
-__device__ void join_warps(const warp_results<Lanes, G>& shared, int heads, int head_dim, F finish) {
-  for (int i = threadIdx.x; i < heads * head_dim; i += threads) {
-    const int g = i / head_dim, c = i % head_dim;
-    float largest = -INFINITY;
-#pragma unroll
-    for (int w = 0; w < warps; ++w) largest = fmaxf(largest, shared.largest[w][g]);
-    joined all;
-#pragma unroll
-    for (int w = 0; w < warps; ++w)
-      all.add(exp2_of(shared.largest[w][g] - largest), shared.sum[w][g], shared.sums[w][g][c]);
-    finish(g, c, largest, all);
-  }
-}
-
-// Joins the splits of a cluster, each of whose blocks takes a share of the elements. A split without keys has a largest
-// score of -infinity and nothing else.
-template <int Lanes, int G>
-__device__ void join_cluster(block_results<Lanes, G>& own, const attention_problem& p, unsigned splits, int token,
-                             int first_head, int heads) {
-#if __CUDA_ARCH__ >= 900
-  const auto cluster = cooperative_groups::this_cluster();
-  cluster.sync();
-  for (int i = blockIdx.x * threads + threadIdx.x; i < heads * p.head_dim; i += splits * threads) {
-    const int g = i / p.head_dim, c = i % p.head_dim;
-    float largest[most_in_cluster], all_largest = -INFINITY;
-#pragma unroll
-    for (unsigned s = 0; s < most_in_cluster; ++s) {
-      largest[s] = s < splits ? cluster.map_shared_rank(&own, s)->largest[g] : -INFINITY;
-      all_largest = fmaxf(all_largest, largest[s]);
-    }
-    joined all;
-#pragma unroll
-    for (unsigned s = 0; s < most_in_cluster; ++s) {
-      if (largest[s] == -INFINITY) continue;
-      const block_results<Lanes, G>& from = *cluster.map_shared_rank(&own, s);
-      all.add(exp2_of(largest[s] - all_largest), from.sum[g], from.sums[g][c]);
-    }
-    write_result(p, token, first_head + g, c, all);
-  }
-  cluster.sync();  // nobody leaves while its results are read
-#endif
-}
-
 template <class T, int Lanes, int G>
-__global__ void __launch_bounds__(threads) attend_split(const attention_problem p, const split_results to) {
+__global__ void __launch_bounds__(decode_threads) attend_split(const attention_problem p, const split_results to) {
   // U keys a lane at once: as many loads in flight as registers allow beside the G queries.
-  constexpr int groups = threads / Lanes, U = sizeof(T) == 4 ? 2 : G == 1 ? 8 : 4;
-  __shared__ warp_results<Lanes, G> shared;
-  __shared__ block_results<Lanes, G> own;
+  constexpr int groups = decode_threads / Lanes, U = sizeof(T) == 4 ? 2 : G == 1 ? 8 : 4;
+  __shared__ warp_results<Lanes * slice, G> shared;
+  __shared__ block_results<Lanes * slice, G> own;
   await_previous_kernel();
-  const bool in_cluster = to.splits > 1 && !to.sums;
   const int row = blockIdx.z, split = blockIdx.x, group = p.heads / p.kv_heads;
   const int chunks = (group + G - 1) / G, kv_head = blockIdx.y / chunks, chunk = blockIdx.y % chunks;
   const int first_head = kv_head * group + chunk * G, heads = min(G, group - chunk * G);
@@ -223,11 +137,7 @@ __global__ void __launch_bounds__(threads) attend_split(const attention_problem 
   const int position = keys.first_position;
   const int begin = max(keys.first_seen(p, position), split * to.keys_a_split);
   const int end = min(keys.last_seen(p, position), (split + 1) * to.keys_a_split);
-  if (begin >= end) {
-    if (!in_cluster) return;
-    if (threadIdx.x < G) own.largest[threadIdx.x] = -INFINITY;
-    return join_cluster(own, p, to.splits, token, first_head, heads);
-  }
+  if (begin >= end) return finish_empty_split(own, p, to, token, first_head, heads);
 
   const int lane_group = threadIdx.x / Lanes, c = threadIdx.x % Lanes * slice, valid = p.head_dim - c;
   const int inside = valid > 0 ? c : 0;
@@ -287,19 +197,7 @@ __global__ void __launch_bounds__(threads) attend_split(const attention_problem 
     }
   }
   __syncthreads();
-  join_warps(shared, heads, p.head_dim, [&](int g, int c, float largest, const joined& all) {
-    if (to.splits == 1) return write_result(p, token, first_head + g, c, all);
-    if (in_cluster) {
-      own.sums[g][c] = all.value;
-      own.largest[g] = largest;
-      own.sum[g] = all.total;
-      return;
-    }
-    const int64_t at = to.index(row, p.heads, first_head + g, split);
-    to.sums[at * p.head_dim + c] = all.value;
-    if (c == 0) to.stats[at] = make_float2(largest, all.total);
-  });
-  if (in_cluster) join_cluster(own, p, to.splits, token, first_head, heads);
+  finish_split(shared, own, p, to, token, first_head, heads);
 }
 
 // A block a row and head, a thread an element of the head.
@@ -336,7 +234,7 @@ template <class T, int Lanes, int G>
 void launch_splits(exec& ex, const attention_problem& p, const split_results& to) {
   const auto chunks = static_cast<unsigned>(ceil_div(p.heads / p.kv_heads, G));
   launch_kernel(ex, "paged_attention",
-                {dim3(to.splits, p.kv_heads * chunks, p.rows), threads, 0, to.sums ? 1u : to.splits},
+                {dim3(to.splits, p.kv_heads * chunks, p.rows), decode_threads, 0, to.in_cluster() ? to.splits : 1},
                 attend_split<T, Lanes, G>, p, to);
 }
 
@@ -363,15 +261,18 @@ void decode_attention(exec& ex, const attention_problem& p) {
     to.sums = ex.scratch.make<float>(results * p.head_dim);
     to.stats = ex.scratch.make<float2>(results);
   }
-  with_float(p.key_type, [&](auto element) {
-    using T = decltype(element);
-    if (p.head_dim <= 8 * slice)
-      launch_splits<T, 8>(ex, p, to);
-    else if (p.head_dim <= 16 * slice)
-      launch_splits<T, 16>(ex, p, to);
-    else
-      launch_splits<T, 32>(ex, p, to);
-  });
+  if (device_generation() >= 9 && tiles_can_be_copied(p))
+    attend_splits_of_tiles(ex, p, to);
+  else
+    with_float(p.key_type, [&](auto element) {
+      using T = decltype(element);
+      if (p.head_dim <= 8 * slice)
+        launch_splits<T, 8>(ex, p, to);
+      else if (p.head_dim <= 16 * slice)
+        launch_splits<T, 16>(ex, p, to);
+      else
+        launch_splits<T, 32>(ex, p, to);
+    });
   if (!to.sums) return;
   launch_kernel(ex, "paged_attention", {dim3(p.heads, p.rows), static_cast<unsigned>(ceil_div(p.head_dim, 32) * 32)},
                 join_splits, p, to);

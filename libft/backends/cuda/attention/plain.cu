@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(threads) attend_tiles(const attention_problem 
   auto& shared = *reinterpret_cast<tile_layout<D>*>(shared_vectors);
   constexpr int stride = tile_layout<D>::stride;
   await_previous_kernel();
-  const query_tile tile(p, queries_a_block);
+  const query_tile tile(p, queries_a_block, gridDim.x - 1 - blockIdx.x);
   if (tile.empty(p)) return;
   const int head = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const row_keys<paged> keys(p, tile.row, tile.queries, head / (p.heads / p.kv_heads));

@@ -23,6 +23,7 @@ struct attention_problem {
   bool paged = false;
   int64_t key_stride = 0, key_head_stride = 0, value_stride = 0, value_head_stride = 0;  // not paged
   const int32_t* key_row_offsets = nullptr;                                              // not paged
+  int key_tokens = 0;                                                                    // not paged: of all rows
   const int32_t *page_table = nullptr, *context_lengths = nullptr;                       // paged
   int64_t page_table_stride = 0;
   int max_pages = 0;
@@ -40,6 +41,7 @@ struct attention_problem {
 
 // Rows of any lengths, on tensor cores (16-bit types) and on the plain units (any types).
 void prompt_attention(exec&, const attention_problem&);
+void prompt_attention_by_warpgroups(exec&, const attention_problem&);
 void plain_attention(exec&, const attention_problem&);
 // The rows of exactly one query, their keys in pages.
 void decode_attention(exec&, const attention_problem&);
@@ -74,9 +76,22 @@ __device__ inline float exp2_of(float x) {
 // tanh by one exponential: its absolute error, that of float32 near 1, is what a score's sum has anyway.
 __device__ inline float tanh_by_exp(float x) { return 1 - __fdividef(2, 1 + __expf(2 * x)); }
 
-// Where one head's keys and values of one row are, and which of them its queries see.
+// How many keys a row has, and which of them its queries see.
+struct seen_keys {
+  // Keys [first, last) are seen from `position`.
+  __device__ int last_seen(const attention_problem& p, int position) const {
+    return p.causal ? min(count, position + 1) : count;
+  }
+  __device__ int first_seen(const attention_problem& p, int position) const {
+    return p.window > 0 ? max(0, position - p.window + 1) : 0;
+  }
+
+  int count = 0, first_position = 0;
+};
+
+// Where one head's keys and values of one row are, too.
 template <bool paged>
-struct row_keys {
+struct row_keys : seen_keys {
   __device__ row_keys(const attention_problem& p, int row, int queries, int kv_head) : head(kv_head) {
     if constexpr (paged) {
       count = p.context_lengths[row];
@@ -101,15 +116,7 @@ struct row_keys {
     }
   }
 
-  // Keys [first, last) are seen from `position`.
-  __device__ int last_seen(const attention_problem& p, int position) const {
-    return p.causal ? min(count, position + 1) : count;
-  }
-  __device__ int first_seen(const attention_problem& p, int position) const {
-    return p.window > 0 ? max(0, position - p.window + 1) : 0;
-  }
-
-  int head, count, first_position = 0;
+  int head;
   const int32_t* table = nullptr;
   int64_t key_begin = 0, value_begin = 0;
 };
@@ -129,14 +136,13 @@ __device__ inline float score_of(const attention_problem& p, float dot) {
 }
 
 // Prompts are cut into tiles of `size` queries. Row r's first tile is floor(row_offsets[r] / size) + r: rows never
-// share a tile, every row has room for all of its own, and the number of tiles follows from tokens and rows alone. The
-// last ones come first, since with causal attention they are the longest.
+// share a tile, every row has room for all of its own, and the number of tiles follows from tokens and rows alone.
+// Kernels take the last ones first, since with causal attention they are the longest.
 struct query_tile {
   int row, begin, queries, first;  // first: the tile's first query within the row; beyond `queries`: nothing to do
 
   // All threads of the block call.
-  __device__ query_tile(const attention_problem& p, int size) {
-    const int tile = gridDim.x - 1 - blockIdx.x;
+  __device__ query_tile(const attention_problem& p, int size, int tile) {
     int rows_before = 0;
     for (int r = 0; r < p.rows; r += blockDim.x) {
       const int mine = r + threadIdx.x;

@@ -217,7 +217,7 @@ __global__ void __launch_bounds__(threads) attend_prompts(const attention_proble
   extern __shared__ uint4 shared_vectors[];
   auto& shared = *reinterpret_cast<tiles*>(shared_vectors);
   await_previous_kernel();
-  const query_tile tile(p, queries_a_tile);
+  const query_tile tile(p, queries_a_tile, gridDim.x - 1 - blockIdx.x);
   if (tile.empty(p)) return;
   const int head = blockIdx.y, own = threadIdx.x / 32 * 16 * M;  // the warp's first query in the tile
   const row_keys<paged> keys(p, tile.row, tile.queries, head / (p.heads / p.kv_heads));

@@ -1,0 +1,139 @@
+// What the kernels of decode attention share: how a row's keys are cut into splits, and how the results of warps, then
+// of splits, are joined. A split's keys, and the order in which results are added, depend on the page table's length
+// alone.
+#pragma once
+
+#include "backends/cuda/attention/problem.h"
+#include "backends/cuda/launch.h"
+
+#ifdef __CUDACC__
+#include <cooperative_groups.h>
+#endif
+
+namespace ft::cuda {
+
+inline constexpr int decode_threads = 128, decode_warps = decode_threads / 32;
+inline constexpr unsigned most_in_cluster = 8;
+inline constexpr int most_splits = 256, widest_group = 8;
+
+struct split_results {
+  float* sums;  // [rows, heads, splits, head_dim], relative to `largest`; null where one block or cluster has them all
+  float2* stats;  // [rows, heads, splits]: the largest score, the sum of the exponentials
+  unsigned splits;
+  int keys_a_split;
+
+  // Whether the blocks of a row's splits are a cluster.
+  __host__ __device__ bool in_cluster() const { return splits > 1 && !sums; }
+  __host__ __device__ int64_t index(int row, int heads, int head, int split) const {
+    return (static_cast<int64_t>(row) * heads + head) * splits + split;
+  }
+};
+
+// decode_tiles.cu: the splits of a problem whose keys can be copied as tiles.
+void attend_splits_of_tiles(exec&, const attention_problem&, const split_results&);
+
+#ifdef __CUDACC__
+
+template <int D, int G>
+struct warp_results {
+  alignas(16) float sums[decode_warps][G][D];
+  float largest[decode_warps][G], sum[decode_warps][G];
+};
+
+template <int D, int G>
+struct block_results {
+  float sums[G][D];
+  float largest[G], sum[G];
+};
+
+// One element of a head's result, and the sum that divides it, of several splits in their order.
+struct joined {
+  float value = 0, total = 0;
+
+  __device__ inline void add(float weight, float sum, float element) {
+    total = fmaf(weight, sum, total);
+    value = fmaf(weight, element, value);
+  }
+};
+
+__device__ inline void write_result(const attention_problem& p, int token, int head, int c, const joined& j) {
+  set_element(p.out, p.type, (static_cast<int64_t>(token) * p.heads + head) * p.head_dim + c, j.value / j.total);
+}
+
+// Joins the warps' results: finish(g, c, largest, joined) for every element c of the head of query g.
+template <int D, int G, class F>
+__device__ inline void join_warps(const warp_results<D, G>& shared, int heads, int head_dim, F finish) {
+  for (int i = threadIdx.x; i < heads * head_dim; i += decode_threads) {
+    const int g = i / head_dim, c = i % head_dim;
+    float largest = -INFINITY;
+#pragma unroll
+    for (int w = 0; w < decode_warps; ++w) largest = fmaxf(largest, shared.largest[w][g]);
+    joined all;
+#pragma unroll
+    for (int w = 0; w < decode_warps; ++w)
+      all.add(exp2_of(shared.largest[w][g] - largest), shared.sum[w][g], shared.sums[w][g][c]);
+    finish(g, c, largest, all);
+  }
+}
+
+// Joins the splits of a cluster, each of whose blocks takes a share of the elements. A split without keys has a largest
+// score of -infinity and nothing else.
+template <int D, int G>
+__device__ inline void join_cluster(block_results<D, G>& own, const attention_problem& p, unsigned splits, int token,
+                                    int first_head, int heads) {
+#if __CUDA_ARCH__ >= 900
+  const auto cluster = cooperative_groups::this_cluster();
+  cluster.sync();
+  for (int i = blockIdx.x * decode_threads + threadIdx.x; i < heads * p.head_dim; i += splits * decode_threads) {
+    const int g = i / p.head_dim, c = i % p.head_dim;
+    float largest[most_in_cluster], all_largest = -INFINITY;
+#pragma unroll
+    for (unsigned s = 0; s < most_in_cluster; ++s) {
+      largest[s] = s < splits ? cluster.map_shared_rank(&own, s)->largest[g] : -INFINITY;
+      all_largest = fmaxf(all_largest, largest[s]);
+    }
+    joined all;
+#pragma unroll
+    for (unsigned s = 0; s < most_in_cluster; ++s) {
+      if (largest[s] == -INFINITY) continue;
+      const block_results<D, G>& from = *cluster.map_shared_rank(&own, s);
+      all.add(exp2_of(largest[s] - all_largest), from.sum[g], from.sums[g][c]);
+    }
+    write_result(p, token, first_head + g, c, all);
+  }
+  cluster.sync();  // nobody leaves while its results are read
+#endif
+}
+
+// A block's last act: joins its warps' results and hands them on, or writes them where it has all of a row's keys.
+template <int D, int G>
+__device__ inline void finish_split(const warp_results<D, G>& shared, block_results<D, G>& own,
+                                    const attention_problem& p, const split_results& to, int token, int first_head,
+                                    int heads) {
+  join_warps(shared, heads, p.head_dim, [&](int g, int c, float largest, const joined& all) {
+    if (to.splits == 1) return write_result(p, token, first_head + g, c, all);
+    if (to.in_cluster()) {
+      own.sums[g][c] = all.value;
+      own.largest[g] = largest;
+      own.sum[g] = all.total;
+      return;
+    }
+    const int64_t at = to.index(blockIdx.z, p.heads, first_head + g, blockIdx.x);
+    to.sums[at * p.head_dim + c] = all.value;
+    if (c == 0) to.stats[at] = make_float2(largest, all.total);
+  });
+  if (to.in_cluster()) join_cluster(own, p, to.splits, token, first_head, heads);
+}
+
+// The same for a block without keys.
+template <int D, int G>
+__device__ inline void finish_empty_split(block_results<D, G>& own, const attention_problem& p, const split_results& to,
+                                          int token, int first_head, int heads) {
+  if (!to.in_cluster()) return;
+  if (threadIdx.x < G) own.largest[threadIdx.x] = -INFINITY;
+  join_cluster(own, p, to.splits, token, first_head, heads);
+}
+
+#endif
+
+}  // namespace ft::cuda

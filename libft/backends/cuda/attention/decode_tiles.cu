@@ -1,0 +1,285 @@
+// The splits of decode attention (decode.cu) for compute capability 9.0 and newer, where pages are copied to shared
+// memory as tiles, so that what is in flight takes no registers, and scores are computed on tensor cores.
+//
+// A warp has every fourth 16 keys of its block's split. It keeps a few of them on their way, and for each computes the
+// scores as keys [16, D] · queries [D, 8] (mma m16n8k16: up to eight queries that share a head of keys are columns),
+// and adds values [D, 16] · weights [16, 8]. Weights are rounded to the values' type to be multiplied, as those of
+// prompts are.
+//
+// Template parameters: T the elements' type, D the head padded with zeros to a multiple of 64, G the queries, S how
+// many times 16 keys a warp has on their way.
+#include "backends/cuda/attention/decode.h"
+#include "backends/cuda/attention/tensor_map.h"
+#include "backends/cuda/hopper.h"
+#include "backends/cuda/launch.h"
+
+namespace ft::cuda {
+namespace {
+
+constexpr int keys_a_tile = page_box_tokens, panel = panel_columns_16;
+
+template <class T, int D>
+using key_tile = T[D / panel][keys_a_tile][panel];
+
+template <class T, int D, int G, int S>
+struct split_memory {
+  struct tile_ring {
+    key_tile<T, D> keys[S], values[S];
+  };
+  union {
+    tile_ring rings[decode_warps];
+    warp_results<D, G> warps;  // then
+  };
+  block_results<D, G> own;
+  uint64_t keys_full[decode_warps][S], values_full[decode_warps][S];
+};
+
+struct page_maps {
+  CUtensorMap keys, values;
+};
+
+#if __CUDA_ARCH__ >= 900
+
+// Where the 16-byte piece that begins at `column` of a tile's row lies.
+template <class T, int D>
+__device__ const T* piece(const key_tile<T, D>& tile, int row, int column) {
+  return &tile[column / panel][row][(column % panel / 8 ^ row % 8) * 8];
+}
+
+// The columns [D, 8] of a product: the queries of a token's heads from first_head on, zeros beyond `heads`.
+template <class T, int D>
+__device__ void load_queries(uint32_t (&b)[D / 16][2], const attention_problem& p, int token, int first_head,
+                             int heads) {
+  const int lane = threadIdx.x % 32, g = lane / 4, pair = lane % 4 * 2;
+  const T* from = static_cast<const T*>(p.query) + token * p.query_stride +
+                  (first_head + min(g, heads - 1)) * p.query_head_stride + pair;
+#pragma unroll
+  for (int i = 0; i < D / 8; ++i) {
+    const bool inside = g < heads && i * 8 < p.head_dim;
+    b[i / 2][i % 2] = inside ? *reinterpret_cast<const uint32_t*>(from + i * 8) : 0;
+  }
+}
+
+// dots [16 keys, 8 queries]
+template <class T, int D>
+__device__ void multiply_keys(float (&dots)[4], const key_tile<T, D>& keys, const uint32_t (&queries)[D / 16][2]) {
+  const int lane = threadIdx.x % 32;
+  float odd[4] = {};  // two chains of sums, so that one is added to while the other is on its way
+#pragma unroll
+  for (int k = 0; k < D / 16; ++k) {
+    uint32_t a[4];
+    load_matrices(a, piece<T, D>(keys, lane % 16, k * 16 + lane / 16 * 8));
+    multiply_add<T>(k % 2 ? odd : dots, a, queries[k][0], queries[k][1]);
+  }
+#pragma unroll
+  for (int i = 0; i < 4; ++i) dots[i] += odd[i];
+}
+
+// Transposes an 8 x 8 matrix of 16-bit elements.
+__device__ inline uint32_t transposed(uint32_t m) {
+  uint32_t t;
+  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(t) : "r"(m));
+  return t;
+}
+
+// acc [D, 8 queries] += values · weights
+template <class T, int D>
+__device__ void multiply_values(float (&acc)[D / 16][4], const key_tile<T, D>& values, const float (&weights)[4]) {
+  const int lane = threadIdx.x % 32;
+  const uint32_t first_half = transposed(pack_pair<T>(weights[0], weights[1])),
+                 second_half = transposed(pack_pair<T>(weights[2], weights[3]));
+#pragma unroll
+  for (int d = 0; d < D / 16; ++d) {
+    uint32_t a[4];
+    load_transposed(a, piece<T, D>(values, lane / 16 * 8 + lane % 8, d * 16 + lane / 8 % 2 * 8));
+    multiply_add<T>(acc[d], a, first_half, second_half);
+  }
+}
+
+// Zeros for a tile's values from the count-th on.
+template <class T, int D>
+__device__ void clear_values(key_tile<T, D>& values, int count) {
+  const int lane = threadIdx.x % 32;
+  for (int i = lane; i < D / 8 * (keys_a_tile - count); i += 32)
+    *reinterpret_cast<uint4*>(&values[i % (D / 8) / 8][count + i / (D / 8)][i % 8 * 8]) = uint4{};
+  __syncwarp();
+}
+
+// A lane's part of the online softmax of 8 queries: those of two columns, over two keys of every tile.
+struct lane_softmax {
+  float largest[2] = {-INFINITY, -INFINITY}, sum[2] = {}, shrink[2];
+
+  // Scores become weights relative to the largest so far.
+  __device__ void take(float (&scores)[4]) {
+#pragma unroll
+    for (int q = 0; q < 2; ++q) {
+      float next = fmaxf(scores[q], scores[q + 2]);
+#pragma unroll
+      for (int d = 4; d < 32; d *= 2) next = fmaxf(next, __shfl_xor_sync(0xffffffffu, next, d));
+      next = fmaxf(next, largest[q]);
+      shrink[q] = exp2_of(largest[q] - next);
+      largest[q] = next;
+      scores[q] = exp2_of(scores[q] - next);
+      scores[q + 2] = exp2_of(scores[q + 2] - next);
+      sum[q] = sum[q] * shrink[q] + scores[q] + scores[q + 2];
+    }
+  }
+};
+
+// Turns dot products into scores, -infinity where the keys' positions are outside [begin, end).
+template <int G>
+__device__ void finish_scores(float (&scores)[4], const attention_problem& p, int first_head, int first, int position,
+                              int begin, int end) {
+  const int lane = threadIdx.x % 32, row = lane / 4, pair = lane % 4 * 2;
+#pragma unroll
+  for (int e = 0; e < 4; ++e) {
+    const int j = first + row + e / 2 * 8;
+    scores[e] = score_of(p, scores[e]);
+    if (has_bias(p)) scores[e] += bias_of(p, min(first_head + pair + e % 2, p.heads - 1), j - position);
+    if (j < begin || j >= end) scores[e] = -INFINITY;
+  }
+}
+
+template <class T, int D, int G>
+__device__ void store_results(warp_results<D, G>& to, const float (&acc)[D / 16][4], const lane_softmax& state) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane / 4;
+#pragma unroll
+  for (int q = 0; q < 2; ++q) {
+    const int g = lane % 4 * 2 + q;
+    float sum = state.sum[q];
+#pragma unroll
+    for (int d = 4; d < 32; d *= 2) sum += __shfl_xor_sync(0xffffffffu, sum, d);
+    if (g >= G) continue;
+#pragma unroll
+    for (int d = 0; d < D / 16; ++d) {
+      to.sums[warp][g][d * 16 + row] = acc[d][q];
+      to.sums[warp][g][d * 16 + row + 8] = acc[d][q + 2];
+    }
+    if (row == 0) {
+      to.largest[warp][g] = state.largest[q];
+      to.sum[warp][g] = sum;
+    }
+  }
+}
+
+#endif
+
+template <class T, int D, int G, int S>
+__global__ void __launch_bounds__(decode_threads)
+    attend_tiles(const attention_problem p, const split_results to, const __grid_constant__ page_maps maps) {
+#if __CUDA_ARCH__ >= 900
+  extern __shared__ __align__(1024) uint8_t shared_bytes[];
+  auto& shared = *reinterpret_cast<split_memory<T, D, G, S>*>(shared_bytes);
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  auto& ring = shared.rings[warp];
+  uint64_t *keys_full = shared.keys_full[warp], *values_full = shared.values_full[warp];
+  if (lane == 0) {
+    for (int s = 0; s < S; ++s) {
+      init_barrier(keys_full[s], 1);
+      init_barrier(values_full[s], 1);
+    }
+    publish_barriers();
+  }
+  __syncwarp();
+  await_previous_kernel();
+
+  const int row = blockIdx.z, split = blockIdx.x, group = p.heads / p.kv_heads;
+  const int chunks = (group + G - 1) / G, kv_head = blockIdx.y / chunks, chunk = blockIdx.y % chunks;
+  const int first_head = kv_head * group + chunk * G, heads = min(G, group - chunk * G);
+  // The warp's i-th tile is that of keys first_key + i * stride. Lanes look up the pages of the next 32 before it is
+  // known how many of them there are.
+  constexpr int stride = decode_warps * keys_a_tile;
+  const int first_key = split * to.keys_a_split + warp * keys_a_tile;
+  const int32_t* table = p.page_table + row * p.page_table_stride;
+  const auto look_up = [&](int i) {
+    const int page = (first_key + (i + lane) * stride) / p.pages.page_tokens;
+    return page < p.max_pages ? table[page] : 0;
+  };
+  int pages = look_up(0);
+  const int token = p.row_offsets[row];
+  if (p.row_offsets[row + 1] - token != 1) return;
+  const row_keys<true> keys(p, row, 1, kv_head);
+  const int position = keys.first_position;
+  const int begin = max(keys.first_seen(p, position), split * to.keys_a_split);
+  const int end = min(keys.last_seen(p, position), (split + 1) * to.keys_a_split);
+  if (begin >= end) return finish_empty_split(shared.own, p, to, token, first_head, heads);
+
+  const int skipped = begin - first_key - keys_a_tile + 1;
+  const int first_tile = skipped > 0 ? (skipped + stride - 1) / stride : 0;
+  const int tiles = (end - first_key + stride - 1) / stride;  // not more than zero where the warp has none
+  if (first_tile >= 32) pages = look_up(first_tile / 32 * 32);
+  const auto copy = [&](int i) {
+    if (i % 32 == 0 && i > first_tile) pages = look_up(i);
+    const int page = __shfl_sync(0xffffffffu, pages, i % 32), s = (i - first_tile) % S;
+    if (lane != 0) return;
+    const int from = page * p.kv_heads + kv_head, at = (first_key + i * stride) % p.pages.page_tokens;
+    arrive_expecting(keys_full[s], sizeof(ring.keys[s]));
+    for (int c = 0; c < D / panel; ++c) copy_box(ring.keys[s][c], maps.keys, c * panel, at, from, keys_full[s]);
+    arrive_expecting(values_full[s], sizeof(ring.values[s]));
+    for (int c = 0; c < D / panel; ++c) copy_box(ring.values[s][c], maps.values, c * panel, at, from, values_full[s]);
+  };
+  for (int i = first_tile; i < min(tiles, first_tile + S); ++i) copy(i);
+
+  uint32_t queries[D / 16][2];
+  load_queries<T, D>(queries, p, token, first_head, heads);
+  lane_softmax state;
+  float acc[D / 16][4] = {};
+  for (int i = first_tile; i < tiles; ++i) {
+    const int s = (i - first_tile) % S, parity = (i - first_tile) / S % 2, first = first_key + i * stride;
+    float scores[4] = {};
+    await(keys_full[s], parity);
+    multiply_keys<T, D>(scores, ring.keys[s], queries);
+    finish_scores<G>(scores, p, first_head, first, position, begin, end);
+    state.take(scores);
+    await(values_full[s], parity);
+    if (end - first < keys_a_tile) clear_values<T, D>(ring.values[s], end - first);
+#pragma unroll
+    for (int d = 0; d < D / 16; ++d)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) acc[d][e] *= state.shrink[e % 2];
+    multiply_values<T, D>(acc, ring.values[s], scores);
+    __syncwarp();  // the tile is read
+    if (i + S < tiles) copy(i + S);
+  }
+  __syncthreads();  // so are the others' tiles
+  store_results<T, D, G>(shared.warps, acc, state);
+  __syncthreads();
+  finish_split(shared.warps, shared.own, p, to, token, first_head, heads);
+#endif
+}
+
+template <class T, int D, int G, int S>
+void launch(exec& ex, const attention_problem& p, const split_results& to) {
+  const page_maps maps{map_of_pages(p, p.keys), map_of_pages(p, p.values)};
+  const auto chunks = static_cast<unsigned>(ceil_div(p.heads / p.kv_heads, G));
+  launch_kernel(ex, "paged_attention",
+                {dim3(to.splits, p.kv_heads * chunks, p.rows), decode_threads, sizeof(split_memory<T, D, G, S>),
+                 to.in_cluster() ? to.splits : 1},
+                attend_tiles<T, D, G, S>, p, to, maps);
+}
+
+template <class T, int D, int S>
+void launch(exec& ex, const attention_problem& p, const split_results& to) {
+  const int group = p.heads / p.kv_heads;
+  if (group == 1) return launch<T, D, 1, S>(ex, p, to);
+  if (group <= 4) return launch<T, D, 4, S>(ex, p, to);
+  launch<T, D, widest_group, S>(ex, p, to);
+}
+
+template <class T>
+void launch(exec& ex, const attention_problem& p, const split_results& to) {
+  if (p.head_dim <= 64) return launch<T, 64, 2>(ex, p, to);
+  if (p.head_dim <= 128) return launch<T, 128, 2>(ex, p, to);
+  launch<T, 256, 1>(ex, p, to);
+}
+
+}  // namespace
+
+void attend_splits_of_tiles(exec& ex, const attention_problem& p, const split_results& to) {
+  if (p.type == dtype::f16)
+    launch<__half>(ex, p, to);
+  else
+    launch<__nv_bfloat16>(ex, p, to);
+}
+
+}  // namespace ft::cuda
