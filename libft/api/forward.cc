@@ -103,7 +103,13 @@ class inputs_on_host {
 bool stays_on_device(const char* wanted, const device_entry& own) {
   if (!wanted) return false;
   if (std::string_view(wanted) == "auto") fail(FT_ERROR_INVALID_ARGUMENT, "output_device is 'auto'; name the device");
-  const device_entry& found = device_named(wanted);
+  const device_entry& found = [&]() -> const device_entry& {
+    try {
+      return device_named(wanted);
+    } catch (const error& e) {
+      fail(e.code(), "output_device: ", e.what());
+    }
+  }();
   if (found.id.device_type == FT_DEVICE_CPU) return false;
   if (found.device != own.device)
     fail(FT_ERROR_INVALID_ARGUMENT, "output_device is '", wanted, "', but the model computes on ", own.name,
