@@ -77,12 +77,13 @@ __global__ void __launch_bounds__(threads) few_rows_kernel(const few_rows_proble
       if (lane == 0) partial[warp][r * Features + f] = total;
     }
   __syncthreads();
-  const int r = threadIdx.x / Features, feature = first + threadIdx.x % Features;
-  if (r >= Rows || feature >= a.out_features) return;
-  float total = 0;
+  const int thread = static_cast<int>(threadIdx.x), row[1] = {thread / Features},
+            feature[1] = {first + thread % Features};
+  if (row[0] >= Rows || feature[0] >= a.out_features) return;
+  float total[1] = {};
 #pragma unroll
-  for (int i = 0; i < warps; ++i) total += partial[i][threadIdx.x];
-  a.finish(r, feature, total);
+  for (int i = 0; i < warps; ++i) total[0] += partial[i][threadIdx.x];
+  a.finish(row, feature, total);
 }
 
 template <int Rows, class T, class Out>

@@ -20,12 +20,21 @@ struct few_rows_problem {
   int rows, in_features, out_features;
 
 #ifdef __CUDACC__
-  // The residual is read just before the only write to its place.
-  __device__ void finish(int row, int feature, float sum) const {
-    float y[1] = {sum + (bias ? bias[feature] : 0.f)};
-    activate<1>(kind, y);
-    if (residual) y[0] += widen(*residual.at(row, feature));
-    *out.at(row, feature) = narrow<Out>(y[0]);
+  // Several outputs at once, so that their biases and residuals are on their way together; a negative row stands for
+  // none. No other thread may finish them: the residual may lie in their place.
+  template <int V>
+  __device__ void finish(const int (&row)[V], const int (&feature)[V], float (&sum)[V]) const {
+    float more[V] = {};
+#pragma unroll
+    for (int i = 0; i < V; ++i) {
+      if (row[i] < 0) continue;
+      if (bias) sum[i] += bias[feature[i]];
+      if (residual) more[i] = widen(*residual.at(row[i], feature[i]));
+    }
+    activate<V>(kind, sum);
+#pragma unroll
+    for (int i = 0; i < V; ++i)
+      if (row[i] >= 0) *out.at(row[i], feature[i]) = narrow<Out>(sum[i] + more[i]);
   }
 #endif
 

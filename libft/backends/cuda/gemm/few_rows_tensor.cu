@@ -65,9 +65,7 @@ __global__ void __launch_bounds__(32 * most_tile_warps)
     sums.multiply(b, i);
   }
   await_copies<0>();
-  __syncthreads();  // the sums take the place of the stages
-  sums.store(reinterpret_cast<float*>(ring), b.features);
-  join_tiles(b);
+  join_tiles(b, sums, true);
 #endif
 }
 

@@ -102,31 +102,52 @@ struct tile_sums {
   }
 };
 
-// Finishes what tile_sums::store left in the ring of this block, or in those of its cluster, each block a share of it.
-// For all threads of a block.
-template <class T, class Out, int N>
-__device__ void join_tiles(const tile_block<T, Out, N>& b) {
-  float* partial = reinterpret_cast<float*>(b.ring);
-  const auto finish = [&](auto&& partial_of, int rank) {
-    for (int i = rank * blockDim.x + threadIdx.x; i < b.features * b.p.rows; i += b.c.cluster * blockDim.x) {
-      const int row = i / b.features, f = i % b.features;
-      if (b.first + f >= b.p.out_features) continue;
-      float total = 0;
-      for (int block = 0; block < b.c.cluster; ++block)
-        for (int w = 0; w < b.c.input_warps; ++w) total += partial_of(block)[(w * b.rows + row) * (b.features + 4) + f];
-      b.p.finish(row, b.first + f, total);
-    }
-  };
-  if (b.c.cluster == 1) {
-    __syncthreads();
-    return finish([&](int) { return partial; }, 0);
-  }
+// Where a block of this one's cluster has what this one has at `own`.
+__device__ inline const float* of_block(const float* own, int block, int cluster) {
 #if __CUDA_ARCH__ >= 900
-  const auto cluster = cooperative_groups::this_cluster();
-  cluster.sync();
-  finish([&](int block) { return cluster.map_shared_rank(partial, block); }, static_cast<int>(cluster.block_rank()));
-  cluster.sync();  // nobody leaves while its sums are read
+  if (cluster > 1) return cooperative_groups::this_cluster().map_shared_rank(own, block);
 #endif
+  return own;
+}
+
+__device__ inline void await_cluster(int cluster) {
+#if __CUDA_ARCH__ >= 900
+  if (cluster > 1) return cooperative_groups::this_cluster().sync();
+#endif
+  __syncthreads();
+}
+
+// Joins the sums of a block, or of its cluster, where the stages were, and writes the outputs, each block of a cluster
+// a share of them. For all threads of a block, with sums or without.
+template <class T, class Out, int N>
+__device__ void join_tiles(const tile_block<T, Out, N>& b, const tile_sums<T, Out, N>& sums, bool has_sums) {
+  constexpr int at_once = 4;
+  float* partial = reinterpret_cast<float*>(b.ring);
+  __syncthreads();  // nobody reads stages any more
+  if (has_sums) sums.store(partial, b.features);
+  const int cluster = b.c.cluster, step = cluster * static_cast<int>(blockDim.x), outputs = b.features * b.p.rows;
+  await_cluster(cluster);
+  for (int begin = static_cast<int>(blockIdx.x % cluster * blockDim.x + threadIdx.x); begin < outputs;
+       begin += at_once * step) {
+    int row[at_once], feature[at_once], from[at_once];
+    float total[at_once] = {};
+#pragma unroll
+    for (int i = 0; i < at_once; ++i) {
+      const int place = begin + i * step, r = place / b.features, f = place % b.features;
+      const bool inside = place < outputs && b.first + f < b.p.out_features;
+      row[i] = inside ? r : -1;
+      feature[i] = b.first + f;
+      from[i] = inside ? r * (b.features + 4) + f : 0;
+    }
+    for (int block = 0; block < cluster; ++block) {
+      const float* of = of_block(partial, block, cluster);
+      for (int w = 0; w < b.c.input_warps; ++w, of += b.rows * (b.features + 4))
+#pragma unroll
+        for (int i = 0; i < at_once; ++i) total[i] += of[from[i]];
+    }
+    b.p.finish(row, feature, total);
+  }
+  if (cluster > 1) await_cluster(cluster);  // nobody leaves while its sums are read
 }
 
 // few_rows_tma.cu's part, on compute capability 9.0 and newer.

@@ -68,9 +68,7 @@ __global__ void __launch_bounds__(32 * (most_tile_warps + 1))
       if (threadIdx.x % 32 == 0) barriers.release(i);
     }
   }
-  __syncthreads();  // the sums take the place of the stages
-  if (static_cast<int>(threadIdx.x) < 32 * warps) sums.store(reinterpret_cast<float*>(ring), b.features);
-  join_tiles(b);
+  join_tiles(b, sums, static_cast<int>(threadIdx.x) < 32 * warps);
 #endif
 }
 
