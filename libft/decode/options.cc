@@ -53,15 +53,21 @@ void options::validate_cuts(int64_t vocab_size) const {
           cat("a token, of ", vocab_size, ", or -1 (none)").c_str());
 }
 
-bool options::changes_logits() const {
+bool options::edits_logits() const {
   const bool penalises = repetition_penalty != 1 || presence_penalty != 0 || frequency_penalty != 0;
-  const bool bans = no_repeat_ngram_size > 0 || !bad_words.empty() || min_new_tokens > 0;
-  const bool forces = forced_bos_token_id >= 0 || !forced_eos_token_ids.empty();
-  return penalises || bans || forces || (num_beam_groups > 1 && diversity_penalty > 0);
+  return penalises || no_repeat_ngram_size > 0 || !bad_words.empty() || min_new_tokens > 0;
 }
 
-bool options::needs_best_only() const {
-  return !do_sample && !uses_beams() && !changes_logits() && logprobs == logprobs_kind::none;
+bool options::forces_token(int64_t num_tokens, int64_t num_new) const {
+  return (forced_bos_token_id >= 0 && num_tokens == 1) ||
+         (!forced_eos_token_ids.empty() && num_new == max_new_tokens - 1);
+}
+
+// Of top_k one more, to see whether it ties with the last. A nucleus, and what min_p leaves, seldom has more than 128.
+size_t options::token_candidates() const {
+  if (!do_sample) return 1;
+  if (top_k > 0) return static_cast<size_t>(top_k) + 1;
+  return typical_p == 1 && (has_nucleus() || min_p > 0) ? 128 : 0;
 }
 
 // Enough of them do not end: a sequence can be ended by each of the stop tokens.

@@ -49,12 +49,18 @@ struct options {
   std::vector<int32_t> decoder_input_ids;     // what an encoder-decoder's answer starts with, after its start token
 
   bool uses_beams() const { return num_beams > 1; }
-  // Whether the most probable token alone decides: nothing else is drawn, changed or told of the logits.
-  bool needs_best_only() const;
-  // Whether a step's logits become others before a token is chosen, callbacks aside.
-  bool changes_logits() const;
+  // Whether a step's logits become others before a token is chosen: some of them, by penalties and bans; all of them
+  // after diverse beams, or because the token that follows `num_tokens`, `num_new` of them new, is given.
+  bool edits_logits() const;
+  bool is_diverse() const { return num_beam_groups > 1 && diversity_penalty > 0; }
+  bool forces_token(int64_t num_tokens, int64_t num_new) const;
+  // How many of the best tokens are sure or likely to decide which one comes; 0: all count.
+  size_t token_candidates() const;
   // The best continuations that each step of a group of beams looks at.
   size_t beam_candidates() const;
+  // Whether sampling draws from softmax(logits / temperature) as it is.
+  bool samples_all() const { return top_k == 0 && !has_nucleus() && min_p == 0 && typical_p == 1; }
+  bool has_nucleus() const { return top_p < 1 || top_p_decay < 1; }
   // Sequences that are computed side by side.
   int32_t width() const { return uses_beams() ? num_beams : num_return_sequences; }
 

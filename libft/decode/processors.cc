@@ -6,64 +6,81 @@
 namespace ft::decode {
 namespace {
 
-constexpr float banned = -std::numeric_limits<float>::infinity();
+void leave_only(std::span<float> logits, std::span<const int32_t> tokens) {
+  std::fill(logits.begin(), logits.end(), -std::numeric_limits<float>::infinity());
+  for (int32_t token : tokens) logits[static_cast<size_t>(token)] = 0;
+}
 
-// Keskar et al., CTRL (arXiv:1909.05858): tokens seen anywhere, prompt included, become less likely.
-void penalise_repetition(std::span<float> logits, std::span<const int32_t> tokens, float penalty, token_marks& marks) {
-  marks.clear();
-  for (int32_t token : tokens) {
-    if (token < 0 || !marks.insert(token)) continue;
-    float& logit = logits[static_cast<size_t>(token)];
-    logit = logit < 0 ? logit * penalty : logit / penalty;
+}  // namespace
+
+logit_editor::logit_editor(int64_t vocab_size) : place_of_(static_cast<size_t>(vocab_size)) {
+  edits_.reserve(static_cast<size_t>(vocab_size));
+}
+
+std::span<const logit_edit> logit_editor::list(int32_t row, std::span<const int32_t> tokens, size_t num_new,
+                                               const options& settings) {
+  row_ = row;
+  edits_.clear();
+  penalise(tokens, num_new, settings);
+  if (settings.no_repeat_ngram_size > 0)
+    ban_repeated_ngrams(tokens, static_cast<size_t>(settings.no_repeat_ngram_size));
+  ban_words(tokens, settings);
+  if (num_new < static_cast<size_t>(settings.min_new_tokens))
+    for (int32_t token : settings.stop_token_ids) change_of(token) = logit_edit::ban;
+  return edits_;
+}
+
+void logit_editor::edit(std::span<float> logits, std::span<const int32_t> tokens, size_t num_new,
+                        const options& settings) {
+  const logit_penalties by = penalties_of(settings);
+  for (const logit_edit& e : list(0, tokens, num_new, settings)) {
+    float& logit = logits[static_cast<size_t>(e.token)];
+    logit = edited(logit, e.change, by);
   }
 }
 
-void penalise_presence(std::span<float> logits, std::span<const int32_t> new_tokens, float presence, float frequency,
-                       token_marks& marks) {
-  marks.clear();
-  for (int32_t token : new_tokens)
-    logits[static_cast<size_t>(token)] -= frequency + (marks.insert(token) ? presence : 0);
+// place_of_ is never cleared: an entry counts where the edit it names agrees.
+int32_t& logit_editor::change_of(int32_t token) {
+  int32_t& place = place_of_[static_cast<size_t>(token)];
+  if (static_cast<size_t>(place) >= edits_.size() || edits_[static_cast<size_t>(place)].token != token) {
+    place = static_cast<int32_t>(edits_.size());
+    edits_.push_back({row_, token, 0});
+  }
+  return edits_[static_cast<size_t>(place)].change;
+}
+
+// Repetition counts the prompt too (Keskar et al., CTRL, arXiv:1909.05858), presence and frequency new tokens only.
+void logit_editor::penalise(std::span<const int32_t> tokens, size_t num_new, const options& settings) {
+  if (settings.repetition_penalty != 1)
+    for (int32_t token : tokens)
+      if (token >= 0) change_of(token) |= 1;
+  if (settings.presence_penalty != 0 || settings.frequency_penalty != 0)
+    for (int32_t token : tokens.last(num_new)) change_of(token) += 2;
 }
 
 // Bans each token that would complete an n-gram already in `tokens`.
-void ban_repeated_ngrams(std::span<float> logits, std::span<const int32_t> tokens, size_t n) {
+void logit_editor::ban_repeated_ngrams(std::span<const int32_t> tokens, size_t n) {
   if (tokens.size() < n) return;
   const auto tail = tokens.last(n - 1);
   for (size_t i = 0; i + n <= tokens.size(); ++i)
     if (tokens[i + n - 1] >= 0 && std::equal(tail.begin(), tail.end(), tokens.begin() + static_cast<std::ptrdiff_t>(i)))
-      logits[static_cast<size_t>(tokens[i + n - 1])] = banned;
+      change_of(tokens[i + n - 1]) = logit_edit::ban;
 }
 
 // A word that is one stop token is left alone, as in transformers: the text could not end.
-void ban_words(std::span<float> logits, std::span<const int32_t> tokens, const options& settings) {
+void logit_editor::ban_words(std::span<const int32_t> tokens, const options& settings) {
   const auto& stops = settings.stop_token_ids;
   for (const auto& word : settings.bad_words) {
     const size_t before = word.size() - 1;
     if (before == 0 && std::find(stops.begin(), stops.end(), word.back()) != stops.end()) continue;
     if (before <= tokens.size() &&
         std::equal(word.begin(), word.end() - 1, tokens.end() - static_cast<std::ptrdiff_t>(before)))
-      logits[static_cast<size_t>(word.back())] = banned;
+      change_of(word.back()) = logit_edit::ban;
   }
 }
 
-void leave_only(std::span<float> logits, std::span<const int32_t> tokens) {
-  std::fill(logits.begin(), logits.end(), banned);
-  for (int32_t token : tokens) logits[static_cast<size_t>(token)] = 0;
-}
-
-}  // namespace
-
-void process_logits(std::span<float> logits, std::span<const int32_t> tokens, int64_t num_new, const options& settings,
-                    token_marks& marks) {
-  if (settings.repetition_penalty != 1) penalise_repetition(logits, tokens, settings.repetition_penalty, marks);
-  if (settings.presence_penalty != 0 || settings.frequency_penalty != 0)
-    penalise_presence(logits, tokens.last(static_cast<size_t>(num_new)), settings.presence_penalty,
-                      settings.frequency_penalty, marks);
-  if (settings.no_repeat_ngram_size > 0)
-    ban_repeated_ngrams(logits, tokens, static_cast<size_t>(settings.no_repeat_ngram_size));
-  ban_words(logits, tokens, settings);
-  if (num_new < settings.min_new_tokens)
-    for (int32_t token : settings.stop_token_ids) logits[static_cast<size_t>(token)] = banned;
+logit_penalties penalties_of(const options& settings) {
+  return {settings.repetition_penalty, settings.presence_penalty, settings.frequency_penalty};
 }
 
 void force_tokens(std::span<float> logits, int64_t num_tokens, int64_t num_new, const options& settings) {

@@ -1,41 +1,41 @@
-// Logits processors: what a request's settings forbid or discourage, applied to one row of logits in place, in the
-// order of Hugging Face transformers (repetition penalty, n-grams, bad words, minimum length; forced tokens).
+// Logits processors: what a request's settings forbid or discourage in one row of logits, in the order of Hugging Face
+// transformers (repetition penalty, n-grams, bad words, minimum length; forced tokens). They depend on earlier tokens
+// alone and concern few of the vocabulary, and so are a list of edits, which may be carried out where the logits are.
 #pragma once
 
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "core/logit_edit.h"
 #include "decode/options.h"
 
 namespace ft::decode {
 
-// Marks tokens as seen without clearing an array as long as the vocabulary each step.
-class token_marks {
+class logit_editor {
  public:
-  explicit token_marks(int64_t vocab_size) : epoch_of_(static_cast<size_t>(vocab_size), 0) {}
-  void clear() {
-    if (++epoch_ == 0) {
-      epoch_of_.assign(epoch_of_.size(), 0);
-      epoch_ = 1;
-    }
-  }
-  // True the first time since clear().
-  bool insert(int32_t token) {
-    if (epoch_of_[static_cast<size_t>(token)] == epoch_) return false;
-    epoch_of_[static_cast<size_t>(token)] = epoch_;
-    return true;
-  }
+  explicit logit_editor(int64_t vocab_size);
+
+  // The edits of the logits that follow `tokens`: prompt and new ones, negative where the prompt has an embedding
+  // instead; the last `num_new` of them are new. Every token once; good until the next call. Allocates nothing.
+  std::span<const logit_edit> list(int32_t row, std::span<const int32_t> tokens, size_t num_new,
+                                   const options& settings);
+
+  // Carries them out on a row that lies here.
+  void edit(std::span<float> logits, std::span<const int32_t> tokens, size_t num_new, const options& settings);
 
  private:
-  std::vector<uint32_t> epoch_of_;
-  uint32_t epoch_ = 0;
+  int32_t& change_of(int32_t token);
+  void penalise(std::span<const int32_t> tokens, size_t num_new, const options& settings);
+  void ban_repeated_ngrams(std::span<const int32_t> tokens, size_t n);
+  void ban_words(std::span<const int32_t> tokens, const options& settings);
+
+  int32_t row_ = 0;
+  std::vector<logit_edit> edits_;
+  std::vector<int32_t> place_of_;  // of each token's edit, if the edit there is the token's
 };
 
-// tokens: prompt and new ones, negative where the prompt has an embedding instead; the last `num_new` of them are new.
-// Allocates nothing.
-void process_logits(std::span<float> logits, std::span<const int32_t> tokens, int64_t num_new, const options& settings,
-                    token_marks& marks);
+logit_penalties penalties_of(const options& settings);
 
 // What comes after these, and after a constraint of the caller's: leaves nothing but a token that must come now.
 void force_tokens(std::span<float> logits, int64_t num_tokens, int64_t num_new, const options& settings);

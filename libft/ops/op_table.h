@@ -8,6 +8,7 @@
 #include "ops/activation.h"
 #include "ops/argmax.h"
 #include "ops/attention.h"
+#include "ops/edit_logits.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
 #include "ops/kv_cache.h"
@@ -17,6 +18,7 @@
 #include "ops/pool.h"
 #include "ops/rotary.h"
 #include "ops/rows.h"
+#include "ops/sample.h"
 #include "ops/top_k.h"
 
 namespace ft {
@@ -35,6 +37,8 @@ struct op_table {
   void (*log_softmax)(exec&, const log_softmax_args&) = nullptr;
   void (*argmax)(exec&, const argmax_args&) = nullptr;
   void (*top_k)(exec&, const top_k_args&) = nullptr;
+  void (*sample)(exec&, const sample_args&) = nullptr;
+  void (*edit_logits)(exec&, const edit_logits_args&) = nullptr;
   void (*norm)(exec&, const norm_args&) = nullptr;
   void (*pool)(exec&, const pool_args&) = nullptr;
   void (*rotary_table)(exec&, const rotary_table_args&) = nullptr;

@@ -13,6 +13,7 @@ void top_k(exec& ex, const top_k_args& a) {
   c.packed("value", a.value, dtype::f32, {rows, k});
   c.packed("index", a.index, dtype::i32, {rows, k});
   c.packed("log_sum", a.log_sum, dtype::f32, {rows});
+  if (a.temperature) c.packed("temperature", a.temperature, dtype::f32, {rows});
   c.require(width > 0, "rows are empty");
   c.require(k >= 1 && k <= most_top_k, "k is not between 1 and 256");
   ex.ops.top_k(ex, a);

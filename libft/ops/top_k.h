@@ -2,15 +2,16 @@
 // log-probabilities of them
 //
 //   value[r, j] = x[r, index[r, j]]
-//   log_sum[r]  = log Σ_i exp(x[r, i] - max_i x[r, i])
+//   log_sum[r]  = log Σ_i exp(x[r, i] / t - max_i x[r, i] / t), t = temperature[r], or 1 where there is none
 //
 //   x       [rows, width] f32, the last axis dense
 //   value   [rows, k] f32, packed; index [rows, k] i32, packed; 1 <= k <= most_top_k
-//   log_sum [rows] f32
+//   log_sum, temperature [rows] f32
 //
-// So log_softmax(x)[r, index[r, j]] is value[r, j] - value[r, 0] - log_sum[r], to the bit where log_softmax is computed
-// in float32. NaNs are passed over, but log_sum is NaN then; a row with fewer than k numbers ends in elements of index
-// -1 and value -infinity. The log_sum of a row that holds nothing but -infinity may be anything.
+// So, at temperature 1, log_softmax(x)[r, index[r, j]] is value[r, j] - value[r, 0] - log_sum[r], to the bit where
+// log_softmax is computed in float32. NaNs are passed over, but log_sum is NaN then; a row with fewer than k numbers
+// ends in elements of index -1 and value -infinity. The log_sum of a row that holds nothing but -infinity may be
+// anything.
 #pragma once
 
 #include "ops/exec.h"
@@ -24,6 +25,7 @@ struct top_k_args {
   tensor index;
   tensor log_sum;
   tensor x;
+  tensor temperature = {};  // may be null
 };
 
 namespace ops {

@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "decode/philox.h"
 #include "ops/top_k.h"
 
 namespace ft::runtime {
@@ -40,14 +41,36 @@ request::request(std::shared_ptr<session> owner, const request_plan& plan, decod
   source_pages_.reserve(static_cast<size_t>(plan.source_pages));
 }
 
-logits_use request::use_of_logits() const {
-  const bool as_they_are = !settings_.changes_logits() && !callbacks_.on_logits && !callbacks_.constrain_logits;
+logits_use request::use_of_logits(const sequence& s) const {
+  const bool here = needs_logits_here(s);
   if (settings_.uses_beams()) {
-    const bool from_few = as_they_are && !settings_.do_sample && settings_.beam_candidates() <= most_top_k;
-    return from_few ? logits_use::candidates : logits_use::log_probabilities;
+    if (here || settings_.do_sample || settings_.beam_candidates() > most_top_k) return logits_use::log_probabilities;
+    return settings_.edits_logits() ? logits_use::beam_candidates : logits_use::candidates;
   }
-  return as_they_are && settings_.needs_best_only() ? logits_use::best : logits_use::logits;
+  if (here) return logits_use::logits;
+  if (!settings_.do_sample) return keeps_logprobs() ? logits_use::candidates : logits_use::best;
+  if (settings_.samples_all()) return logits_use::sampled;
+  const size_t n = settings_.token_candidates();
+  return n > 0 && n <= most_top_k ? logits_use::candidates : logits_use::logits;
 }
+
+bool request::needs_logits_here(const sequence& s) const {
+  const auto num_new = static_cast<int64_t>(new_tokens(s).size());
+  if (callbacks_.on_logits || callbacks_.constrain_logits || settings_.is_diverse()) return true;
+  if (settings_.forces_token(s.length(), num_new)) return true;
+  if (live_ < sequences_.size() && settings_.do_sample) return true;  // the others draw from the same row
+  // Raw log-probabilities are to the bit what they are in a prompt: they come from the logits before any change, by the
+  // operation that a prompt's come from or by its like (ops/top_k.h).
+  const bool changes = settings_.edits_logits() || (settings_.do_sample && settings_.temperature != 1);
+  const bool by_other_means = !settings_.uses_beams() && settings_.do_sample && settings_.samples_all();
+  return settings_.logprobs == decode::logprobs_kind::raw && (changes || by_other_means);
+}
+
+uint64_t request::seed_of(const sequence& s) const {
+  return settings_.seed + static_cast<uint64_t>(&s - sequences_.data());
+}
+
+double request::uniform_of(const sequence& s) const { return decode::uniform(seed_of(s), new_tokens(s).size()); }
 
 size_t request::num_outputs() const {
   std::lock_guard lock(mutex_);

@@ -41,13 +41,8 @@ struct output {
   ft_finish_reason finish_reason = FT_FINISH_NONE;
 };
 
-// What of the logits that follow a sequence must come to the host.
-enum class logits_use : uint8_t {
-  log_probabilities,  // all of them
-  logits,             // all of them
-  candidates,         // the best few
-  best,               // which one is the highest
-};
+// What a request needs of the logits that follow one of its sequences (runtime/logit_plan.h).
+enum class logits_use : uint8_t { logits, log_probabilities, beam_candidates, candidates, sampled, best };
 
 class request {
  public:
@@ -60,7 +55,6 @@ class request {
   ft_finish_reason finish_reason() const { return finish_.load(std::memory_order_acquire); }
   bool finished() const { return finish_reason() != FT_FINISH_NONE; }
   bool keeps_logprobs() const { return settings_.logprobs != decode::logprobs_kind::none; }
-  logits_use use_of_logits() const;
   int64_t prompt_length() const { return prompt_length_; }
   bool keeps_prompt_logprobs() const { return settings_.prompt_logprobs; }
   size_t num_outputs() const;
@@ -88,6 +82,7 @@ class request {
   friend class session;
   friend class token_chooser;
   friend class step_batch;
+  friend class logit_plan;
   friend class encoder_batch;
 
   [[noreturn]] void fail_index(size_t index) const;
@@ -96,6 +91,15 @@ class request {
   bool awaits_encoder() const { return is_two_sided() && source_pages_.empty(); }
   bool prompt_computed() const { return live_ > 0 && sequences_[0].computed >= prompt_length_; }
   bool reuses_prefix() const { return shares_prefix_ && !keeps_prompt_logprobs(); }  // of these all logits are wanted
+  std::span<const int32_t> new_tokens(const sequence& s) const {
+    return std::span(s.tokens).subspan(static_cast<size_t>(prompt_length_));
+  }
+  logits_use use_of_logits(const sequence& s) const;
+  // Whether the host has changes to make of which the device knows nothing.
+  bool needs_logits_here(const sequence& s) const;
+  // The seed of a sequence's draws, and the random number that its next token is drawn with.
+  uint64_t seed_of(const sequence& s) const;
+  double uniform_of(const sequence& s) const;
   std::span<sequence> live() { return {sequences_.data(), live_}; }
   std::span<const sequence> live() const { return {sequences_.data(), live_}; }
 

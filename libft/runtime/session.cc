@@ -43,7 +43,7 @@ session::session(std::shared_ptr<model> m, const session_options& options)
     : model_(std::move(m)),
       options_(options),
       sources_(model_->config().output_size()),
-      batch_(model_->config().output_size()),
+      batch_(model_->config().output_size(), model_->config().vocab_size),
       chooser_(model_->config().vocab_size) {
   const arch::model_config& config = model_->config();
   backend& device = model_->compute().device();
@@ -275,7 +275,7 @@ void session::compute() {
     return cancelled(static_cast<session*>(self)->batch_.requests()) &&
            cancelled(static_cast<session*>(self)->sources_.requests());
   };
-  logits_.expect(model_->compute().device(), batch_.logits(), model_->config().vocab_size);
+  logits_.expect(model_->compute().device(), batch_.logits().rows(), model_->config().vocab_size);
   model_->compute().compute(
       [&](nn::run& run) {
         if (!sources_.empty()) sources_.compute(run, model_->network(), *pages_);
@@ -286,10 +286,13 @@ void session::compute() {
         const auto pass = [&](nn::run& r) {
           const tensor hidden = model_->network().hidden(r, batch);
           batch_.score_prompts(r, model_->network(), hidden);
-          if (batch_.logits().total() == 0) return logit_results();
-          return step_logits::compute(r, model_->network(), hidden, batch_.logit_tokens(), batch_.logits());
+          return step_logits::compute(r, model_->network(), hidden, batch_.logits());
         };
-        logits_.download(run, batch_.only_decodes() ? recorded_steps_.compute(run, batch_.shape(), pass) : pass(run));
+        const auto made = batch_.only_decodes() ? recorded_steps_.compute(run, batch_.shape(), pass) : pass(run);
+        logits_.download(run, made);
+        batch_.each_row([&](const request& r, const sequence& s) {
+          if (token_chooser::needs_whole(r, s, logits_)) logits_.download_whole(run, made, s.logits_row);
+        });
       },
       all_cancelled, this);
 

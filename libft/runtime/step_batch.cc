@@ -1,7 +1,6 @@
 #include "runtime/step_batch.h"
 
 #include <algorithm>
-#include <bit>
 
 #include "ops/kv_cache.h"
 #include "ops/log_softmax.h"
@@ -12,9 +11,6 @@ namespace {
 
 // One width for all rows, rounded up so that a growing context seldom needs a larger table.
 int64_t table_width(int64_t widest, int64_t most_pages) { return std::min((widest + 15) / 16 * 16, most_pages); }
-
-// Few different numbers of candidates, so that steps are seldom recorded anew.
-int64_t rounded_up(size_t candidates) { return static_cast<int64_t>(std::max<size_t>(8, std::bit_ceil(candidates))); }
 
 // [heads, tokens, head_dim] as [tokens, heads, head_dim]
 tensor by_token(tensor t) {
@@ -31,9 +27,9 @@ void step_batch::reserve(int64_t rows, int64_t tokens) {
   rows_.reserve(n);
   owners_.reserve(n);
   for (auto* per_token : {&token_ids_, &positions_, &slots_}) per_token->reserve(static_cast<size_t>(tokens));
-  for (auto* per_row : {&context_lengths_, &cross_lengths_, &logit_tokens_, &copy_from_, &copy_to_})
-    per_row->reserve(n);
+  for (auto* per_row : {&context_lengths_, &cross_lengths_, &copy_from_, &copy_to_}) per_row->reserve(n);
   row_offsets_.reserve(n + 1);
+  logits_.reserve(rows);
 }
 
 void step_batch::clear() {
@@ -42,10 +38,10 @@ void step_batch::clear() {
   owners_.clear();
   embedded_.clear();
   for (auto* v : {&token_ids_, &positions_, &row_offsets_, &slots_, &page_table_, &context_lengths_, &cross_page_table_,
-                  &cross_lengths_, &logit_tokens_, &copy_from_, &copy_to_})
+                  &cross_lengths_, &copy_from_, &copy_to_})
     v->clear();
   row_offsets_.push_back(0);
-  logits_ = {};
+  logits_.clear();
   widest_ = 1;
   widest_source_ = 0;
 }
@@ -92,24 +88,18 @@ void step_batch::finish(int64_t most_pages) {
 }
 
 void step_batch::place_logits() {
-  const auto place = [&](logits_use use, int64_t& count) {
+  for (logits_use use : {logits_use::logits, logits_use::log_probabilities, logits_use::beam_candidates,
+                         logits_use::candidates, logits_use::sampled, logits_use::best})
     for (size_t row = 0; row < rows_.size(); ++row) {
       sequence& s = *rows_[row];
-      if (owners_[row]->use_of_logits() != use) continue;
-      s.logits_row = -1;
-      if (s.computed + s.scheduled < s.length()) continue;  // more of the prompt is to come
-      s.logits_row = static_cast<int32_t>(logit_tokens_.size());
-      logit_tokens_.push_back(row_offsets_[row + 1] - 1);
-      ++count;
-      if (use == logits_use::candidates)
-        logits_.num_candidates =
-            std::max(logits_.num_candidates, rounded_up(owners_[row]->settings_.beam_candidates()));
+      const request& r = *owners_[row];
+      const bool more_to_come = s.computed + s.scheduled < s.length();  // of the prompt
+      if (more_to_come)
+        s.logits_row = -1;
+      else if (r.use_of_logits(s) == use)
+        s.logits_row = logits_.add(use, r, s, row_offsets_[row + 1] - 1);
     }
-  };
-  place(logits_use::log_probabilities, logits_.log_probabilities);
-  place(logits_use::logits, logits_.logits);
-  place(logits_use::candidates, logits_.candidates);
-  place(logits_use::best, logits_.best);
+  logits_.finish();
 }
 
 void step_batch::copy_pages(nn::run& run, const page_pool& pool) const {
@@ -155,32 +145,32 @@ nn::ragged_batch step_batch::upload(nn::run& run, const page_pool& pool) {
 
 // In one copy, since each has a cost of its own.
 void step_batch::upload_integers(nn::run& run, nn::ragged_batch& batch) {
-  struct field {
-    tensor& on_device;
-    const std::vector<int32_t>& values;
+  using field = logit_plan::field;
+  const field own[] = {{&batch.token_ids, &token_ids_},
+                       {&batch.positions, &positions_},
+                       {&batch.row_offsets, &row_offsets_},
+                       {&batch.slots, &slots_},
+                       {&batch.context_lengths, &context_lengths_},
+                       {&batch.cross_lengths, &cross_lengths_},
+                       {&batch.page_table, &page_table_},
+                       {&batch.cross_page_table, &cross_page_table_}};
+  const auto each = [&, asked = logits_.fields()](const auto& f) {
+    for (std::span<const field> fields : {std::span<const field>(own), std::span<const field>(asked)})
+      std::for_each(fields.begin(), fields.end(), f);
   };
-  const field fields[] = {{batch.token_ids, token_ids_},
-                          {batch.positions, positions_},
-                          {batch.row_offsets, row_offsets_},
-                          {batch.slots, slots_},
-                          {batch.context_lengths, context_lengths_},
-                          {batch.cross_lengths, cross_lengths_},
-                          {uploaded_logit_tokens_, logit_tokens_},
-                          {batch.page_table, page_table_},
-                          {batch.cross_page_table, cross_page_table_}};
   constexpr size_t alignment = 16;  // elements: 64 bytes
   staged_.clear();
-  for (const field& f : fields) {
-    staged_.insert(staged_.end(), f.values.begin(), f.values.end());
+  each([&](const field& f) {
+    staged_.insert(staged_.end(), f.bits->begin(), f.bits->end());
     staged_.resize((staged_.size() + alignment - 1) / alignment * alignment);
-  }
+  });
   const tensor all = upload_i32(run, staged_);
-  int64_t begin = 0;
-  for (const field& f : fields) {
-    const auto count = static_cast<int64_t>(f.values.size());
-    f.on_device = all.slice(0, begin, begin + count);
-    begin += static_cast<int64_t>((f.values.size() + alignment - 1) / alignment * alignment);
-  }
+  size_t begin = 0;
+  each([&](const field& f) {
+    *f.on_device = all.slice(0, static_cast<int64_t>(begin), static_cast<int64_t>(begin + f.bits->size()));
+    begin += (f.bits->size() + alignment - 1) / alignment * alignment;
+  });
+  logits_.view();
   const auto as_table = [&](tensor& t) { t = t.reshape({batch.num_rows, t.size() / batch.num_rows}); };
   as_table(batch.page_table);
   if (widest_source_ > 0)
@@ -198,7 +188,7 @@ bool step_batch::only_decodes() const {
 step_shape step_batch::shape() const {
   const auto rows = static_cast<int64_t>(rows_.size());
   const auto width = [&](const std::vector<int32_t>& table) { return static_cast<int64_t>(table.size()) / rows; };
-  return {rows, width(page_table_), width(cross_page_table_), logits_};
+  return {rows, width(page_table_), width(cross_page_table_), logits_.rows()};
 }
 
 // The logits of a block of tokens at a time exist, since those of a long prompt could fill the memory.

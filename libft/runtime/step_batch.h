@@ -10,9 +10,9 @@
 #include "nn/batch.h"
 #include "nn/run.h"
 #include "runtime/embedded_tokens.h"
+#include "runtime/logit_plan.h"
 #include "runtime/page_pool.h"
 #include "runtime/request.h"
-#include "runtime/step_logits.h"
 
 namespace ft::runtime {
 
@@ -27,7 +27,7 @@ struct step_shape {
 
 class step_batch {
  public:
-  explicit step_batch(int64_t embedding_width) : embedded_(embedding_width) {}
+  step_batch(int64_t embedding_width, int64_t vocab_size) : embedded_(embedding_width), logits_(vocab_size) {}
   void reserve(int64_t rows, int64_t tokens);
   void clear();
 
@@ -43,7 +43,13 @@ class step_batch {
   // Requests with rows in the step, each once, in order.
   std::span<request* const> requests() const { return requests_; }
   std::span<sequence* const> rows() const { return rows_; }
-  const logit_rows& logits() const { return logits_; }
+  // f(request, sequence) for every row.
+  template <class F>
+  void each_row(F&& f) const {
+    for (size_t row = 0; row < rows_.size(); ++row) f(*owners_[row], *rows_[row]);
+  }
+  // Its tensors are there after upload().
+  const logit_plan& logits() const { return logits_; }
   size_t num_copies() const { return copy_from_.size(); }
 
   // Copies the pages that are about to be written to and are shared.
@@ -51,8 +57,6 @@ class step_batch {
   // Writes the prefixes of requests that begin in this step.
   void write_prefixes(nn::run& run, const page_pool& pool) const;
   nn::ragged_batch upload(nn::run& run, const page_pool& pool);
-  // [logits().total()] i32, of what upload() has brought to the device: the tokens that logits follow.
-  const tensor& logit_tokens() const { return uploaded_logit_tokens_; }
   // Whether every row is one token that follows what was computed before: a step that repeats the last one of its
   // shape.
   bool only_decodes() const;
@@ -71,11 +75,9 @@ class step_batch {
   embedded_tokens embedded_;
   std::vector<int32_t> token_ids_, positions_, row_offsets_, slots_, page_table_, context_lengths_;
   std::vector<int32_t> cross_page_table_, cross_lengths_;  // of encoder-decoders
-  std::vector<int32_t> logit_tokens_;                      // of each row of logits
   std::vector<int32_t> copy_from_, copy_to_;
   std::vector<int32_t> staged_;  // all that upload() copies
-  tensor uploaded_logit_tokens_;
-  logit_rows logits_;
+  logit_plan logits_;
   int64_t widest_ = 1;
   int64_t widest_source_ = 0;  // 0: rows have no source
 };

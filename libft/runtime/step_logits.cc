@@ -1,23 +1,29 @@
 #include "runtime/step_logits.h"
 
 #include "ops/argmax.h"
+#include "ops/edit_logits.h"
 #include "ops/log_softmax.h"
 #include "ops/rows.h"
+#include "ops/sample.h"
 #include "ops/top_k.h"
 
 namespace ft::runtime {
 namespace {
 
-// Everything but whole rows lies in one piece, which is copied at once.
+// Everything but whole rows lies in one piece, which is copied at once: where its parts begin, in elements of four
+// bytes. First come the candidates' values.
 struct layout {
   explicit layout(const logit_rows& rows)
-      : index(rows.candidates * rows.num_candidates),
+      : candidates(rows.beam_candidates + rows.candidates),
+        index(candidates * rows.num_candidates),
         log_sum(2 * index),
-        best(log_sum + rows.candidates),
+        token(log_sum + candidates),
+        log_prob(token + rows.sampled),
+        best(log_prob + rows.sampled),
         size(best + rows.best) {}
 
-  // Elements of four bytes before: the candidates' logits come first.
-  int64_t index, log_sum, best, size;
+  int64_t candidates;  // rows of them
+  int64_t index, log_sum, token, log_prob, best, size;
 };
 
 tensor part(const tensor& all, dtype type, int64_t begin, std::initializer_list<int64_t> shape) {
@@ -29,61 +35,99 @@ void grow(buffer& b, backend& device, int64_t elements) {
   if (bytes > b.bytes()) b = buffer(device.transfer_memory(), bytes);
 }
 
+// What settings do to the logits, and what is left of each row then.
+void choose(exec& ex, const tensor& logits, const tensor& chosen, const logit_plan& plan) {
+  const logit_rows& rows = plan.rows();
+  const layout at(rows);
+  const int64_t n = at.candidates, k = rows.num_candidates, sampled = rows.sampled;
+  if (rows.log_probabilities + rows.beam_candidates > 0) {
+    const tensor x = logits.slice(0, rows.logits, rows.first_candidates() + rows.beam_candidates);
+    ops::log_softmax(ex, {.out = x, .x = x});
+  }
+  if (rows.num_edits > 0) ops::edit_logits(ex, {.x = logits, .edits = plan.edits, .penalties = plan.penalties});
+  if (n > 0)
+    ops::top_k(ex, {.value = part(chosen, dtype::f32, 0, {n, k}),
+                    .index = part(chosen, dtype::i32, at.index, {n, k}),
+                    .log_sum = part(chosen, dtype::f32, at.log_sum, {n}),
+                    .x = logits.slice(0, rows.first_candidates(), rows.first_sampled()),
+                    .temperature = plan.temperatures.slice(0, 0, n)});
+  if (sampled > 0)
+    ops::sample(ex, {.token = part(chosen, dtype::i32, at.token, {sampled}),
+                     .log_prob = part(chosen, dtype::f32, at.log_prob, {sampled}),
+                     .x = logits.slice(0, rows.first_sampled(), rows.first_best()),
+                     .uniform = plan.uniforms,
+                     .temperature = plan.temperatures.slice(0, n, n + sampled)});
+  if (rows.best > 0)
+    ops::argmax(ex, {.out = part(chosen, dtype::i32, at.best, {rows.best}),
+                     .x = logits.slice(0, rows.first_best(), rows.total())});
+}
+
 }  // namespace
 
 logit_results step_logits::compute(nn::run& run, const arch::network& network, const tensor& hidden,
-                                   const tensor& index, const logit_rows& rows) {
+                                   const logit_plan& plan) {
+  const logit_rows& rows = plan.rows();
+  if (rows.total() == 0) return {};
   const tensor last = run.make({rows.total(), hidden.dim(1)});
-  ops::gather_rows(run.ex, {.out = last, .x = hidden, .index = index});
-  const tensor logits = network.logits(run, last);
-  FT_CHECK(logits.contiguous());
-  if (rows.log_probabilities > 0) {
-    const tensor x = logits.slice(0, 0, rows.log_probabilities);
-    ops::log_softmax(run.ex, {.out = x, .x = x});
-  }
+  ops::gather_rows(run.ex, {.out = last, .x = hidden, .index = plan.tokens});
   logit_results made;
-  if (rows.whole() > 0) made.whole = logits.slice(0, 0, rows.whole());
-  const layout at(rows);
-  if (at.size > 0) made.chosen = run.activations.make(dtype::i32, {at.size});
-  const int64_t n = rows.candidates, k = rows.num_candidates, first_best = rows.whole() + n;
-  if (n > 0)
-    ops::top_k(run.ex, {.value = part(made.chosen, dtype::f32, 0, {n, k}),
-                        .index = part(made.chosen, dtype::i32, at.index, {n, k}),
-                        .log_sum = part(made.chosen, dtype::f32, at.log_sum, {n}),
-                        .x = logits.slice(0, rows.whole(), first_best)});
-  if (rows.best > 0)
-    ops::argmax(run.ex, {.out = part(made.chosen, dtype::i32, at.best, {rows.best}),
-                         .x = logits.slice(0, first_best, rows.total())});
+  made.logits = network.logits(run, last);
+  FT_CHECK(made.logits.contiguous());
+  if (const int64_t size = layout(rows).size; size > 0) made.chosen = run.activations.make(dtype::i32, {size});
+  choose(run.ex, made.logits, made.chosen, plan);
   return made;
 }
 
 void step_logits::expect(backend& device, const logit_rows& rows, int64_t vocab_size) {
   rows_ = rows;
   vocab_size_ = static_cast<size_t>(vocab_size);
-  grow(whole_, device, rows.whole() * vocab_size);
+  grow(whole_, device, rows.first_candidates() * vocab_size);
   grow(chosen_, device, layout(rows).size);
+  fetched_as_.assign(static_cast<size_t>(rows.total()), -1);
+  num_fetched_ = 0;
 }
 
 void step_logits::download(nn::run& run, const logit_results& made) {
-  for (const auto& [to, from] : {std::pair(&whole_, made.whole), std::pair(&chosen_, made.chosen)})
-    if (from) run.ex.download(to->data(), from.data, bytes_of(from.type, from.size()));
+  const auto copy = [&](const buffer& to, const tensor& from) {
+    if (from && from.size() > 0) run.ex.download(to.data(), from.data, bytes_of(from.type, from.size()));
+  };
+  if (made.logits) copy(whole_, made.logits.slice(0, 0, rows_.first_candidates()));
+  copy(chosen_, made.chosen);
 }
 
-std::span<float> step_logits::whole(int32_t row) const {
+void step_logits::download_whole(nn::run& run, const logit_results& made, int32_t row) {
+  if (num_fetched_ == fetched_.size()) fetched_.emplace_back();
+  fetched_as_[static_cast<size_t>(row)] = static_cast<int32_t>(num_fetched_);
+  std::vector<float>& to = fetched_[num_fetched_++];
+  to.resize(vocab_size_);
+  run.ex.download(to.data(), made.logits.slice(0, row, row + 1).data, vocab_size_ * sizeof(float));
+}
+
+std::span<float> step_logits::whole(int32_t row) {
+  if (is_fetched(row)) return fetched_[static_cast<size_t>(fetched_as_[static_cast<size_t>(row)])];
   return {whole_.as<float>() + static_cast<size_t>(row) * vocab_size_, vocab_size_};
 }
 
 decode::candidate_row step_logits::candidates(int32_t row) const {
   const layout at(rows_);
-  const int64_t i = row - rows_.whole(), first = i * rows_.num_candidates;
+  const int64_t i = row - rows_.first_candidates(), first = i * rows_.num_candidates;
   const auto count = static_cast<size_t>(rows_.num_candidates);
-  return {{chosen_.as<float>() + first, count},
-          {chosen_.as<int32_t>() + at.index + first, count},
-          chosen_.as<float>()[at.log_sum + i]};
+  decode::candidate_row found{{chosen_.as<float>() + first, count}, {chosen_.as<int32_t>() + at.index + first, count}};
+  if (i >= rows_.beam_candidates) {  // else these are log-probabilities
+    found.highest = found.logits[0];
+    found.log_sum = chosen_.as<float>()[at.log_sum + i];
+  }
+  return found;
+}
+
+decode::sampler::choice step_logits::sampled(int32_t row) const {
+  const layout at(rows_);
+  const int64_t i = row - rows_.first_sampled();
+  return {chosen_.as<int32_t>()[at.token + i], chosen_.as<float>()[at.log_prob + i]};
 }
 
 int32_t step_logits::best(int32_t row) const {
-  return chosen_.as<int32_t>()[layout(rows_).best + row - rows_.whole() - rows_.candidates];
+  return chosen_.as<int32_t>()[layout(rows_).best + row - rows_.first_best()];
 }
 
 }  // namespace ft::runtime

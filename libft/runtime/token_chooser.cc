@@ -19,12 +19,8 @@ float score_of(std::span<const float> logprobs, float length_penalty) {
 
 }  // namespace
 
-std::span<const int32_t> token_chooser::new_tokens(const request& r, const sequence& s) {
-  return std::span(s.tokens).subspan(static_cast<size_t>(r.prompt_length_));
-}
-
 token_chooser::token_chooser(int64_t vocab_size)
-    : marks_(vocab_size),
+    : editor_(vocab_size),
       sampler_(vocab_size),
       scratch_(host_memory()),
       host_{cpu_backend(), cpu_backend().ops(), scratch_} {
@@ -34,32 +30,33 @@ token_chooser::token_chooser(int64_t vocab_size)
   histories_.reserve(decode::max_beams);
 }
 
-token_chooser::verdict token_chooser::choose(request& r, const step_logits& logits, page_pool& pool) {
+token_chooser::verdict token_chooser::choose(request& r, step_logits& logits, page_pool& pool) {
   if (r.cancelled()) return {};  // retired before the next step
   return r.beams_ ? choose_beams(r, logits, pool) : choose_each(r, logits, pool);
 }
 
 // The sequence's row of logits; a copy, if the row must be kept for another sequence.
-std::span<float> token_chooser::row_of(const sequence& s, const step_logits& logits, bool keep) {
+std::span<float> token_chooser::row_of(const sequence& s, step_logits& logits, bool keep) {
   const std::span<float> row = logits.whole(s.logits_row);
   if (!keep) return row;
   copy_.assign(row.begin(), row.end());
   return copy_;
 }
 
-// Applies the settings and the callbacks, in transformers' order; false when a callback cancels.
-bool token_chooser::process(request& r, const sequence& s, std::span<float> row) {
+// Applies the settings, unless the device has, and the callbacks, in transformers' order; false when a callback
+// cancels.
+bool token_chooser::process(request& r, const sequence& s, std::span<float> row, bool is_edited) {
   if (r.settings_.logprobs == logprobs_kind::raw) raw_.assign(row.begin(), row.end());
   for (int32_t token : group_tokens_) row[static_cast<size_t>(token)] -= r.settings_.diversity_penalty;
-  const int64_t num_new = s.length() - r.prompt_length_;
-  decode::process_logits(row, s.tokens, num_new, r.settings_, marks_);
+  const auto num_new = static_cast<int64_t>(r.new_tokens(s).size());
+  if (!is_edited) editor_.edit(row, s.tokens, r.new_tokens(s).size(), r.settings_);
   const request_callbacks& ask = r.callbacks_;
   if (ask.constrain_logits && ask.constrain_logits(s.tokens, row) != FT_CONTINUE) return false;
   decode::force_tokens(row, s.length(), num_new, r.settings_);
   return !ask.on_logits || ask.on_logits(s.tokens, row) == FT_CONTINUE;
 }
 
-token_chooser::verdict token_chooser::choose_each(request& r, const step_logits& logits, page_pool& pool) {
+token_chooser::verdict token_chooser::choose_each(request& r, step_logits& logits, page_pool& pool) {
   if (r.live_ == 1 && r.sequences_[0].logits_row < 0) return {};  // the prompt is not computed yet
   const bool fork = r.live_ < r.sequences_.size();
   if (fork) {
@@ -87,13 +84,36 @@ float token_chooser::log_probability(std::span<float> logits, int32_t token) {
   return logits[static_cast<size_t>(token)];
 }
 
-// The row's next token after the settings and callbacks; false when a callback cancels.
-bool token_chooser::pick(request& r, size_t index, std::span<float> row, decode::sampler::choice& choice) {
-  const sequence& s = r.sequences_[index];
+// The sequence's next token; false when a callback cancels.
+bool token_chooser::pick(request& r, const sequence& s, step_logits& logits, bool keep,
+                         decode::sampler::choice& choice) {
+  const int32_t at = s.logits_row;
   const decode::options& settings = r.settings_;
-  if (!process(r, s, row)) return false;
+  if (logits.is_whole(at)) return pick_here(r, s, row_of(s, logits, keep), logits.is_edited(at), choice);
+  if (!logits.has_candidates(at)) {
+    choice = logits.is_sampled(at) ? logits.sampled(at) : decode::sampler::choice{logits.best(at), 0};
+    decode::require_choice(choice.token);
+    return true;
+  }
+  const decode::candidate_row best = logits.candidates(at);
+  if (settings.do_sample)
+    choice = sampler_.sample(best, settings, r.new_tokens(s), r.seed_of(s));
+  else
+    choice.token = decode::require_choice(best.tokens[0]);
+  if (!settings.do_sample || settings.logprobs == logprobs_kind::raw) {
+    const auto place = std::find(best.tokens.begin(), best.tokens.end(), choice.token) - best.tokens.begin();
+    choice.logprob = best.log_probability(static_cast<size_t>(place));
+  }
+  return true;
+}
+
+// From the whole row, after the settings and callbacks; false when a callback cancels.
+bool token_chooser::pick_here(request& r, const sequence& s, std::span<float> row, bool is_edited,
+                              decode::sampler::choice& choice) {
+  const decode::options& settings = r.settings_;
+  if (!process(r, s, row, is_edited)) return false;
   if (settings.do_sample) {
-    choice = sampler_.sample(row, settings, new_tokens(r, s), settings.seed + index);
+    choice = sampler_.sample(row, settings, r.new_tokens(s), r.seed_of(s));
   } else {
     choice.token = decode::argmax(row);
     if (settings.logprobs == logprobs_kind::processed) choice.logprob = log_probability(row, choice.token);
@@ -102,17 +122,19 @@ bool token_chooser::pick(request& r, size_t index, std::span<float> row, decode:
   return true;
 }
 
+bool token_chooser::needs_whole(const request& r, const sequence& s, const step_logits& logits) {
+  return s.logits_row >= 0 && logits.has_candidates(s.logits_row) && r.settings_.do_sample &&
+         !decode::sampler::has_all(logits.candidates(s.logits_row), r.settings_, r.new_tokens(s));
+}
+
 // `keep`: the row is another sequence's too. A verdict is the whole request's: FT_FINISH_NONE although the sequence may
 // have ended.
-token_chooser::verdict token_chooser::choose_one(request& r, size_t index, const step_logits& logits, bool keep,
+token_chooser::verdict token_chooser::choose_one(request& r, size_t index, step_logits& logits, bool keep,
                                                  page_pool& pool) {
   sequence& s = r.sequences_[index];
   const decode::options& settings = r.settings_;
   decode::sampler::choice choice{};
-  if (!logits.is_whole(s.logits_row))
-    choice.token = decode::require_choice(logits.best(s.logits_row));
-  else if (!pick(r, index, row_of(s, logits, keep), choice))
-    return {FT_FINISH_CANCELLED, "logits"};
+  if (!pick(r, s, logits, keep, choice)) return {FT_FINISH_CANCELLED, "logits"};
   ++chosen_;
 
   output& out = r.outputs_[index];
@@ -146,7 +168,7 @@ int token_chooser::asks_to_stop(request& r, const sequence& s, int32_t token) {
   return r.callbacks_.should_stop(continued_);
 }
 
-token_chooser::verdict token_chooser::choose_beams(request& r, const step_logits& logits, page_pool& pool) {
+token_chooser::verdict token_chooser::choose_beams(request& r, step_logits& logits, page_pool& pool) {
   if (r.sequences_[0].logits_row < 0) return {};  // the prompt is not computed yet
   const int64_t num_new = r.sequences_[0].length() - r.prompt_length_;
   const bool first_step = num_new == 0;  // every group starts from the prompt
@@ -198,17 +220,17 @@ token_chooser::verdict token_chooser::choose_beams(request& r, const step_logits
 
 // `keep`: the row is another group's too. False when a callback cancels.
 bool token_chooser::offer_beam(request& r, decode::beam_group& group, size_t beam, const sequence& s,
-                               const step_logits& logits, bool keep) {
+                               step_logits& logits, bool keep) {
   const int64_t length = s.length() - r.prompt_length_ + 1;
   if (logits.has_candidates(s.logits_row)) {
     group.offer(beam, logits.candidates(s.logits_row), length);
     return true;
   }
   const std::span<float> row = row_of(s, logits, keep);
-  if (!process(r, s, row)) return false;
+  if (!process(r, s, row, false)) return false;
   // Transformers leaves one more than can end the sequence, so that there is always a beam to go on with.
   const size_t stops = r.settings_.stop_token_ids.size();
-  if (r.settings_.do_sample) sampler_.warp(row, r.settings_, new_tokens(r, s), stops ? stops + 1 : 2);
+  if (r.settings_.do_sample) sampler_.warp(row, r.settings_, r.new_tokens(s), stops ? stops + 1 : 2);
   const bool raw = r.settings_.logprobs == logprobs_kind::raw;
   group.offer(beam, row, raw ? std::span<const float>(raw_) : row, length);
   return true;

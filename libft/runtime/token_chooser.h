@@ -27,27 +27,30 @@ class token_chooser {
 
   // The step's logits are spoilt.
   // Throws ft::error when no token can be chosen.
-  verdict choose(request& r, const step_logits& logits, page_pool& pool);
+  verdict choose(request& r, step_logits& logits, page_pool& pool);
+
+  // Whether the sequence's candidates are too few, so that its whole row is needed.
+  static bool needs_whole(const request& r, const sequence& s, const step_logits& logits);
 
   uint64_t chosen() const { return chosen_; }  // tokens so far
 
  private:
-  static std::span<const int32_t> new_tokens(const request& r, const sequence& s);
-  std::span<float> row_of(const sequence& s, const step_logits& logits, bool keep);
-  bool process(request& r, const sequence& s, std::span<float> row);
+  std::span<float> row_of(const sequence& s, step_logits& logits, bool keep);
+  bool process(request& r, const sequence& s, std::span<float> row, bool is_edited);
   float log_probability(std::span<float> logits, int32_t token);
-  verdict choose_each(request& r, const step_logits& logits, page_pool& pool);
-  verdict choose_one(request& r, size_t index, const step_logits& logits, bool keep, page_pool& pool);
-  bool pick(request& r, size_t index, std::span<float> row, decode::sampler::choice& choice);
-  verdict choose_beams(request& r, const step_logits& logits, page_pool& pool);
-  bool offer_beam(request& r, decode::beam_group& group, size_t beam, const sequence& s, const step_logits& logits,
+  verdict choose_each(request& r, step_logits& logits, page_pool& pool);
+  verdict choose_one(request& r, size_t index, step_logits& logits, bool keep, page_pool& pool);
+  bool pick(request& r, const sequence& s, step_logits& logits, bool keep, decode::sampler::choice& choice);
+  bool pick_here(request& r, const sequence& s, std::span<float> row, bool is_edited, decode::sampler::choice& choice);
+  verdict choose_beams(request& r, step_logits& logits, page_pool& pool);
+  bool offer_beam(request& r, decode::beam_group& group, size_t beam, const sequence& s, step_logits& logits,
                   bool keep);
   int asks_to_stop(request& r, const sequence& s, int32_t token);
   verdict publish_beams(request& r);
   verdict publish_settled(request& r, std::span<const int32_t> tokens);
 
   uint64_t chosen_ = 0;
-  decode::token_marks marks_;
+  decode::logit_editor editor_;
   decode::sampler sampler_;
   arena scratch_;
   exec host_;                // for what is computed of logits once they are here

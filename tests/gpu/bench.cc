@@ -225,6 +225,23 @@ benchmark top_k_case(int64_t rows, int64_t width, int64_t k) {
           }};
 }
 
+benchmark sample_case(int64_t rows, int64_t width) {
+  return {cat("sample ", rows, " x ", width), static_cast<double>(rows * width * 4), 0,
+          static_cast<size_t>(rows * width * 4), [=](tensors& m) -> std::function<void()> {
+            const tensor x = m.make(dtype::f32, {rows, width}), log_prob = m.make(dtype::f32, {rows});
+            const tensor token = m.integers(std::vector<int32_t>(static_cast<size_t>(rows)));
+            const std::vector<int32_t> half(static_cast<size_t>(2 * rows), 0x3fe00000);  // about 0.5 as doubles
+            const tensor uniform(m.integers(half).data, dtype::f64, {rows});
+            const std::vector<int32_t> one(static_cast<size_t>(rows), 0x3f800000);
+            const tensor temperature(m.integers(one).data, dtype::f32, {rows});
+            return [=] {
+              ops::sample(
+                  gpu(),
+                  {.token = token, .log_prob = log_prob, .x = x, .uniform = uniform, .temperature = temperature});
+            };
+          }};
+}
+
 benchmark decode_case(const char* model, int64_t rows, int64_t heads, int64_t kv_heads, int64_t head_dim,
                       int64_t context, int64_t max_context) {
   const int64_t pages = (context + 15) / 16, table_pages = (max_context + 15) / 16;
@@ -329,6 +346,8 @@ void run_benchmarks(const char* filter) {
       top_k_case(1, 128256, 64),
       top_k_case(1, 128256, 256),
       top_k_case(32, 128256, 256),
+      sample_case(1, 128256),
+      sample_case(32, 50400),
       decode_case("gpt-j", 1, 16, 16, 256, 160, 192),
       decode_case("gpt-j", 1, 16, 16, 256, 2048, 2048),
       decode_case("gpt-j", 8, 16, 16, 256, 160, 192),

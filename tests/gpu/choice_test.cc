@@ -37,6 +37,27 @@ guarded some_row(draw& d, int64_t rows, int64_t width) {
   return x;
 }
 
+double uniform(draw& d) { return static_cast<double>(d.integer(0, (int64_t{1} << 53) - 1)) * 0x1p-53; }
+
+// Whether `token` is where the draw falls, give or take what float32 sums may be off by.
+void expect_drawn(const std::vector<float>& row, float t, double uniform, int32_t token, float log_prob,
+                  const std::string& what) {
+  double highest = -infinity, total = 0, before = 0;
+  for (float x : row) highest = x > highest ? x : highest;
+  const auto weight = [&](float x) { return x > -infinity ? std::exp((x - highest) / t) : 0; };
+  if (highest == -infinity) {
+    const auto first = std::find(row.begin(), row.end(), -infinity);
+    CHECK_EQ(token, first == row.end() ? -1 : static_cast<int32_t>(first - row.begin()));
+    return;
+  }
+  for (float x : row) total += weight(x);
+  CHECK_MSG(token >= 0 && token < static_cast<int32_t>(row.size()), what, ": token ", token);
+  for (int32_t i = 0; i < token; ++i) before += weight(row[static_cast<size_t>(i)]);
+  const double mine = weight(row[static_cast<size_t>(token)]), at = uniform * total, slack = 4e-6 * total;
+  CHECK_MSG(mine > 0 && before <= at + slack && before + mine >= at - slack, what, ": token ", token);
+  CHECK_MSG(std::fabs(log_prob - std::log(mine / total)) < 2e-5, what, ": log_prob ", log_prob);
+}
+
 struct found {
   std::vector<float> value, log_sum;
   std::vector<int32_t> index;
@@ -84,6 +105,85 @@ TEST(top_k) {
       const bool as_good = std::isnan(want.log_sum[r]) ? std::isnan(got.log_sum[r])
                                                        : std::fabs(got.log_sum[r] - want.log_sum[r]) <= 4e-6f;
       CHECK_MSG(as_good, what, ": log_sum ", got.log_sum[r], ", not ", want.log_sum[r]);
+    }
+  }
+}
+
+TEST(top_k_sums_at_each_row_s_temperature) {
+  for (int i = 0; i < 10; ++i) {
+    draw d(run_seed() * 1000 + static_cast<uint64_t>(i));
+    const int64_t rows = d.integer(1, 9), width = d.integer(1, 60000);
+    const guarded x = guarded({rows, width}).fill(d, 4);
+    std::vector<float> temperatures;
+    for (int64_t r = 0; r < rows; ++r) temperatures.push_back(d.one_of({1.0f, 0.3f, 2.5f}));
+    const auto of = [&](exec& ex, bool is_reference) {
+      place on(ex, is_reference);
+      const tensor value = unset(on, dtype::f32, {rows, 1}), index = unset(on, dtype::i32, {rows, 1});
+      const tensor log_sum = unset(on, dtype::f32, {rows});
+      const tensor t(const_cast<float*>(on.put(temperatures)), dtype::f32, {rows});
+      ops::top_k(
+          on.ex,
+          {.value = value, .index = index, .log_sum = log_sum, .x = on.put(x, dtype::f32).view(), .temperature = t});
+      on.ex.scratch.reset();
+      return floats_of(on, log_sum);
+    };
+    expect_close(of(gpu(), false), of(reference().ex, true), {4e-6, 1e-6}, cat("log_sum, draw ", i));
+  }
+}
+
+TEST(edit_logits) {
+  for (int i = 0; i < 20; ++i) {
+    draw d(run_seed() * 1000 + static_cast<uint64_t>(i));
+    const int64_t rows = d.integer(1, 9), width = d.integer(1, 5000);
+    const guarded x = guarded({rows, width}, d.one_of<int64_t>({0, 5})).fill(d, 4);
+    std::vector<int32_t> edits;
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t token = d.integer(0, 9); token < width; token += d.integer(1, 30)) {
+        const bool none = d.integer(0, 9) == 0;
+        edits.insert(edits.end(), {static_cast<int32_t>(none ? -1 : r), static_cast<int32_t>(token),
+                                   static_cast<int32_t>(d.integer(-1, 9))});
+      }
+    std::vector<float> penalties;
+    for (int64_t r = 0; r < rows; ++r) penalties.insert(penalties.end(), {1.3f, d.normal(), d.normal()});
+    const auto of = [&](exec& ex, bool is_reference) {
+      place on(ex, is_reference);
+      placed& in = on.put(x, dtype::f32);
+      const auto n = static_cast<int64_t>(edits.size() / 3);
+      ops::edit_logits(on.ex, {.x = in.view(),
+                               .edits = on.put(edits).reshape({n, 3}),
+                               .penalties = tensor(const_cast<float*>(on.put(penalties)), dtype::f32, {rows, 3})});
+      return in.values();
+    };
+    expect_same_bits(of(gpu(), false), of(reference().ex, true), cat("draw ", i));
+  }
+}
+
+TEST(sample) {
+  for (int i = 0; i < 80; ++i) {
+    draw d(run_seed() * 1000 + static_cast<uint64_t>(i));
+    const int64_t rows = d.one_of<int64_t>({1, 1, 2, 33});
+    const int64_t width = d.one_of<int64_t>({1, 8, 2048, 2049, 50400, 128256, 262144, d.integer(1, 9000)});
+    guarded x = some_row(d, rows, width);
+    std::vector<float> temperatures;
+    std::vector<double> uniforms;
+    for (int64_t r = 0; r < rows; ++r) {
+      temperatures.push_back(d.one_of({1.0f, 0.7f, 2.0f}));
+      uniforms.push_back(d.one_of({0.0, 1 - 0x1p-53, uniform(d), uniform(d), uniform(d)}));
+    }
+    place on(gpu(), false);
+    const tensor token = unset(on, dtype::i32, {rows}), log_prob = unset(on, dtype::f32, {rows});
+    ops::sample(on.ex, {.token = token,
+                        .log_prob = log_prob,
+                        .x = on.put(x, dtype::f32).view(),
+                        .uniform = tensor(on.copy(uniforms.data(), uniforms.size() * 8), dtype::f64, {rows}),
+                        .temperature = tensor(const_cast<float*>(on.put(temperatures)), dtype::f32, {rows})});
+    on.ex.scratch.reset();
+    const std::vector<int32_t> tokens = integers_of(on, token);
+    const std::vector<float> log_probs = floats_of(on, log_prob), values = x.values();
+    for (size_t r = 0; r < tokens.size(); ++r) {
+      const auto begin = values.begin() + static_cast<int64_t>(r) * width;
+      expect_drawn({begin, begin + width}, temperatures[r], uniforms[r], tokens[r], log_probs[r],
+                   cat("draw ", i, ", ", rows, " x ", width, ", row ", r));
     }
   }
 }

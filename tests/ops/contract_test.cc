@@ -46,6 +46,13 @@ TEST(elementwise_contracts) {
                                                             .index = tensor(memory, dtype::i32, {1, 257}),
                                                             .log_sum = f32({1}),
                                                             .x = f32({1, 4})}));
+  CHECK_BROKEN(
+      "sample: uniform is float32",
+      ops::sample(
+          ex(),
+          {.token = i32({2}), .log_prob = f32({2}), .x = f32({2, 4}), .uniform = f32({2}), .temperature = f32({2})}));
+  CHECK_BROKEN("edit_logits: penalties has shape",
+               ops::edit_logits(ex(), {.x = f32({2, 4}), .edits = i32({5, 3}), .penalties = f32({1, 3})}));
   CHECK_BROKEN("log_softmax: rows are empty", ops::log_softmax(ex(), {.out = f32({2, 0}), .x = f32({2, 0})}));
 }
 

@@ -152,6 +152,45 @@ TEST(beams_find_the_same_among_candidates_and_among_all) {
   }
 }
 
+// The same of samples and greedy search, with penalties and bans, which are carried out where the logits are.
+TEST(tokens_are_the_same_chosen_from_few_logits_and_from_all) {
+  auto m = open_tiny();
+  const uint32_t seed = std::random_device{}();
+  std::mt19937 random(seed);
+  const auto coin = [&] { return random() % 2 == 0; };
+  for (int i = 0; i < 120; ++i) {
+    decode::options o = coin() ? draw_settings(random) : beams(1, 25);
+    if (!o.uses_beams()) o.do_sample = random() % 3 > 0;
+    if (!o.do_sample && !o.uses_beams()) o.num_return_sequences = 1;
+    o.logprobs = static_cast<decode::logprobs_kind>(random() % 3);
+    if (coin()) o.temperature = 0.6f;
+    if (coin()) o.top_k = static_cast<int32_t>(random() % 40);
+    if (coin()) o.top_p = 0.7f;
+    if (random() % 4 == 0) o.top_p_decay = 0.9f;
+    if (coin()) o.min_p = 0.05f;
+    if (random() % 5 == 0) o.typical_p = 0.8f;
+    if (random() % 3 == 0) o.repetition_penalty = 1.5f;
+    if (random() % 3 == 0) o.presence_penalty = 0.3f, o.frequency_penalty = 0.1f;
+    if (random() % 3 == 0) o.min_new_tokens = std::min(5, o.max_new_tokens);
+    if (random() % 3 == 0) o.bad_words = {{4}, {5, 6}};
+    if (random() % 4 == 0) o.forced_eos_token_ids = {9};
+    const auto prompt = draw_prompt(random);
+    auto s = session::create(m, {});
+    const auto all = start(*s, prompt, o, {.on_logits = [](auto, auto) { return FT_CONTINUE; }});
+    const auto few = start(*s, prompt, o), other = start(*s, prompt, beams(3, 30));
+    for (const auto& r : {all, few, other}) s->wait(*r);
+    const auto want = outputs(*all), got = outputs(*few);
+    CHECK_EQ(got.size(), want.size());
+    for (size_t k = 0; k < got.size(); ++k) {
+      CHECK_MSG(got[k].tokens == want[k].tokens, "seed ", seed, ", trial ", i);
+      CHECK_EQ(got[k].logprobs.size(), want[k].logprobs.size());
+      for (size_t t = 0; t < got[k].logprobs.size(); ++t)
+        CHECK_MSG(std::fabs(got[k].logprobs[t] - want[k].logprobs[t]) <= 4e-6f, "seed ", seed, ", trial ", i);
+    }
+    s->close();
+  }
+}
+
 // What is told is never taken back, and is all of the best sequence in the end.
 TEST(streamed_tokens_are_settled) {
   auto m = open_tiny();

@@ -22,8 +22,8 @@ constexpr float inf = std::numeric_limits<float>::infinity();
 
 std::vector<float> processed(std::vector<float> logits, std::vector<int32_t> tokens, int64_t num_new,
                              const options& settings) {
-  token_marks marks(static_cast<int64_t>(logits.size()));
-  process_logits(logits, tokens, num_new, settings, marks);
+  logit_editor editor(static_cast<int64_t>(logits.size()));
+  editor.edit(logits, tokens, static_cast<size_t>(num_new), settings);
   return logits;
 }
 

@@ -19,6 +19,8 @@ void linear(exec&, const linear_args&);
 void log_softmax(exec&, const log_softmax_args&);
 void argmax(exec&, const argmax_args&);
 void top_k(exec&, const top_k_args&);
+void sample(exec&, const sample_args&);
+void edit_logits(exec&, const edit_logits_args&);
 void norm(exec&, const norm_args&);
 void pool(exec&, const pool_args&);
 void rotary_table(exec&, const rotary_table_args&);

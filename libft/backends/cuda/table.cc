@@ -19,6 +19,8 @@ const op_table& cuda_op_table() {
     t.log_softmax = log_softmax;
     t.argmax = argmax;
     t.top_k = top_k;
+    t.sample = sample;
+    t.edit_logits = edit_logits;
     t.norm = norm;
     t.pool = pool;
     t.rotary_table = rotary_table;

@@ -57,8 +57,8 @@ struct sum_of_part {
   float sum;      // of exponentials of the difference from it
 };
 
-__global__ void __launch_bounds__(part_threads)
-    top_k_of_parts(key* keys, sum_of_part* sums, row_view<const float> x, int width, int part, int k) {
+__global__ void __launch_bounds__(part_threads) top_k_of_parts(key* keys, sum_of_part* sums, row_view<const float> x,
+                                                               const float* temperature, int width, int part, int k) {
   extern __shared__ key survivors[];
   __shared__ float partial[32];
   __shared__ int found;
@@ -69,13 +69,14 @@ __global__ void __launch_bounds__(part_threads)
   key best = 0;
 #pragma unroll 8
   for (int i = begin + threadIdx.x; i < end; i += part_threads) best = max(best, key_of(row[i], i));
-  const float largest = block_reduce(value_of(best), larger{}, -INFINITY, partial);
+  const float t = temperature ? temperature[blockIdx.y] : 1;
+  const float largest = block_reduce(value_of(best) / t, larger{}, -INFINITY, partial);
   const key bound = bound_of(best, k);
   float sum = 0;
 #pragma unroll 8
   for (int i = begin + threadIdx.x; i < end; i += part_threads) {
     const float v = row[i];
-    if (v != -INFINITY) sum += expf(v - largest);
+    if (v != -INFINITY) sum += expf(v / t - largest);
     if (const key mine = key_of(v, i); mine >= bound) survivors[atomicAdd(&found, 1)] = mine;
   }
   sum = block_reduce(sum, add_up{}, 0, partial);
@@ -146,7 +147,8 @@ void top_k(exec& ex, const top_k_args& a) {
   auto* sums = ex.scratch.make<sum_of_part>(rows * parts);
   const dim3 grid(static_cast<unsigned>(parts), static_cast<unsigned>(rows));
   launch_kernel(ex, "top_k", {grid, part_threads, survivor_bytes(k, part, part_threads)}, top_k_of_parts, keys, sums,
-                rows_of<const float>(a.x), static_cast<int>(width), static_cast<int>(part), static_cast<int>(k));
+                rows_of<const float>(a.x), a.temperature.as<const float>(), static_cast<int>(width),
+                static_cast<int>(part), static_cast<int>(k));
   if (parts * k <= 8 * 256)
     join<256>(ex, a, keys, sums, parts);
   else

@@ -21,6 +21,8 @@ kernels make_kernels() {
            .log_softmax = log_softmax,
            .argmax = ref::argmax,
            .top_k = top_k,
+           .sample = ref::sample,
+           .edit_logits = ref::edit_logits,
            .norm = norm,
            .pool = pool,
            .rotary_table = rotary_table,

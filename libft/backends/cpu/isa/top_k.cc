@@ -53,7 +53,7 @@ void top_k(exec& ex, const top_k_args& a) {
   share(ex, a.x.shape[0], 6 * width, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
       const float* x = a.x.as<float>() + r * a.x.stride[0];
-      a.log_sum.as<float>()[r] = log_sum_of(x, width).log;
+      a.log_sum.as<float>()[r] = log_sum_of(x, width, a.temperature ? a.temperature.as<float>()[r] : 1.0f).log;
       find_best(x, width, {a.value.as<float>() + r * k, a.index.as<int32_t>() + r * k, k});
     }
   });

@@ -21,6 +21,8 @@ kernels reference_kernels() {
            .log_softmax = ref::log_softmax,
            .argmax = ref::argmax,
            .top_k = ref::top_k,
+           .sample = ref::sample,
+           .edit_logits = ref::edit_logits,
            .norm = ref::norm,
            .pool = ref::pool,
            .rotary_table = ref::rotary_table,

@@ -16,8 +16,9 @@ void top_k(exec&, const top_k_args& a) {
       if (!std::isnan(x[i])) order.push_back(static_cast<int32_t>(i));
     std::stable_sort(order.begin(), order.end(), [x](int32_t i, int32_t j) { return x[i] > x[j]; });
     const double largest = order.empty() ? NAN : double{x[order[0]]};
+    const double t = a.temperature ? a.temperature.as<float>()[r] : 1;
     double sum = 0;
-    for (int64_t i = 0; i < width; ++i) sum += std::exp(x[i] - largest);
+    for (int64_t i = 0; i < width; ++i) sum += std::exp((x[i] - largest) / t);
     a.log_sum.as<float>()[r] = static_cast<float>(std::log(sum));
     for (int64_t j = 0; j < k; ++j) {
       const bool is_there = j < static_cast<int64_t>(order.size());
