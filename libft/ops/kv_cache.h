@@ -4,9 +4,10 @@
 //   slots       [tokens] i32: page * page_tokens + position within the page
 //   key_pages, value_pages  one layer's pools, num_pages * kv_page_bytes each
 //
-// kv_copy: copies one layer's pages, keys and values, page from[i] onto page to[i]
+// kv_copy: copies pages, keys and values, page from[i] onto page to[i], in each of `layers` layers
 //
 //   from, to  [n] i32, page numbers; no page is among both
+//   pages     the first layer's; those of each other lie `layer_bytes` behind the ones before
 #pragma once
 
 #include "ops/exec.h"
@@ -30,6 +31,8 @@ struct kv_copy_args {
   kv_pages pages;
   tensor from;
   tensor to;
+  int64_t layers = 1;
+  int64_t layer_bytes = 0;
 };
 
 namespace ops {

@@ -27,6 +27,8 @@ class page_pool {
   }
 
   const std::vector<kv_pages>& layers() const { return layers_; }
+  // From one layer's pages to the next's.
+  int64_t layer_bytes() const { return static_cast<int64_t>(storage_.bytes() / layers_.size()); }
   int64_t page_tokens() const { return layers_.front().layout.page_tokens; }
   int64_t total() const { return static_cast<int64_t>(pages_.size()); }
   // Pages that sequences hold, and pages that are kept and nobody holds. Nothing below allocates.

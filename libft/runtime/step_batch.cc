@@ -102,11 +102,18 @@ void step_batch::place_logits() {
   logits_.finish();
 }
 
-void step_batch::copy_pages(nn::run& run, const page_pool& pool) const {
+void step_batch::copy_pages(nn::run& run, const page_pool& pool) {
   if (copy_from_.empty()) return;
   arena::scope scope(run.activations);
-  const tensor from = upload_i32(run, copy_from_), to = upload_i32(run, copy_to_);
-  for (const kv_pages& layer : pool.layers()) ops::kv_copy(run.ex, {.pages = layer, .from = from, .to = to});
+  staged_.assign(copy_from_.begin(), copy_from_.end());
+  staged_.insert(staged_.end(), copy_to_.begin(), copy_to_.end());
+  const tensor pages = upload_i32(run, staged_);
+  const int64_t n = pages.size() / 2;
+  ops::kv_copy(run.ex, {.pages = pool.layers().front(),
+                        .from = pages.slice(0, 0, n),
+                        .to = pages.slice(0, n, 2 * n),
+                        .layers = static_cast<int64_t>(pool.layers().size()),
+                        .layer_bytes = pool.layer_bytes()});
 }
 
 void step_batch::write_prefixes(nn::run& run, const page_pool& pool) const {

@@ -53,7 +53,7 @@ class step_batch {
   size_t num_copies() const { return copy_from_.size(); }
 
   // Copies the pages that are about to be written to and are shared.
-  void copy_pages(nn::run& run, const page_pool& pool) const;
+  void copy_pages(nn::run& run, const page_pool& pool);
   // Writes the prefixes of requests that begin in this step.
   void write_prefixes(nn::run& run, const page_pool& pool) const;
   nn::ragged_batch upload(nn::run& run, const page_pool& pool);

@@ -457,4 +457,27 @@ TEST(copied_pages_hold_the_same) {
     }
 }
 
+TEST(pages_are_copied_in_every_layer) {
+  const kv_layout layout{3, 8, 16, dtype::f16};
+  constexpr int64_t layers = 5, pages = 7;
+  const int64_t page_bytes = 2 * 3 * 8 * 16, pool_bytes = pages * page_bytes;
+  draw d(run_seed());
+  std::vector<uint8_t> bytes(static_cast<size_t>(2 * layers * pool_bytes));  // a layer's keys, its values, the next's
+  for (uint8_t& b : bytes) b = static_cast<uint8_t>(d.integer(0, 255));
+  const auto copied = [&](exec& ex, bool is_reference) {
+    place on(ex, is_reference);
+    auto* first = static_cast<char*>(on.copy(bytes.data(), bytes.size()));
+    ops::kv_copy(on.ex, {.pages = {first, first + pool_bytes, layout},
+                         .from = on.put(std::vector<int32_t>{2, 2, 6}),
+                         .to = on.put(std::vector<int32_t>{0, 5, 1}),
+                         .layers = layers,
+                         .layer_bytes = 2 * pool_bytes});
+    std::vector<uint8_t> result(bytes.size());
+    on.ex.download(result.data(), first, result.size());
+    return result;
+  };
+  const std::vector<uint8_t> want = copied(reference().ex, true);
+  CHECK(want != bytes && copied(gpu(), false) == want);
+}
+
 }  // namespace ft::test

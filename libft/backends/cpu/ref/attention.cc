@@ -115,10 +115,13 @@ void with_page_type(dtype type, F f) {
 
 void kv_copy(exec& ex, const kv_copy_args& a) {
   const size_t bytes = ex.device.kv_page_bytes(a.pages.layout);
-  for (int64_t i = 0; i < a.from.shape[0]; ++i)
-    for (void* pool : {a.pages.keys, a.pages.values})
-      std::memcpy(static_cast<char*>(pool) + static_cast<size_t>(a.to.as<int32_t>()[i]) * bytes,
-                  static_cast<char*>(pool) + static_cast<size_t>(a.from.as<int32_t>()[i]) * bytes, bytes);
+  for (int64_t layer = 0; layer < a.layers; ++layer)
+    for (void* first : {a.pages.keys, a.pages.values}) {
+      char* pool = static_cast<char*>(first) + layer * a.layer_bytes;
+      for (int64_t i = 0; i < a.from.shape[0]; ++i)
+        std::memcpy(pool + static_cast<size_t>(a.to.as<int32_t>()[i]) * bytes,
+                    pool + static_cast<size_t>(a.from.as<int32_t>()[i]) * bytes, bytes);
+    }
 }
 
 void kv_write(exec&, const kv_write_args& a) {
