@@ -15,8 +15,8 @@ class ModelHandle:
         pipeline_parallel: int,
         threads: int,
         progress: Callable[[int, int], Any] | None,
-        stream: int,
-        allocator: Any,
+        stream: int = 0,
+        allocator: Any = None,
     ) -> None: ...
     def config(self) -> dict[str, Any]: ...
     def checkpoint(self) -> Checkpoint: ...

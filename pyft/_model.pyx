@@ -72,8 +72,8 @@ cdef class ModelHandle:
     """ft_model. Freed when the last Python reference goes."""
 
     def __cinit__(
-        self, source, device, dtype, int tensor_parallel, int pipeline_parallel, int threads, progress, stream,
-        allocator
+        self, source, device, dtype, int tensor_parallel, int pipeline_parallel, int threads, progress, stream=0,
+        allocator=None
     ):
         path = os.fsencode(source)
         device_name = device.encode()
