@@ -22,7 +22,7 @@ from pyft.errors import (
 from pyft.forward import Outputs
 from pyft.generation import Generation, TextStream
 from pyft.hardware import Device, devices
-from pyft.model import Allocator, Config, Model, load
+from pyft.model import Allocator, Config, Model, TunedProduct, load
 from pyft.paths import cmake_prefix_path, get_include, get_library_dir
 
 __version__: str = _version()
@@ -41,6 +41,7 @@ __all__ = [
     "ParallelError",
     "Tensor",
     "TextStream",
+    "TunedProduct",
     "UnsupportedError",
     "__version__",
     "cmake_prefix_path",

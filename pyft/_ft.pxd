@@ -176,6 +176,10 @@ cdef extern from "ft/model.h" nogil:
     ft_status ft_model_checkpoint(const ft_checkpoint **out, const ft_model *model)
     ft_status ft_model_placement(const char **device, const char **dtype, uint64_t *weight_bytes,
                                  const ft_model *model)
+    ctypedef void (*ft_tune_callback)(const char *product, double before, double after, void *user_data) noexcept nogil
+    ft_status ft_model_tune(ft_model *model, const int64_t *token_counts, size_t num_counts, ft_tune_callback report,
+                            void *user_data) nogil
+    ft_status ft_model_tuning(const char **path, const char **problem, const ft_model *model) nogil
 
 
 cdef extern from "ft/convert.h" nogil:

@@ -1,11 +1,12 @@
 # cython: language_level=3
 """A loaded model's handle: opening with progress, its facts, and the forward pass."""
+import array
 import json
 import os
 
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from pyft cimport _ft as ft
 from pyft._checkpoint cimport borrow
@@ -43,6 +44,10 @@ cdef int on_progress(uint64_t done, uint64_t total, void *user_data) noexcept wi
     except BaseException as error:
         progress.error = error
         return 1
+
+
+cdef void on_tuned(const char *product, double before, double after, void *user_data) noexcept with gil:
+    (<list>user_data).append((product.decode(), before, after))
 
 
 # A Python allocator's two functions. Memory may be given back long after the model has gone, so each piece of it keeps
@@ -121,6 +126,25 @@ cdef class ModelHandle:
         cdef const ft.ft_checkpoint *out = NULL
         check(ft.ft_model_checkpoint(&out, self.handle))
         return borrow(out, self)
+
+    def tune(self, token_counts):
+        """[(product, microseconds before, after)]"""
+        cdef int64_t[::1] counts = array.array("q", token_counts)
+        cdef list found = []
+        cdef const int64_t *first = &counts[0] if counts.shape[0] else <const int64_t *>NULL
+        cdef size_t n = counts.shape[0]
+        cdef ft.ft_status status
+        with nogil:
+            status = ft.ft_model_tune(self.handle, first, n, on_tuned, <void *>found)
+        check(status)
+        return found
+
+    def tuning(self):
+        """(file of tuned algorithms, why it is ignored); empty where there is none, and where it is not."""
+        cdef const char *path = NULL
+        cdef const char *problem = NULL
+        check(ft.ft_model_tuning(&path, &problem, self.handle))
+        return os.fsdecode(path), problem.decode("utf-8", "replace")
 
     def placement(self):
         """(device, compute dtype, bytes of weights)."""

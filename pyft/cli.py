@@ -10,6 +10,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,11 @@ def parser() -> argparse.ArgumentParser:
     bench_command.add_argument("--new", type=_positive, default=64, metavar="N", help="new tokens of a sequence")
     bench_command.add_argument("--repeat", type=_positive, default=3, metavar="N", help="the best of N runs counts")
     bench_command.add_argument("--json", action="store_true")
+
+    tune = _command(commands, "tune", run_tune, "choose the GPU's matrix algorithms by timing them")
+    _add_source(tune, f"a checkpoint, or a shape with random weights: {', '.join(presets.PRESETS)}")
+    tune.add_argument("--tokens", type=_positive, nargs="+", metavar="N", help="tokens of the passes to tune for")
+    tune.add_argument("--json", action="store_true")
 
     found = _command(commands, "devices", run_devices, "show what there is to compute on")
     found.add_argument("--json", action="store_true")
@@ -363,13 +369,31 @@ def run_convert(options: argparse.Namespace) -> None:
         )
 
 
+@contextlib.contextmanager
+def _checkpoint_or_shape(source: str) -> Iterator[str]:
+    """The checkpoint, or one of random weights in the shape of this name, which is there for the time being."""
+    if source not in presets.PRESETS or Path(source).exists():
+        yield source
+        return
+    with tempfile.TemporaryDirectory(prefix=f"pyft-{source}-") as folder:
+        _write_preset(source, Path(folder))
+        yield folder
+
+
+def run_tune(options: argparse.Namespace) -> None:
+    with _checkpoint_or_shape(options.source) as source, open_model(options, source) as model:
+        found = model.tune(options.tokens) if options.tokens else model.tune()
+        path = model.tuning_file
+    if options.json:
+        print(json.dumps({"file": str(path), "products": [asdict(product) for product in found]}))
+        return
+    for product in found:
+        print(f"{product.before:10.1f} -> {product.after:8.1f} us  {product.name}")
+    print(f"kept in {path}")
+
+
 def run_bench(options: argparse.Namespace) -> None:
-    with contextlib.ExitStack() as stack:
-        source = options.source
-        if source in presets.PRESETS and not Path(source).exists():
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"pyft-{source}-")))
-            _write_preset(source, folder)
-            source = str(folder)
+    with _checkpoint_or_shape(options.source) as source:
         start = time.perf_counter()
         model = open_model(options, source, prefix_cache=False)  # runs are repeated, and each is to compute its prompt
         loaded = time.perf_counter() - start

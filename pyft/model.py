@@ -2,7 +2,9 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self, Unpack
 
@@ -130,6 +132,8 @@ def load(
         _stream_address(stream),
         allocator,
     )
+    if problem := handle.tuning()[1]:
+        warnings.warn(f"tuned algorithms are ignored: {problem}", RuntimeWarning, stacklevel=2)
     return Model(handle, Path(source), (sizes[0], sizes[1], sizes[2], bool(prefix_cache), sizes[3]))
 
 
@@ -160,6 +164,16 @@ def _one_device(device: str | Sequence[str]) -> str:
     return names[0]
 
 
+@dataclass(frozen=True, slots=True)
+class TunedProduct:
+    """A matrix product whose algorithm was chosen by timing: its shape, and the microseconds it took before and takes
+    now."""
+
+    name: str
+    before: float
+    after: float
+
+
 class Model:
     """A loaded model; made by :func:`pyft.load`. Any number of threads may use it at once."""
 
@@ -188,6 +202,19 @@ class Model:
 
     def __exit__(self, *failure: object) -> None:
         self.close()
+
+    def tune(self, token_counts: Iterable[int] = (64, 128, 256, 512, 1024, 2048, 4096, 8192)) -> list[TunedProduct]:
+        """Times the GPU's algorithms for the matrix products of passes of these numbers of tokens, and keeps the
+        fastest, for this process and, in the file :attr:`tuning_file`, for later ones. One kept for a number of tokens
+        serves all up to the next power of two. Takes seconds a number; other work on the GPU spoils it."""
+        counts = [integer("token_counts", count, 1, 1 << 20) for count in token_counts]
+        return [TunedProduct(*found) for found in self._handle.tune(counts)]
+
+    @property
+    def tuning_file(self) -> Path | None:
+        """Where tuned algorithms are kept; None on a CPU."""
+        path = self._handle.tuning()[0]
+        return Path(path) if path else None
 
     def close(self) -> None:
         """Cancels what runs and gives the memory back once the last call has returned. Tensors made stay valid."""

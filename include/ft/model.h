@@ -79,6 +79,25 @@ FT_API ft_status ft_model_checkpoint(const ft_checkpoint **out, const ft_model *
 FT_API ft_status ft_model_placement(const char **device, const char **dtype, uint64_t *weight_bytes,
                                     const ft_model *model);
 
+/* A matrix product's shape in words, and the microseconds it took before and takes now. */
+typedef void (*ft_tune_callback)(const char *product, double before, double after, void *user_data);
+
+/*
+ * Times, on this GPU, the algorithms for the products of passes of these numbers of tokens (each 1 to 1048576), and
+ * keeps the fastest for this process and, in a file, for later ones. One kept for a number of tokens serves all up to
+ * the next power of two. `report` may be NULL; it is called when all has been timed, from the calling thread.
+ * Takes seconds a number; other work on the GPU spoils it. FT_ERROR_UNSUPPORTED on the CPU; FT_ERROR_CHECKPOINT when
+ * the file cannot be written.
+ */
+FT_API ft_status ft_model_tune(ft_model *model, const int64_t *token_counts, size_t num_counts,
+                               ft_tune_callback report, void *user_data);
+
+/*
+ * The file such choices are kept in ("": there is none, as on the CPU), and why it is ignored ("": it is not). It is
+ * read when the first product is computed. Valid until the calling thread calls this again. Each may be NULL.
+ */
+FT_API ft_status ft_model_tuning(const char **path, const char **problem, const ft_model *model);
+
 FT_END_DECLS
 
 #endif /* FT_MODEL_H */

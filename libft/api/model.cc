@@ -3,6 +3,7 @@
 
 #include "api/guard.h"
 #include "api/handles.h"
+#include "runtime/tune.h"
 
 using namespace ft;
 using namespace ft::api;
@@ -103,5 +104,24 @@ ft_status ft_model_placement(const char** device, const char** dtype, uint64_t* 
     if (device) *device = model->device.c_str();
     if (dtype) *dtype = model->dtype.c_str();
     if (weight_bytes) *weight_bytes = model->impl->network().weight_bytes();
+  });
+}
+
+ft_status ft_model_tune(ft_model* model, const int64_t* token_counts, size_t num_counts, ft_tune_callback report,
+                        void* user_data) {
+  return guard([&] {
+    require(model, "model");
+    require(token_counts, "token_counts");
+    for (const tuned_product& p : runtime::tune(*model->impl, {token_counts, num_counts}))
+      if (report) report(p.name.c_str(), p.before_us, p.after_us, user_data);
+  });
+}
+
+ft_status ft_model_tuning(const char** path, const char** problem, const ft_model* model) {
+  return guard([&] {
+    static thread_local tuning_state state;
+    state = require(model, "model").impl->compute().device().tuning();
+    if (path) *path = state.path.c_str();
+    if (problem) *problem = state.problem.c_str();
   });
 }

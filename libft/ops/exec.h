@@ -49,6 +49,19 @@ class stream_point {
   virtual void wait() = 0;              // returns when the point is reached
 };
 
+// A matrix product whose algorithm was chosen by timing: its shape in words, and the microseconds before and after.
+struct tuned_product {
+  std::string name;
+  double before_us = 0;
+  double after_us = 0;
+};
+
+// The file that such choices are kept in (empty: none), and why it was ignored (empty: it was not).
+struct tuning_state {
+  std::string path;
+  std::string problem;
+};
+
 // A device. One instance serves every model on it; all members are thread-safe.
 class backend {
  public:
@@ -106,6 +119,13 @@ class backend {
 
   // Whether `parts` can become one weight (else the caller packs them one by one).
   virtual bool can_pack_together(std::span<const tensor> parts) const = 0;
+
+  // Runs `passes`, timing the algorithms there are for each matrix product that it meets, and keeps the fastest for
+  // this process and later ones.
+  virtual std::vector<tuned_product> tune(const std::function<void()>& /*passes*/) {
+    fail(FT_ERROR_UNSUPPORTED, "the device ", name(), " has nothing to tune; a GPU has");
+  }
+  virtual tuning_state tuning() { return {}; }
 
   // Bytes of one layer's page for keys, and as many again for values.
   virtual size_t kv_page_bytes(const kv_layout& layout) const = 0;

@@ -42,6 +42,8 @@ class recorded_passes {
     return made;
   }
 
+  void clear() { passes_.clear(); }
+
  private:
   static constexpr size_t most_shapes = 256;
 

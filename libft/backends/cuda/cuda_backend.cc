@@ -10,6 +10,7 @@
 
 #include "backends/cuda/cuda_ops.h"
 #include "backends/cuda/device_scope.h"
+#include "backends/cuda/gemm/plans.h"
 #include "backends/cuda/kv_page.h"
 #include "backends/cuda/launch.h"
 #include "backends/cuda/upload.h"
@@ -226,6 +227,11 @@ class cuda_device final : public backend {
       if (part.dim(1) != parts.front().dim(1)) return false;
     return !parts.empty();
   }
+
+  std::vector<tuned_product> tune(const std::function<void()>& passes) override {
+    return plans_of(index_).tune(passes);
+  }
+  tuning_state tuning() override { return plans_of(index_).state(); }
 
   size_t kv_page_bytes(const kv_layout& layout) const override { return cuda::kv_page_bytes(layout); }
 

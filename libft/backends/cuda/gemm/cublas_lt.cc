@@ -45,6 +45,7 @@ cublas_lt load() {
   find(lt.version, "cublasLtGetVersion");
   find(lt.matmul, "cublasLtMatmul");
   find(lt.heuristic, "cublasLtMatmulAlgoGetHeuristic");
+  find(lt.algo_check, "cublasLtMatmulAlgoCheck");
   find(lt.desc_create, "cublasLtMatmulDescCreate");
   find(lt.desc_destroy, "cublasLtMatmulDescDestroy");
   find(lt.desc_set, "cublasLtMatmulDescSetAttribute");

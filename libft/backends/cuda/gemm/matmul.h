@@ -1,4 +1,4 @@
-// Matrix products of many rows: cuBLASLt, with its choice of algorithm kept by shape.
+// Matrix products of many rows: cuBLASLt, by the algorithms that plans.h chooses.
 #pragma once
 
 #include "backends/cuda/weight.h"
