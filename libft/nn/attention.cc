@@ -1,5 +1,7 @@
 #include "nn/attention.h"
 
+#include "ops/op_table.h"
+
 namespace ft::nn {
 
 void attention::forward(run& run, const ragged_batch& batch, const context& context, const tensor& x, const tensor& out,
@@ -13,10 +15,19 @@ void attention::forward(run& run, const ragged_batch& batch, const context& cont
 
   if (query_norm) query_norm.forward(run, query, query);
   if (key_norm) key_norm.forward(run, key, key);
-  if (context.rotary_table)  // queries and keys stand side by side: one call turns both
+  const bool fused = context.rotary_table && context.cache && run.ex.ops.rotary_kv_write;
+  if (context.rotary_table && !fused)  // queries and keys stand side by side: one call turns both
     ops::rotary(run.ex, {.x = projected.slice(1, 0, key_end).split_last(num_heads + num_kv_heads),
                          .table = context.rotary_table,
                          .style = context.style});
+  if (context.cache) {
+    const kv_write_args write{.key = key, .value = value, .slots = batch.slots, .pages = *context.cache};
+    if (fused)
+      ops::rotary_kv_write(run.ex,
+                           {.query = query, .table = context.rotary_table, .style = context.style, .keys = write});
+    else
+      ops::kv_write(run.ex, write);
+  }
 
   const tensor attended = run.make({x.dim(0), num_heads, head_dim});
   attend(run, batch, context.cache, query, key, value, attended);
@@ -35,7 +46,6 @@ void attention::attend(run& run, const ragged_batch& batch, const kv_pages* cach
                             .options = options});
     return;
   }
-  ops::kv_write(run.ex, {.key = key, .value = value, .slots = batch.slots, .pages = *cache});
   ops::paged_attention(run.ex, {.out = out,
                                 .query = query,
                                 .pages = *cache,

@@ -4,6 +4,12 @@
 //   slots       [tokens] i32: page * page_tokens + position within the page
 //   key_pages, value_pages  one layer's pools, num_pages * kv_page_bytes each
 //
+// rotary_kv_write: rotary of queries and keys (ops/rotary.h), and kv_write of the turned keys, in one pass. A backend
+// may do without. What `key` holds afterwards is undefined.
+//
+//   query  [tokens, num_heads, head_dim], turned in place
+//   table  [tokens, 2 n] f32, as rotary_table makes it
+//
 // kv_copy: copies pages, keys and values, page from[i] onto page to[i], in each of `layers` layers
 //
 //   from, to  [n] i32, page numbers; no page is among both
@@ -11,6 +17,7 @@
 #pragma once
 
 #include "ops/exec.h"
+#include "ops/rotary.h"
 
 namespace ft {
 
@@ -27,6 +34,13 @@ struct kv_write_args {
   kv_pages pages;
 };
 
+struct rotary_kv_write_args {
+  tensor query;
+  tensor table;
+  rotary_style style = rotary_style::half;
+  kv_write_args keys;
+};
+
 struct kv_copy_args {
   kv_pages pages;
   tensor from;
@@ -37,6 +51,7 @@ struct kv_copy_args {
 
 namespace ops {
 void kv_write(exec&, const kv_write_args&);
+void rotary_kv_write(exec&, const rotary_kv_write_args&);  // only where the backend has it
 void kv_copy(exec&, const kv_copy_args&);
 }  // namespace ops
 

@@ -32,6 +32,7 @@ struct op_table {
   void (*scale)(exec&, const scale_args&) = nullptr;
   void (*embedding)(exec&, const embedding_args&) = nullptr;
   void (*kv_write)(exec&, const kv_write_args&) = nullptr;
+  void (*rotary_kv_write)(exec&, const rotary_kv_write_args&) = nullptr;  // optional
   void (*kv_copy)(exec&, const kv_copy_args&) = nullptr;
   void (*linear)(exec&, const linear_args&) = nullptr;
   void (*log_softmax)(exec&, const log_softmax_args&) = nullptr;

@@ -426,6 +426,49 @@ TEST(prompts_do_not_depend_on_their_neighbours) {
     }
 }
 
+// The fusion against its parts: queries, and what attention then finds in the pages.
+TEST(rotary_kv_write) {
+  compare_with_reference("rotary_kv_write", 60, attention_bounds, [](draw& d, dtype type) -> placed_problem {
+    shape s = some_shape(d);
+    s.head_dim = d.one_of<int64_t>({64, 128, 256, 80, 2 * d.integer(1, 40)});
+    const int64_t n = d.one_of<int64_t>({s.head_dim / 2, d.integer(1, s.head_dim / 2), (s.head_dim / 2 + 7) / 8 * 4});
+    const sequences all(d, s, {static_cast<int32_t>(d.one_of<int64_t>({1, 16, d.integer(1, 60)}))}, type);
+    const guarded table = guarded({all.offsets.back(), 2 * n}).fill(d);
+    const rotary_style style = d.one_of({rotary_style::half, rotary_style::interleaved});
+    // In float32 a key's last bit may turn its rounding to a 16-bit page, by more than the bound.
+    const dtype page_type = type == dtype::f32 ? type : some_page_type(d, type);
+    return [=](place& on) {
+      const int64_t tokens = all.offsets.back();
+      cache c(on, {s.kv_heads, s.head_dim, 16, page_type}, (tokens + 15) / 16, 3);
+      placed &query = on.put(all.query, type), &key = on.put(all.key, type), &value = on.put(all.value, type);
+      std::vector<int32_t> slots;
+      for (int64_t i = 0; i < tokens; ++i) slots.push_back(slot_of(c.order.data(), i, 16));
+      const tensor angles = on.put(table, dtype::f32).view();
+      const kv_write_args write{.key = key.view(), .value = value.view(), .slots = on.put(slots), .pages = c.pages()};
+      if (on.ex.ops.rotary_kv_write) {
+        ops::rotary_kv_write(on.ex, {.query = query.view(), .table = angles, .style = style, .keys = write});
+      } else {
+        ops::rotary(on.ex, {.x = query.view(), .table = angles, .style = style});
+        ops::rotary(on.ex, {.x = key.view(), .table = angles, .style = style});
+        ops::kv_write(on.ex, write);
+      }
+      placed& result = on.put(guarded({tokens, s.heads, s.head_dim}), type);
+      ops::paged_attention(on.ex, {.out = result.view(),
+                                   .query = on.put(all.query, type).view(),
+                                   .pages = c.pages(),
+                                   .page_table = on.put(c.order).reshape({1, static_cast<int64_t>(c.order.size())}),
+                                   .row_offsets = on.put(std::vector<int32_t>{0, static_cast<int32_t>(tokens)}),
+                                   .context_lengths = on.put(std::vector<int32_t>{static_cast<int32_t>(tokens)}),
+                                   .options = {.scale = 1 / std::sqrt(static_cast<float>(s.head_dim))}});
+      CHECK(c.intact());
+      key.values(), value.values();
+      std::vector<float> out = query.values(), attended = result.values();
+      out.insert(out.end(), attended.begin(), attended.end());
+      return out;
+    };
+  });
+}
+
 TEST(copied_pages_hold_the_same) {
   draw d(run_seed());
   for (dtype type : {dtype::f32, dtype::f16, dtype::bf16})

@@ -14,6 +14,7 @@ void add(exec&, const add_args&);
 void scale(exec&, const scale_args&);
 void embedding(exec&, const embedding_args&);
 void kv_write(exec&, const kv_write_args&);
+void rotary_kv_write(exec&, const rotary_kv_write_args&);
 void kv_copy(exec&, const kv_copy_args&);
 void linear(exec&, const linear_args&);
 void log_softmax(exec&, const log_softmax_args&);

@@ -1,7 +1,8 @@
-// kv_write and kv_copy; kv_page.h says how a page is laid out.
+// kv_write, alone and with the rotary positions before it, and kv_copy; kv_page.h says how a page is laid out.
 #include "backends/cuda/cuda_ops.h"
 #include "backends/cuda/kv_page.h"
 #include "backends/cuda/launch.h"
+#include "backends/cuda/rotary_pairs.h"
 
 namespace ft::cuda {
 namespace {
@@ -22,6 +23,41 @@ struct write_vector {
     store<V>(keys + to, v);
     load<V>(value.at(token, head) + i, v);
     store<V>(values + to, v);
+  }
+};
+
+// V elements, or V pairs, of what a token brings: columns count, V at a time, through the pairs of the query heads and
+// of the key heads, the elements of the key heads behind the pairs, and the elements of the values.
+template <class T, class Page, int V>
+struct turn_and_write_vector {
+  head_view<T> query;
+  head_view<const T> key, value;
+  Page *keys, *values;
+  const int32_t* slots;
+  page_shape shape;
+  rotary_pairs pairs;
+  int heads;
+
+  __device__ void operator()(int64_t token, int column) const {
+    int at = column * V;
+    if (at < heads * pairs.n) {
+      T* head = query.at(token, at / pairs.n);
+      return pairs.turn<V>(token, at % pairs.n, static_cast<const T*>(head), head);
+    }
+    at -= heads * pairs.n;
+    const int slot = slots[token], page = slot / shape.page_tokens, place = slot % shape.page_tokens;
+    if (at < shape.kv_heads * pairs.n) {
+      const int head = at / pairs.n;
+      return pairs.turn<V>(token, at % pairs.n, key.at(token, head), keys + shape.begin(page, head, place));
+    }
+    at -= shape.kv_heads * pairs.n;
+    const int rest = shape.head_dim - 2 * pairs.n;
+    const bool of_key = at < shape.kv_heads * rest;
+    if (!of_key) at -= shape.kv_heads * rest;
+    const int width = of_key ? rest : shape.head_dim, head = at / width, i = at % width + (of_key ? 2 * pairs.n : 0);
+    float v[V];
+    load<V>((of_key ? key : value).at(token, head) + i, v);
+    store<V>((of_key ? keys : values) + shape.begin(page, head, place) + i, v);
   }
 };
 
@@ -68,6 +104,29 @@ void kv_write(exec& ex, const kv_write_args& a) {
             write_vector<T, Page, v.value>{heads_of<const T>(a.key), heads_of<const T>(a.value),
                                            static_cast<Page*>(a.pages.keys), static_cast<Page*>(a.pages.values),
                                            a.slots.as<int32_t>(), shape_of(layout)});
+      });
+    });
+  });
+}
+
+void rotary_kv_write(exec& ex, const rotary_kv_write_args& a) {
+  const kv_write_args& w = a.keys;
+  const kv_layout& layout = w.pages.layout;
+  const int64_t heads = a.query.shape[1], n = a.table.shape[1] / 2;
+  const int64_t elements = (heads + layout.num_kv_heads) * n + layout.num_kv_heads * (2 * layout.head_dim - 2 * n);
+  const bool wide = n % vector_width == 0 && in_vectors({&a.query, &w.key, &w.value}) && in_vectors(a.table.data) &&
+                    in_vectors(w.pages.keys) && in_vectors(w.pages.values);
+  const rotary_pairs pairs{a.table.as<float>(), static_cast<int>(n), a.style == rotary_style::half};
+  with_float(w.key.type, [&](auto element) {
+    with_float(layout.type, [&](auto stored) {
+      with_width(wide, [&](auto v) {
+        using T = decltype(element);
+        using Page = decltype(stored);
+        launch_for_each<1>(ex, "rotary_kv_write", w.key.shape[0], elements / v.value,
+                           turn_and_write_vector<T, Page, v.value>{
+                               heads_of<T>(a.query), heads_of<const T>(w.key), heads_of<const T>(w.value),
+                               static_cast<Page*>(w.pages.keys), static_cast<Page*>(w.pages.values),
+                               w.slots.as<int32_t>(), shape_of(layout), pairs, static_cast<int>(heads)});
       });
     });
   });

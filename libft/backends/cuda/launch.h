@@ -7,6 +7,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <array>
+#include <atomic>
 #include <initializer_list>
 #include <type_traits>
 
@@ -32,8 +34,18 @@ inline int device_attribute(cudaDeviceAttr what) {
   return value;
 }
 
-// The first number of the current device's compute capability.
-inline int device_generation() { return device_attribute(cudaDevAttrComputeCapabilityMajor); }
+// The first number of the current device's compute capability; remembered, since every launch asks.
+inline int device_generation() {
+  static std::array<std::atomic<int>, 64> known{};
+  int device = 0;
+  check(cudaGetDevice(&device), "asking for the GPU");
+  const auto index = static_cast<size_t>(device);
+  int generation = index < known.size() ? known[index].load(std::memory_order_relaxed) : 0;
+  if (generation) return generation;
+  generation = device_attribute(cudaDevAttrComputeCapabilityMajor);
+  if (index < known.size()) known[index].store(generation, std::memory_order_relaxed);
+  return generation;
+}
 
 // Calls f with a value of the C++ type that has this dtype's elements.
 template <class F>

@@ -1,6 +1,7 @@
 // rotary_table and rotary.
 #include "backends/cuda/cuda_ops.h"
 #include "backends/cuda/launch.h"
+#include "backends/cuda/rotary_pairs.h"
 
 namespace ft::cuda {
 namespace {
@@ -22,53 +23,15 @@ struct table_entry {
   }
 };
 
-template <int V>
-__device__ void turn(float (&first)[V], float (&second)[V], const float (&cosine)[V], const float (&sine)[V]) {
-#pragma unroll
-  for (int k = 0; k < V; ++k) {
-    const float u = first[k], v = second[k];
-    first[k] = u * cosine[k] - v * sine[k];
-    second[k] = v * cosine[k] + u * sine[k];
-  }
-}
-
 // V pairs of one head; columns count through the pairs of all heads of a token.
 template <class T, int V>
-struct turn_pairs {
+struct turn_in_place {
   head_view<T> x;
-  const float* table;
-  int n;
-  bool half;
+  rotary_pairs pairs;
 
   __device__ void operator()(int64_t token, int column) const {
-    const int head = column / n, i = column % n;
-    float cosine[V], sine[V], first[V], second[V];
-    load<V>(table + token * 2 * n + i, cosine);
-    load<V>(table + token * 2 * n + n + i, sine);
-    if (half) {
-      T* at = x.at(token, head) + i;
-      load<V>(static_cast<const T*>(at), first);
-      load<V>(static_cast<const T*>(at + n), second);
-      turn<V>(first, second, cosine, sine);
-      store<V>(at, first);
-      store<V>(at + n, second);
-    } else {
-      T* at = x.at(token, head) + 2 * i;
-      float both[2 * V];
-      if constexpr (V == 1)  // a pair may start at any element
-        both[0] = widen(at[0]), both[1] = widen(at[1]);
-      else
-        load<2 * V>(static_cast<const T*>(at), both);
-#pragma unroll
-      for (int k = 0; k < V; ++k) first[k] = both[2 * k], second[k] = both[2 * k + 1];
-      turn<V>(first, second, cosine, sine);
-#pragma unroll
-      for (int k = 0; k < V; ++k) both[2 * k] = first[k], both[2 * k + 1] = second[k];
-      if constexpr (V == 1)
-        at[0] = narrow<T>(both[0]), at[1] = narrow<T>(both[1]);
-      else
-        store<2 * V>(at, both);
-    }
+    T* head = x.at(token, column / pairs.n);
+    pairs.turn<V>(token, column % pairs.n, static_cast<const T*>(head), head);
   }
 };
 
@@ -87,12 +50,12 @@ void rotary(exec& ex, const rotary_args& a) {
   // Only the strides of x and n must be whole vectors: head_dim may be any number behind them.
   const bool wide = n % vector_width == 0 && in_vectors(a.x.data) && in_vectors(a.table.data) &&
                     a.x.stride[0] % vector_width == 0 && a.x.stride[1] % vector_width == 0;
+  const rotary_pairs pairs{a.table.as<float>(), static_cast<int>(n), a.style == rotary_style::half};
   with_float(a.x.type, [&](auto element) {
     with_width(wide, [&](auto v) {
       using T = decltype(element);
       launch_for_each<v.value>(ex, "rotary", a.x.shape[0], heads * n,
-                               turn_pairs<T, v.value>{heads_of<T>(a.x), a.table.as<const float>(), static_cast<int>(n),
-                                                      a.style == rotary_style::half});
+                               turn_in_place<T, v.value>{heads_of<T>(a.x), pairs});
     });
   });
 }

@@ -14,6 +14,7 @@ const op_table& cuda_op_table() {
     t.scale = scale;
     t.embedding = embedding;
     t.kv_write = kv_write;
+    t.rotary_kv_write = rotary_kv_write;
     t.kv_copy = kv_copy;
     t.linear = linear;
     t.log_softmax = log_softmax;
