@@ -87,7 +87,7 @@ def load_and_watch(source: str, dtype: str, threads: int) -> dict[str, float]:
             most = max(most, anonymous_bytes())
             time.sleep(0.0005)
 
-    watcher = threading.Thread(target=watch)
+    watcher = threading.Thread(target=watch, daemon=True)  # which ends with a load that fails
     watcher.start()
     model = ModelHandle(source, "auto", dtype, 1, 1, threads, None)
     done = True
