@@ -12,6 +12,7 @@
 #include "decode/philox.h"
 #include "decode/processors.h"
 #include "decode/sampler.h"
+#include "ops/top_k.h"
 
 using namespace ft;
 using namespace ft::decode;
@@ -284,6 +285,66 @@ TEST(sampling_follows_the_exact_distribution) {
   }
   for (double& p : kept) p /= kept_mass;
   CHECK_MSG(chi_squared(logits, o, kept, 100000) < 54.7, "seed ", seed);
+}
+
+// Of rows wider than any number of candidates, flat ones and steep ones, with ties.
+TEST(candidates_that_hold_all_give_what_the_whole_row_gives) {
+  const uint64_t seed = std::random_device{}();
+  std::mt19937 random(static_cast<uint32_t>(seed));
+  const auto coin = [&] { return random() % 2 == 0; };
+  constexpr int64_t vocab = 900, k = 128;
+  sampler s(vocab);
+  int enough = 0, too_few = 0;
+  for (int trial = 0; trial < 600; ++trial) {
+    std::normal_distribution<float> normal(0, 0.5f + static_cast<float>(trial % 6));
+    std::vector<float> row(vocab), best(k);
+    for (float& x : row) x = coin() ? normal(random) : std::round(normal(random));
+    options o;
+    o.do_sample = true;
+    o.seed = random();
+    if (coin()) o.temperature = 0.6f;
+    if (random() % 3 == 0) o.top_k = static_cast<int32_t>(1 + random() % 127);
+    if (coin()) o.top_p = 0.8f;
+    if (coin()) o.min_p = 0.02f;
+    if (o.top_k > 0 && coin()) o.typical_p = 0.7f;
+    std::vector<int32_t> tokens(k);
+    candidate_row found{best, tokens};
+    arena scratch(host_memory());
+    exec ex{cpu_backend(), cpu_backend().ops(), scratch};
+    ops::top_k(ex, {.value = tensor(best.data(), dtype::f32, {1, k}),
+                    .index = tensor(tokens.data(), dtype::i32, {1, k}),
+                    .log_sum = tensor(&found.log_sum, dtype::f32, {1}),
+                    .x = tensor(row.data(), dtype::f32, {1, vocab}),
+                    .temperature = tensor(&o.temperature, dtype::f32, {1})});
+    found.highest = best[0];
+    const bool all = sampler::has_all(found, o, {});
+    ++(all ? enough : too_few);
+    if (!all) continue;
+    const auto want = s.sample(row, o, {}, o.seed), got = s.sample(found, o, {}, o.seed);
+    CHECK_MSG(got.token == want.token && std::fabs(got.logprob - want.logprob) < 2e-6f, "seed ", seed);
+    if (o.top_k > 0) CHECK_MSG(got.logprob == want.logprob, "seed ", seed);
+  }
+  CHECK_MSG(enough > 50 && too_few > 50, enough, " of 600");
+}
+
+TEST(every_token_is_edited_once) {
+  options o;
+  o.repetition_penalty = 2;
+  o.presence_penalty = 0.5f;
+  o.no_repeat_ngram_size = 1;
+  o.min_new_tokens = 9;
+  o.stop_token_ids = {5, 1};
+  o.bad_words = {{5}, {2}};
+  logit_editor editor(6);
+  for (int again = 0; again < 2; ++again) {
+    const std::vector<int32_t> tokens = {3, -1, 1, 1};
+    std::vector<int> edits(6, 0);
+    for (const logit_edit& e : editor.list(7, tokens, 2, o)) {
+      CHECK(e.row == 7 && e.change == logit_edit::ban);
+      ++edits[static_cast<size_t>(e.token)];
+    }
+    CHECK(edits == (std::vector<int>{0, 1, 1, 1, 0, 1}));
+  }
 }
 
 TEST(sampling_is_a_function_of_seed_and_draw) {
