@@ -299,6 +299,27 @@ def test_log_probabilities_are_the_same_whoever_computes_them(llama: pyft.Model,
         assert np.array_equal(processed.logprobs, made.logprobs)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"top_p": 0.9},
+        {"top_p": 0.9, "temperature": 0.2},
+        {"min_p": 0.3},
+        {"top_k": 20, "typical_p": 0.8},
+        {"temperature": 0.5, "repetition_penalty": 1.4, "no_repeat_ngram_size": 2},
+    ],
+)
+def test_sampling_is_the_same_whether_or_not_someone_looks(llama: pyft.Model, settings: dict) -> None:
+    """From a few logits, or from all where these do not hold what may be drawn: a processor wants to see all."""
+    prompts = [llama.encode(PROMPT).tolist(), [5, 6, 7], [9]]
+    common = {"max_new_tokens": 40, "stop_token_ids": [], "do_sample": True, "seed": 11, **settings}
+    if "top_k" not in settings:
+        common["top_k"] = 0
+    alone = llama.generate(prompts, **common)
+    looked_at = llama.generate(prompts, logits_processor=lambda token_ids, logits: None, **common)
+    assert [ids_of(g) for g in alone] == [ids_of(g) for g in looked_at]
+
+
 def test_a_processor_sees_the_librarys_own_logits(llama: pyft.Model) -> None:
     """Nothing is copied: prompts that one step computes have neighbouring rows of one matrix."""
     seen: dict[int, list[int]] = {}
