@@ -1,61 +1,64 @@
-// argmax: a block a row; its threads keep the best of what they see, then join.
+// argmax: several blocks a row find the best of a part each, then one warp a row the best of these.
 #include "backends/cuda/cuda_ops.h"
 #include "backends/cuda/launch.h"
+#include "backends/cuda/ranking.h"
 
 namespace ft::cuda {
 namespace {
 
-constexpr int threads = 1024;
-
-struct best {
-  float value;
-  int index;  // -1: nothing yet
-};
-
-// Of equal values the lower index, whoever found it.
-__device__ best better(best a, best b) {
-  if (b.index < 0) return a;
-  if (a.index < 0 || b.value > a.value || (b.value == a.value && b.index < a.index)) return b;
-  return a;
-}
-
-__device__ best warp_best(best mine) {
+__device__ ranked warp_best(ranked mine) {
 #pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2)
-    mine = better(
-        mine, {__shfl_xor_sync(0xffffffffu, mine.value, distance), __shfl_xor_sync(0xffffffffu, mine.index, distance)});
+  for (int distance = 16; distance > 0; distance /= 2) mine = max(mine, __shfl_xor_sync(0xffffffffu, mine, distance));
   return mine;
 }
 
 template <int V>
-__global__ void __launch_bounds__(threads) argmax_rows(int32_t* out, row_view<const float> x, int width) {
-  __shared__ best of_warps[threads / 32];
+__global__ void __launch_bounds__(part_threads)
+    best_of_parts(ranked* bests, row_view<const float> x, int width, int part) {
+  __shared__ ranked of_warps[part_threads / 32];
   await_previous_kernel();
-  const float* row = x.at(blockIdx.x);
-  best mine{0, -1};
-  for (int c = threadIdx.x * V; c < width; c += threads * V) {
+  const int end = min((static_cast<int>(blockIdx.x) + 1) * part, width);
+  const float* row = x.at(blockIdx.y);
+  ranked mine = 0;
+  for (int c = blockIdx.x * part + threadIdx.x * V; c < end; c += part_threads * V) {
     float v[V];
     load<V>(row + c, v);
 #pragma unroll
-    for (int i = 0; i < V; ++i)
-      if (!isnan(v[i])) mine = better(mine, {v[i], c + i});
+    for (int i = 0; i < V; ++i) mine = max(mine, rank_of(v[i], c + i));
   }
   mine = warp_best(mine);
   if (threadIdx.x % 32 == 0) of_warps[threadIdx.x / 32] = mine;
   __syncthreads();
   if (threadIdx.x >= 32) return;
-  mine = warp_best(of_warps[threadIdx.x]);
-  if (threadIdx.x == 0) out[blockIdx.x] = mine.index;
+  mine = warp_best(of_warps[threadIdx.x % (part_threads / 32)]);
+  if (threadIdx.x == 0) bests[blockIdx.y * static_cast<int64_t>(gridDim.x) + blockIdx.x] = mine;
+}
+
+__global__ void __launch_bounds__(32) best_of_rows(int32_t* out, const ranked* bests, int parts) {
+  await_previous_kernel();
+  const int64_t row = blockIdx.x;
+  ranked mine = 0;
+  for (int i = threadIdx.x; i < parts; i += 32) mine = max(mine, bests[row * parts + i]);
+  mine = warp_best(mine);
+  if (threadIdx.x == 0) out[row] = index_of(mine);
 }
 
 }  // namespace
 
 void argmax(exec& ex, const argmax_args& a) {
-  if (a.x.shape[0] == 0) return;
+  const int64_t rows = a.x.shape[0], width = a.x.shape[1];
+  if (rows == 0) return;
+  if (rows > 65535) fail(FT_ERROR_UNSUPPORTED, "argmax: ", rows, " rows are too many for one call");
+  const row_parts parts(width);
+  arena::scope scope(ex.scratch);
+  auto* bests = ex.scratch.make<ranked>(rows * parts.count);
+  const dim3 grid(static_cast<unsigned>(parts.count), static_cast<unsigned>(rows));
   with_width(in_vectors({&a.x}), [&](auto v) {
-    launch_kernel(ex, "argmax", {grid_size(a.x.shape[0], "argmax"), threads}, argmax_rows<v.value>, a.out.as<int32_t>(),
-                  rows_of<const float>(a.x), static_cast<int>(a.x.shape[1]));
+    launch_kernel(ex, "argmax", {grid, part_threads}, best_of_parts<v.value>, bests, rows_of<const float>(a.x),
+                  static_cast<int>(width), static_cast<int>(parts.size));
   });
+  launch_kernel(ex, "argmax", {grid_size(rows, "argmax"), 32}, best_of_rows, a.out.as<int32_t>(), bests,
+                static_cast<int>(parts.count));
 }
 
 }  // namespace ft::cuda

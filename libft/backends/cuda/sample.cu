@@ -3,13 +3,13 @@
 // are beside it.
 #include "backends/cuda/cuda_ops.h"
 #include "backends/cuda/launch.h"
+#include "backends/cuda/ranking.h"
 #include "backends/cuda/reduce.h"
 
 namespace ft::cuda {
 namespace {
 
-constexpr int threads = 256, warps = threads / 32;
-constexpr int64_t least_part = 8 * threads, most_parts = 64;
+constexpr int threads = part_threads, warps = threads / 32;
 
 struct weights_of_part {
   float largest;  // of x / t; -infinity where there is no number
@@ -130,16 +130,16 @@ void sample(exec& ex, const sample_args& a) {
   const int64_t rows = a.x.shape[0], width = a.x.shape[1];
   if (rows == 0) return;
   if (rows > 65535) fail(FT_ERROR_UNSUPPORTED, "sample: ", rows, " rows are too many for one call");
-  const int64_t part = std::max(least_part, ceil_div(width, most_parts)), num_parts = ceil_div(width, part);
+  const row_parts cut(width);
   arena::scope scope(ex.scratch);
-  auto* parts = ex.scratch.make<weights_of_part>(rows * num_parts);
+  auto* parts = ex.scratch.make<weights_of_part>(rows * cut.count);
   const auto x = rows_of<const float>(a.x);
   const auto* temperature = a.temperature.as<const float>();
-  launch_kernel(ex, "sample", {dim3(static_cast<unsigned>(num_parts), static_cast<unsigned>(rows)), threads}, sum_parts,
-                parts, x, temperature, static_cast<int>(width), static_cast<int>(part));
+  launch_kernel(ex, "sample", {dim3(static_cast<unsigned>(cut.count), static_cast<unsigned>(rows)), threads}, sum_parts,
+                parts, x, temperature, static_cast<int>(width), static_cast<int>(cut.size));
   launch_kernel(ex, "sample", {grid_size(rows, "sample"), threads}, draw_from_parts, a.token.as<int32_t>(),
-                a.log_prob.as<float>(), parts, static_cast<int>(num_parts), x, a.uniform.as<const double>(),
-                temperature, static_cast<int>(width), static_cast<int>(part));
+                a.log_prob.as<float>(), parts, static_cast<int>(cut.count), x, a.uniform.as<const double>(),
+                temperature, static_cast<int>(width), static_cast<int>(cut.size));
 }
 
 }  // namespace ft::cuda

@@ -3,36 +3,18 @@
 // bit whatever rows, and how many elements, are asked for beside it.
 #include "backends/cuda/cuda_ops.h"
 #include "backends/cuda/launch.h"
+#include "backends/cuda/ranking.h"
 #include "backends/cuda/reduce.h"
 
 namespace ft::cuda {
 namespace {
 
-constexpr int part_threads = 256;
-constexpr int64_t least_part = 8 * part_threads, most_parts = 64;
-
-// Elements in the order they are wanted: the greater value first, of equal ones the lower index. No two are equal; 0 is
-// none.
-using key = unsigned long long;
-
-__device__ key key_of(float x, int index) {
-  if (isnan(x)) return 0;
-  const unsigned bits = __float_as_uint(x + 0.0f);  // one zero
-  const unsigned ordered = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-  return static_cast<key>(ordered) << 32 | (0xffffffffu - static_cast<unsigned>(index));
-}
-__device__ float value_of(key k) {
-  const auto ordered = static_cast<unsigned>(k >> 32);
-  return k == 0 ? -INFINITY : __uint_as_float(ordered & 0x80000000u ? ordered & 0x7fffffffu : ~ordered);
-}
-__device__ int index_of(key k) { return k == 0 ? -1 : static_cast<int>(0xffffffffu - static_cast<unsigned>(k)); }
-
 // The largest bound that the best keys of `k` threads reach, bit by bit: then k keys of the block at least reach it,
 // and k of each thread's at most. 1, which every key reaches, where fewer threads have a key.
-__device__ key bound_of(key best, int k) {
-  key bound = 0;
+__device__ ranked bound_of(ranked best, int k) {
+  ranked bound = 0;
   for (int bit = 63; bit >= 0; --bit) {
-    const key higher = bound | key{1} << bit;
+    const ranked higher = bound | ranked{1} << bit;
     const int reached = __syncthreads_count(best >= higher);
     if (reached >= k) bound = higher;
     if (reached == k) break;
@@ -42,9 +24,9 @@ __device__ key bound_of(key best, int k) {
 
 // take(rank, key) for the k greatest of the `count` keys in `survivors`, the greatest first, and for what lacks to k.
 template <class Take>
-__device__ void rank(const key* survivors, int count, int k, Take take) {
+__device__ void rank(const ranked* survivors, int count, int k, Take take) {
   for (int i = threadIdx.x; i < count; i += blockDim.x) {
-    const key mine = survivors[i];
+    const ranked mine = survivors[i];
     int before = 0;
     for (int j = 0; j < count; ++j) before += survivors[j] > mine;
     if (before < k) take(before, mine);
@@ -57,32 +39,32 @@ struct sum_of_part {
   float sum;      // of exponentials of the difference from it
 };
 
-__global__ void __launch_bounds__(part_threads) top_k_of_parts(key* keys, sum_of_part* sums, row_view<const float> x,
+__global__ void __launch_bounds__(part_threads) top_k_of_parts(ranked* keys, sum_of_part* sums, row_view<const float> x,
                                                                const float* temperature, int width, int part, int k) {
-  extern __shared__ key survivors[];
+  extern __shared__ ranked survivors[];
   __shared__ float partial[32];
   __shared__ int found;
   await_previous_kernel();
   const int begin = blockIdx.x * part, end = min(begin + part, width);
   const float* row = x.at(blockIdx.y);
   if (threadIdx.x == 0) found = 0;
-  key best = 0;
+  ranked best = 0;
 #pragma unroll 8
-  for (int i = begin + threadIdx.x; i < end; i += part_threads) best = max(best, key_of(row[i], i));
+  for (int i = begin + threadIdx.x; i < end; i += part_threads) best = max(best, rank_of(row[i], i));
   const float t = temperature ? temperature[blockIdx.y] : 1;
   const float largest = block_reduce(value_of(best) / t, larger{}, -INFINITY, partial);
-  const key bound = bound_of(best, k);
+  const ranked bound = bound_of(best, k);
   float sum = 0;
 #pragma unroll 8
   for (int i = begin + threadIdx.x; i < end; i += part_threads) {
     const float v = row[i];
     if (v != -INFINITY) sum += expf(v / t - largest);
-    if (const key mine = key_of(v, i); mine >= bound) survivors[atomicAdd(&found, 1)] = mine;
+    if (const ranked mine = rank_of(v, i); mine >= bound) survivors[atomicAdd(&found, 1)] = mine;
   }
   sum = block_reduce(sum, add_up{}, 0, partial);
   const int64_t at = blockIdx.y * static_cast<int64_t>(gridDim.x) + blockIdx.x;
   if (threadIdx.x == 0) sums[at] = {largest, sum};
-  rank(survivors, found, k, [&](int j, key mine) { keys[at * k + j] = mine; });
+  rank(survivors, found, k, [&](int j, ranked mine) { keys[at * k + j] = mine; });
 }
 
 // By one warp, in an order that depends on the number of parts alone.
@@ -97,22 +79,23 @@ __device__ float join_sums(const sum_of_part* parts, int count) {
 }
 
 template <int Threads>
-__global__ void __launch_bounds__(Threads) top_k_of_rows(float* value, int32_t* index, float* log_sum, const key* keys,
-                                                         const sum_of_part* sums, int parts, int k) {
-  extern __shared__ key survivors[];
+__global__ void __launch_bounds__(Threads)
+    top_k_of_rows(float* value, int32_t* index, float* log_sum, const ranked* keys, const sum_of_part* sums, int parts,
+                  int k) {
+  extern __shared__ ranked survivors[];
   __shared__ int found;
   await_previous_kernel();
   const int count = parts * k;
   const int64_t row = blockIdx.x;
   keys += row * count;
   if (threadIdx.x == 0) found = 0;
-  key best = 0;
+  ranked best = 0;
   for (int i = threadIdx.x; i < count; i += Threads) best = max(best, keys[i]);
-  const key bound = bound_of(best, k);
+  const ranked bound = bound_of(best, k);
   for (int i = threadIdx.x; i < count; i += Threads)
     if (keys[i] >= bound) survivors[atomicAdd(&found, 1)] = keys[i];
   __syncthreads();
-  rank(survivors, found, k, [&](int j, key mine) {
+  rank(survivors, found, k, [&](int j, ranked mine) {
     value[row * k + j] = value_of(mine);
     index[row * k + j] = index_of(mine);
   });
@@ -123,11 +106,11 @@ __global__ void __launch_bounds__(Threads) top_k_of_rows(float* value, int32_t* 
 
 // Bytes of the keys that can reach a bound: k of each thread's.
 size_t survivor_bytes(int64_t k, int64_t keys, int64_t threads) {
-  return static_cast<size_t>(k * ceil_div(keys, threads)) * sizeof(key);
+  return static_cast<size_t>(k * ceil_div(keys, threads)) * sizeof(ranked);
 }
 
 template <int Threads>
-void join(exec& ex, const top_k_args& a, const key* keys, const sum_of_part* sums, int64_t parts) {
+void join(exec& ex, const top_k_args& a, const ranked* keys, const sum_of_part* sums, int64_t parts) {
   const int64_t k = a.value.shape[1];
   launch_kernel(ex, "top_k", {grid_size(a.x.shape[0], "top_k"), Threads, survivor_bytes(k, parts * k, Threads)},
                 top_k_of_rows<Threads>, a.value.as<float>(), a.index.as<int32_t>(), a.log_sum.as<float>(), keys, sums,
@@ -141,18 +124,18 @@ void top_k(exec& ex, const top_k_args& a) {
   if (rows == 0) return;
   static_assert(most_top_k <= part_threads, "each of k threads gives a key");
   if (rows > 65535) fail(FT_ERROR_UNSUPPORTED, "top_k: ", rows, " rows are too many for one call");
-  const int64_t part = std::max(least_part, ceil_div(width, most_parts)), parts = ceil_div(width, part);
+  const row_parts parts(width);
   arena::scope scope(ex.scratch);
-  key* keys = ex.scratch.make<key>(rows * parts * k);
-  auto* sums = ex.scratch.make<sum_of_part>(rows * parts);
-  const dim3 grid(static_cast<unsigned>(parts), static_cast<unsigned>(rows));
-  launch_kernel(ex, "top_k", {grid, part_threads, survivor_bytes(k, part, part_threads)}, top_k_of_parts, keys, sums,
-                rows_of<const float>(a.x), a.temperature.as<const float>(), static_cast<int>(width),
-                static_cast<int>(part), static_cast<int>(k));
-  if (parts * k <= 8 * 256)
-    join<256>(ex, a, keys, sums, parts);
+  ranked* keys = ex.scratch.make<ranked>(rows * parts.count * k);
+  auto* sums = ex.scratch.make<sum_of_part>(rows * parts.count);
+  const dim3 grid(static_cast<unsigned>(parts.count), static_cast<unsigned>(rows));
+  launch_kernel(ex, "top_k", {grid, part_threads, survivor_bytes(k, parts.size, part_threads)}, top_k_of_parts, keys,
+                sums, rows_of<const float>(a.x), a.temperature.as<const float>(), static_cast<int>(width),
+                static_cast<int>(parts.size), static_cast<int>(k));
+  if (parts.count * k <= 8 * 256)
+    join<256>(ex, a, keys, sums, parts.count);
   else
-    join<1024>(ex, a, keys, sums, parts);
+    join<1024>(ex, a, keys, sums, parts.count);
 }
 
 }  // namespace ft::cuda
