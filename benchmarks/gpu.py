@@ -1,7 +1,7 @@
 """pyft on one GPU beside transformers on PyTorch, in one run: the milliseconds of a decode step, of a prompt and of an
 encoder's pass, with random weights in float16, and the share of the floor that memory or matrix units set.
 
-    python benchmarks/gpu.py [--models gptj-6b,bert-base] [--no-torch] [--profile] [--json FILE]
+    python benchmarks/gpu.py [--models gptj-6b,bert-base] [--no-torch] [--profile] [--tune] [--json FILE]
 
 Each model's logits are compared with transformers' before anything is timed. Decoding is the difference of two runs
 that differ in their number of new tokens; the median of several such differences counts.
@@ -221,12 +221,16 @@ def print_profile(work: str, run: Callable[[], Any], most: int = 14) -> None:
 class Bench:
     """One model, and transformers' beside it unless that is not wanted."""
 
-    def __init__(self, name: str, folder: Path, with_torch: bool, profiles: bool = False) -> None:
+    def __init__(self, name: str, folder: Path, with_torch: bool, profiles: bool, tunes: bool) -> None:
         self.profiles = profiles
         self.name = name
         self.rows: list[Row] = []
         self.before = gpu_bytes()
         self.ours = pyft.load(folder, device="cuda", dtype="float16", prefix_cache=False)
+        if tunes:
+            passes = PROMPTS.get(name, []) + ENCODERS.get(name, [])
+            for product in self.ours.tune(sorted({batch * length for batch, length in passes})):
+                print(f"{product.before:10.1f} -> {product.after:8.1f} us  {product.name}")
         self.theirs = open_torch(folder, name) if with_torch else None
 
     def measure(self) -> list[Row]:
@@ -270,6 +274,7 @@ def main() -> None:
     parser.add_argument("--models", default=",".join({**ENCODERS, **DECODERS}))
     parser.add_argument("--no-torch", action="store_true")
     parser.add_argument("--profile", action="store_true", help="which kernels each row's time goes to")
+    parser.add_argument("--tune", action="store_true", help="choose matrix algorithms by timing them first")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     print(torch.cuda.get_device_name(), "PyTorch", torch.__version__, flush=True)
@@ -277,7 +282,7 @@ def main() -> None:
     for name in options.models.split(","):
         with tempfile.TemporaryDirectory(prefix=f"pyft-{name}-") as folder:
             presets.write_checkpoint(presets.PRESETS[name], Path(folder))
-            rows += Bench(name, Path(folder), not options.no_torch, options.profile).measure()
+            rows += Bench(name, Path(folder), not options.no_torch, options.profile, options.tune).measure()
     print(f"{'work':28} {'ours ms':>9} {'torch ms':>9} {'floor ms':>9} {'of floor':>8} {'GiB':>6} {'distance':>9}")
     for r in rows:
         other = f"{r.torch:9.3f}" if r.torch is not None else f"{'-':>9}"
