@@ -40,7 +40,7 @@ __device__ void await_copies_but(int pending) {
 }
 
 template <class T, class Out, int N>
-__global__ void __launch_bounds__(32 * most_tile_warps)
+__global__ void __launch_bounds__(32 * most_tile_warps, 1)
     multiply_tiles(const __grid_constant__ few_rows_problem<T, Out> p, const __grid_constant__ tile_cut c) {
 #if __CUDA_ARCH__ >= 800
   extern __shared__ __align__(1024) char ring[];

@@ -28,11 +28,17 @@ struct tile_feeder {
       copy_tile(b.x_of(i) + j * b.rows * 128, x, k(i) + j * slab, 0, barriers.full(i), read_often);
   }
 
-  // For one thread.
+  __device__ int chunks_ahead() const { return min(b.c.stages, b.chunks()); }
+
+  // Both for one thread, start() before a __syncthreads() and before the kernel before this one has ended.
+  __device__ void start(int warps) const {
+    prefetch_map(weights);
+    prefetch_map(x);
+    barriers.create(warps);
+    for (int i = 0, ahead = chunks_ahead(); i < ahead; ++i) load_weights(i);
+  }
   __device__ void feed() const {
-    const int chunks = b.chunks(), ahead = min(b.c.stages, chunks);
-    for (int i = 0; i < ahead; ++i) load_weights(i);
-    await_previous_kernel();
+    const int chunks = b.chunks(), ahead = chunks_ahead();
     for (int i = 0; i < ahead; ++i) load_rows(i);
     for (int i = ahead; i < chunks; ++i) {
       barriers.await_empty(i);
@@ -43,7 +49,7 @@ struct tile_feeder {
 };
 
 template <class T, class Out, int N>
-__global__ void __launch_bounds__(32 * (most_tile_warps + 1))
+__global__ void __launch_bounds__(32 * (most_tile_warps + 1), 1)
     copy_and_multiply(const __grid_constant__ few_rows_problem<T, Out> p, const __grid_constant__ tile_cut c,
                       const __grid_constant__ CUtensorMap weights, const __grid_constant__ CUtensorMap x) {
 #if __CUDA_ARCH__ >= 900
@@ -51,24 +57,21 @@ __global__ void __launch_bounds__(32 * (most_tile_warps + 1))
   const tile_block<T, Out, N> b(p, c, ring);
   const int warps = c.feature_warps * c.input_warps;
   const stage_barriers barriers{reinterpret_cast<uint64_t*>(ring + c.stages * c.stage_bytes(b.rows)), c.stages};
-  if (threadIdx.x == 0) barriers.create(warps);
+  const tile_feeder<T, Out, N> feeder{b, weights, x, barriers};
+  const bool multiplies = static_cast<int>(threadIdx.x) < 32 * warps, feeds = threadIdx.x == 32 * warps;
+  if (feeds) feeder.start(warps);
   __syncthreads();
+  await_previous_kernel();
   tile_sums<T, Out, N> sums(c);
-  if (static_cast<int>(threadIdx.x) >= 32 * warps) {
-    if (threadIdx.x % 32 == 0)
-      tile_feeder<T, Out, N>{b, weights, x, barriers}.feed();
-    else
-      await_previous_kernel();
-  } else {
-    await_previous_kernel();
+  if (feeds) feeder.feed();
+  if (multiplies)
     for (int i = 0, chunks = b.chunks(); i < chunks; ++i) {
       barriers.await_full(i);
       sums.multiply(b, i);
       __syncwarp();
       if (threadIdx.x % 32 == 0) barriers.release(i);
     }
-  }
-  join_tiles(b, sums, static_cast<int>(threadIdx.x) < 32 * warps);
+  join_tiles(b, sums, multiplies);
 #endif
 }
 

@@ -24,6 +24,11 @@ __device__ inline void copy_tile(void* to, const CUtensorMap& from, int column, 
       : "memory");
 }
 
+// So that the first copy need not wait for the map itself.
+__device__ inline void prefetch_map(const CUtensorMap& map) {
+  asm volatile("prefetch.tensormap [%0];" : : "l"(&map) : "memory");
+}
+
 // For the i-th use of a ring's stages, i counting on: full(i) once its bytes have come, empty once each warp has
 // released it.
 struct stage_barriers {
@@ -33,7 +38,7 @@ struct stage_barriers {
   __device__ uint32_t full(int i) const { return shared_address(of + i % stages); }
   __device__ uint32_t empty(int i) const { return shared_address(of + stages + i % stages); }
 
-  // By one thread, before a __syncthreads().
+  // By one thread, before a __syncthreads(); it may use them at once.
   __device__ void create(int warps) const {
     for (int s = 0; s < stages; ++s) {
       asm volatile("mbarrier.init.shared.b64 [%0], 1;" : : "r"(full(s)) : "memory");
