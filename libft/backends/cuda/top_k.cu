@@ -78,6 +78,14 @@ __device__ float join_sums(const sum_of_part* parts, int count) {
   return logf(warp_reduce(sum, add_up{}));
 }
 
+// A place for each of `count` numbers. Each part's keys are sorted: a thread that took neighbours, or the same rank of
+// every part, would hold many of the best, and the bound that others' best keys reach would let too many survive. The
+// factor is a prime above all that `count` is a product of.
+__device__ int scattered(int i, int count) {
+  static_assert(most_top_k < 7919 && row_parts::most < 7919);
+  return i * 7919 % count;
+}
+
 template <int Threads>
 __global__ void __launch_bounds__(Threads)
     top_k_of_rows(float* value, int32_t* index, float* log_sum, const ranked* keys, const sum_of_part* sums, int parts,
@@ -89,11 +97,13 @@ __global__ void __launch_bounds__(Threads)
   const int64_t row = blockIdx.x;
   keys += row * count;
   if (threadIdx.x == 0) found = 0;
+  const int each = (count + Threads - 1) / Threads;
+  const int begin = min(static_cast<int>(threadIdx.x) * each, count), end = min(begin + each, count);
   ranked best = 0;
-  for (int i = threadIdx.x; i < count; i += Threads) best = max(best, keys[i]);
+  for (int i = begin; i < end; ++i) best = max(best, keys[scattered(i, count)]);
   const ranked bound = bound_of(best, k);
-  for (int i = threadIdx.x; i < count; i += Threads)
-    if (keys[i] >= bound) survivors[atomicAdd(&found, 1)] = keys[i];
+  for (int i = begin; i < end; ++i)
+    if (const ranked mine = keys[scattered(i, count)]; mine >= bound) survivors[atomicAdd(&found, 1)] = mine;
   __syncthreads();
   rank(survivors, found, k, [&](int j, ranked mine) {
     value[row * k + j] = value_of(mine);
