@@ -280,6 +280,7 @@ void session::compute() {
       [&](nn::run& run) {
         if (!sources_.empty()) sources_.compute(run, model_->network(), *pages_);
         if (batch_.empty()) return;
+        // Before the upload: as soon as its numbers are there, a GPU may read the keys of earlier steps (attention/).
         batch_.copy_pages(run, *pages_);
         batch_.write_prefixes(run, *pages_);
         const nn::ragged_batch batch = batch_.upload(run, *pages_);

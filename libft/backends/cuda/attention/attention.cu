@@ -1,8 +1,9 @@
 // attention and paged_attention: which kernel computes what.
 //
-//   rows of one query, keys in pages      decode.cu: split over the keys
-//   other rows, 16-bit types all alike    prompt_warpgroup.cu on compute capability 9.0, where tiles can be copied as
-//                                         they lie; prompt.cu elsewhere: tensor cores both
+//   rows of one query, keys in pages      decode.cu: split over the keys; on compute capability 9.0 and newer
+//                                         decode_tiles.cu computes the splits, where tiles can be copied as they lie
+//   other rows, 16-bit types all alike    prompt_warpgroup.cu on compute capability 9.0, likewise; prompt.cu elsewhere:
+//                                         tensor cores both
 //   all else                              plain.cu: float32 arithmetic on any types
 //
 // The host does not know which rows of a mixed batch have one query, so both kernels run, each on its rows.
@@ -13,8 +14,6 @@
 
 namespace ft::cuda {
 namespace {
-
-constexpr int widest_head = 256;
 
 void set_queries(attention_problem& p, const tensor& query, const tensor& out, const tensor& row_offsets) {
   p.query = query.data;

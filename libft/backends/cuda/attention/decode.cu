@@ -3,10 +3,12 @@
 // A row's keys are cut into splits of a fixed number of keys, a block each for every head of keys, so that one row of a
 // long context fills the chip (FlashDecoding's scheme). The blocks of up to eight splits form a cluster, which joins
 // them through its shared memory; more of them, and GPUs without clusters, leave that to a second kernel. Cuts depend
-// on the length of the page table alone, not on the batch, and both ways of joining add in the same order. The queries
-// that share a head of keys share what is loaded: `Lanes` neighbouring lanes hold a key, eight elements each, for all
-// of them. A lane keeps the keys it has seen in registers as an online softmax (arXiv:2205.14135); lanes, then warps,
-// are joined at the end.
+// on the length of the page table alone, not on the batch, and both ways of joining add in the same order.
+//
+// The kernel of splits here serves all types and GPUs; decode_tiles.cu has that of newer ones. The queries that share a
+// head of keys share what is loaded: `Lanes` neighbouring lanes hold a key, eight elements each, for all of them. A
+// lane keeps the keys it has seen in registers as an online softmax (arXiv:2205.14135); lanes, then warps, are joined
+// at the end.
 #include <algorithm>
 
 #include "backends/cuda/attention/decode.h"
@@ -19,8 +21,9 @@ namespace {
 
 constexpr int slice = 8;
 
-// The keys of a block, where the context is not so long that there would be too many splits: two rounds of loads.
-constexpr int shortest_split(int head_dim) { return head_dim > 128 ? 64 : 128; }
+// The keys of a block, where the context is not so long that there would be too many splits: four tiles of each of a
+// tile kernel's warps, else two rounds of loads.
+constexpr int shortest_split(int head_dim, bool tiles) { return tiles ? 256 : head_dim > 128 ? 64 : 128; }
 
 // Eight elements at `from`; zeros from the valid-th on. Several such loads are in flight before the first is used.
 template <class T>
@@ -200,41 +203,63 @@ __global__ void __launch_bounds__(decode_threads) attend_split(const attention_p
   finish_split(shared, own, p, to, token, first_head, heads);
 }
 
-// A block a row and head, a thread an element of the head.
-__global__ void join_splits(const attention_problem p, const split_results from) {
-  __shared__ float weights[most_splits], sums[most_splits];
-  await_previous_kernel();
+// Joins a row's splits: a block a row and head, along x a thread for an element of the head, along y for groups of as
+// many splits as a cluster has. Groups are joined in their order too, so that up to that many are added as a cluster's
+// are.
+__global__ void __launch_bounds__(1024) join_splits(const attention_problem p, const split_results from) {
+  constexpr int most_groups = most_splits / most_in_cluster, rounds = most_splits / 32;
+  __shared__ float weights[most_splits], sums[most_splits], group_values[most_groups][widest_head],
+      group_totals[most_groups];
   const int head = blockIdx.x, row = blockIdx.y, token = p.row_offsets[row];
-  if (p.row_offsets[row + 1] - token != 1) return;
+  const bool single = p.row_offsets[row + 1] - token == 1;
   const row_keys<true> keys(p, row, 1, 0);
   const int position = keys.first_position;
   const int first = keys.first_seen(p, position) / from.keys_a_split;
   const int count = (keys.last_seen(p, position) + from.keys_a_split - 1) / from.keys_a_split - first;
   const int64_t at = from.index(row, p.heads, head, first);
+  await_previous_kernel();
+  if (!single) return;
 
-  if (threadIdx.x < 32) {
+  if (threadIdx.y == 0 && threadIdx.x < 32) {
+    float2 stats[rounds];
     float largest = -INFINITY;
-    for (int s = threadIdx.x; s < count; s += 32) largest = fmaxf(largest, from.stats[at + s].x);
+#pragma unroll
+    for (int i = 0; i < rounds; ++i) {
+      const int s = threadIdx.x + i * 32;
+      stats[i] = s < count ? from.stats[at + s] : make_float2(-INFINITY, 0);
+      largest = fmaxf(largest, stats[i].x);
+    }
     largest = warp_reduce(largest, larger{});
-    for (int s = threadIdx.x; s < count; s += 32) {
-      const float2 stats = from.stats[at + s];
-      weights[s] = exp2_of(stats.x - largest);
-      sums[s] = stats.y;
+#pragma unroll
+    for (int i = 0; i < rounds; ++i) {
+      weights[threadIdx.x + i * 32] = exp2_of(stats[i].x - largest);
+      sums[threadIdx.x + i * 32] = stats[i].y;
     }
   }
   __syncthreads();
-  if (threadIdx.x >= p.head_dim) return;
+  const int c = threadIdx.x, groups = (count + most_in_cluster - 1) / most_in_cluster;
+  for (int g = threadIdx.y; g < groups; g += blockDim.y) {
+    joined group;
+#pragma unroll
+    for (int i = 0; i < most_in_cluster; ++i) {
+      const int s = g * most_in_cluster + i;
+      const float element = s < count && c < p.head_dim ? from.sums[(at + s) * p.head_dim + c] : 0;
+      group.add(weights[s], sums[s], element);
+    }
+    if (c < p.head_dim) group_values[g][c] = group.value;
+    if (c == 0) group_totals[g] = group.total;
+  }
+  __syncthreads();
+  if (threadIdx.y > 0 || c >= p.head_dim) return;
   joined all;
-#pragma unroll 8
-  for (int s = 0; s < count; ++s) all.add(weights[s], sums[s], from.sums[(at + s) * p.head_dim + threadIdx.x]);
-  write_result(p, token, head, threadIdx.x, all);
+  for (int g = 0; g < groups; ++g) all.add(1, group_totals[g], group_values[g][c]);
+  write_result(p, token, head, c, all);
 }
 
 template <class T, int Lanes, int G>
 void launch_splits(exec& ex, const attention_problem& p, const split_results& to) {
   const auto chunks = static_cast<unsigned>(ceil_div(p.heads / p.kv_heads, G));
-  launch_kernel(ex, "paged_attention",
-                {dim3(to.splits, p.kv_heads * chunks, p.rows), decode_threads, 0, to.in_cluster() ? to.splits : 1},
+  launch_kernel(ex, "paged_attention", {dim3(to.splits, p.kv_heads * chunks, p.rows), decode_threads, 0, to.cluster()},
                 attend_split<T, Lanes, G>, p, to);
 }
 
@@ -251,17 +276,18 @@ void launch_splits(exec& ex, const attention_problem& p, const split_results& to
 
 void decode_attention(exec& ex, const attention_problem& p) {
   const int64_t longest = int64_t{p.max_pages} * p.pages.page_tokens;
+  const bool tiles = device_generation() >= 9 && tiles_can_be_copied(p);
   split_results to{};
-  to.keys_a_split = shortest_split(p.head_dim);
+  to.keys_a_split = shortest_split(p.head_dim, tiles);
   while (ceil_div(longest, to.keys_a_split) > most_splits) to.keys_a_split *= 2;
-  to.splits = static_cast<unsigned>(std::max<int64_t>(1, ceil_div(longest, to.keys_a_split)));
+  to.splits = static_cast<int>(std::max<int64_t>(1, ceil_div(longest, to.keys_a_split)));
   arena::scope scope(ex.scratch);
-  if (to.splits > (device_generation() >= 9 ? most_in_cluster : 1u)) {
+  if (to.splits > (device_generation() >= 9 ? most_in_cluster : 1)) {
     const int64_t results = int64_t{p.rows} * p.heads * to.splits;
     to.sums = ex.scratch.make<float>(results * p.head_dim);
     to.stats = ex.scratch.make<float2>(results);
   }
-  if (device_generation() >= 9 && tiles_can_be_copied(p))
+  if (tiles)
     attend_splits_of_tiles(ex, p, to);
   else
     with_float(p.key_type, [&](auto element) {
@@ -274,8 +300,9 @@ void decode_attention(exec& ex, const attention_problem& p) {
         launch_splits<T, 32>(ex, p, to);
     });
   if (!to.sums) return;
-  launch_kernel(ex, "paged_attention", {dim3(p.heads, p.rows), static_cast<unsigned>(ceil_div(p.head_dim, 32) * 32)},
-                join_splits, p, to);
+  const auto width = static_cast<unsigned>(ceil_div(p.head_dim, 32) * 32);
+  launch_kernel(ex, "paged_attention", {dim3(p.heads, p.rows), dim3(width, std::min(1024 / width, 8u))}, join_splits, p,
+                to);
 }
 
 }  // namespace ft::cuda

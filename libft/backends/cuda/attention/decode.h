@@ -13,17 +13,18 @@
 namespace ft::cuda {
 
 inline constexpr int decode_threads = 128, decode_warps = decode_threads / 32;
-inline constexpr unsigned most_in_cluster = 8;
+inline constexpr int most_in_cluster = 8;
 inline constexpr int most_splits = 256, widest_group = 8;
 
 struct split_results {
   float* sums;  // [rows, heads, splits, head_dim], relative to `largest`; null where one block or cluster has them all
   float2* stats;  // [rows, heads, splits]: the largest score, the sum of the exponentials
-  unsigned splits;
+  int splits;
   int keys_a_split;
 
   // Whether the blocks of a row's splits are a cluster.
   __host__ __device__ bool in_cluster() const { return splits > 1 && !sums; }
+  unsigned cluster() const { return in_cluster() ? static_cast<unsigned>(splits) : 1; }
   __host__ __device__ int64_t index(int row, int heads, int head, int split) const {
     return (static_cast<int64_t>(row) * heads + head) * splits + split;
   }
@@ -79,7 +80,7 @@ __device__ inline void join_warps(const warp_results<D, G>& shared, int heads, i
 // Joins the splits of a cluster, each of whose blocks takes a share of the elements. A split without keys has a largest
 // score of -infinity and nothing else.
 template <int D, int G>
-__device__ inline void join_cluster(block_results<D, G>& own, const attention_problem& p, unsigned splits, int token,
+__device__ inline void join_cluster(block_results<D, G>& own, const attention_problem& p, int splits, int token,
                                     int first_head, int heads) {
 #if __CUDA_ARCH__ >= 900
   const auto cluster = cooperative_groups::this_cluster();
@@ -88,13 +89,13 @@ __device__ inline void join_cluster(block_results<D, G>& own, const attention_pr
     const int g = i / p.head_dim, c = i % p.head_dim;
     float largest[most_in_cluster], all_largest = -INFINITY;
 #pragma unroll
-    for (unsigned s = 0; s < most_in_cluster; ++s) {
+    for (int s = 0; s < most_in_cluster; ++s) {
       largest[s] = s < splits ? cluster.map_shared_rank(&own, s)->largest[g] : -INFINITY;
       all_largest = fmaxf(all_largest, largest[s]);
     }
     joined all;
 #pragma unroll
-    for (unsigned s = 0; s < most_in_cluster; ++s) {
+    for (int s = 0; s < most_in_cluster; ++s) {
       if (largest[s] == -INFINITY) continue;
       const block_results<D, G>& from = *cluster.map_shared_rank(&own, s);
       all.add(exp2_of(largest[s] - all_largest), from.sum[g], from.sums[g][c]);

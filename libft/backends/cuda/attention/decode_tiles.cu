@@ -8,6 +8,8 @@
 //
 // Template parameters: T the elements' type, D the head padded with zeros to a multiple of 64, G the queries, S how
 // many times 16 keys a warp has on their way.
+#include <climits>
+
 #include "backends/cuda/attention/decode.h"
 #include "backends/cuda/attention/tensor_map.h"
 #include "backends/cuda/hopper.h"
@@ -126,17 +128,23 @@ struct lane_softmax {
   }
 };
 
-// Turns dot products into scores, -infinity where the keys' positions are outside [begin, end).
-template <int G>
-__device__ void finish_scores(float (&scores)[4], const attention_problem& p, int first_head, int first, int position,
-                              int begin, int end) {
+// What is added to a lane's scores of a tile, loaded while the tile is on its way.
+__device__ void look_up_bias(float (&bias)[4], const attention_problem& p, int first_head, int first, int position) {
+  if (!has_bias(p)) return;
   const int lane = threadIdx.x % 32, row = lane / 4, pair = lane % 4 * 2;
+#pragma unroll
+  for (int e = 0; e < 4; ++e)
+    bias[e] = bias_of(p, min(first_head + pair + e % 2, p.heads - 1), first + row + e / 2 * 8 - position);
+}
+
+// Turns dot products into scores, -infinity where the keys' positions are outside [begin, end).
+__device__ void finish_scores(float (&scores)[4], const attention_problem& p, const float (&bias)[4], int first,
+                              int begin, int end) {
+  const int row = threadIdx.x % 32 / 4;
 #pragma unroll
   for (int e = 0; e < 4; ++e) {
     const int j = first + row + e / 2 * 8;
-    scores[e] = score_of(p, scores[e]);
-    if (has_bias(p)) scores[e] += bias_of(p, min(first_head + pair + e % 2, p.heads - 1), j - position);
-    if (j < begin || j >= end) scores[e] = -INFINITY;
+    scores[e] = j < begin || j >= end ? -INFINITY : score_of(p, scores[e]) + bias[e];
   }
 }
 
@@ -180,8 +188,8 @@ __global__ void __launch_bounds__(decode_threads)
     }
     publish_barriers();
   }
+  admit_next_kernel();
   __syncwarp();
-  await_previous_kernel();
 
   const int row = blockIdx.z, split = blockIdx.x, group = p.heads / p.kv_heads;
   const int chunks = (group + G - 1) / G, kv_head = blockIdx.y / chunks, chunk = blockIdx.y % chunks;
@@ -197,28 +205,43 @@ __global__ void __launch_bounds__(decode_threads)
   };
   int pages = look_up(0);
   const int token = p.row_offsets[row];
-  if (p.row_offsets[row + 1] - token != 1) return;
+  const bool single = p.row_offsets[row + 1] - token == 1;
   const row_keys<true> keys(p, row, 1, kv_head);
   const int position = keys.first_position;
   const int begin = max(keys.first_seen(p, position), split * to.keys_a_split);
   const int end = min(keys.last_seen(p, position), (split + 1) * to.keys_a_split);
-  if (begin >= end) return finish_empty_split(shared.own, p, to, token, first_head, heads);
-
   const int skipped = begin - first_key - keys_a_tile + 1;
   const int first_tile = skipped > 0 ? (skipped + stride - 1) / stride : 0;
   const int tiles = (end - first_key + stride - 1) / stride;  // not more than zero where the warp has none
   if (first_tile >= 32) pages = look_up(first_tile / 32 * 32);
-  const auto copy = [&](int i) {
-    if (i % 32 == 0 && i > first_tile) pages = look_up(i);
+  const auto copy = [&](key_tile<T, D>(&to_ring)[S], uint64_t* full, const CUtensorMap& map, int i) {
     const int page = __shfl_sync(0xffffffffu, pages, i % 32), s = (i - first_tile) % S;
     if (lane != 0) return;
-    const int from = page * p.kv_heads + kv_head, at = (first_key + i * stride) % p.pages.page_tokens;
-    arrive_expecting(keys_full[s], sizeof(ring.keys[s]));
-    for (int c = 0; c < D / panel; ++c) copy_box(ring.keys[s][c], maps.keys, c * panel, at, from, keys_full[s]);
-    arrive_expecting(values_full[s], sizeof(ring.values[s]));
-    for (int c = 0; c < D / panel; ++c) copy_box(ring.values[s][c], maps.values, c * panel, at, from, values_full[s]);
+    const int at = (first_key + i * stride) % p.pages.page_tokens;
+    arrive_expecting(full[s], sizeof(to_ring[s]));
+    for (int c = 0; c < D / panel; ++c)
+      copy_box(to_ring[s][c], map, c * panel, at, page * p.kv_heads + kv_head, full[s]);
   };
-  for (int i = first_tile; i < min(tiles, first_tile + S); ++i) copy(i);
+  const auto copy_keys = [&](int i) {
+    if (i % 32 == 0 && i > first_tile) pages = look_up(i);
+    copy(ring.keys, keys_full, maps.keys, i);
+  };
+
+  const int first_copies = single && begin < end ? min(tiles, first_tile + S) : first_tile;
+  int copied = first_tile;
+  const auto copy_first = [&](int keys_end) {
+    for (; copied < first_copies && first_key + copied * stride + keys_a_tile <= keys_end; ++copied) {
+      copy_keys(copied);
+      copy(ring.values, values_full, maps.values, copied);
+    }
+  };
+  // What lies in pages since before the step's numbers came: all keys but the step's own, which the kernel before this
+  // one may still write.
+  copy_first(p.causal ? position : keys.count);
+  await_previous_kernel();
+  copy_first(INT_MAX);
+  if (!single) return;
+  if (begin >= end) return finish_empty_split(shared.own, p, to, token, first_head, heads);
 
   uint32_t queries[D / 16][2];
   load_queries<T, D>(queries, p, token, first_head, heads);
@@ -226,10 +249,13 @@ __global__ void __launch_bounds__(decode_threads)
   float acc[D / 16][4] = {};
   for (int i = first_tile; i < tiles; ++i) {
     const int s = (i - first_tile) % S, parity = (i - first_tile) / S % 2, first = first_key + i * stride;
-    float scores[4] = {};
+    float scores[4] = {}, bias[4] = {};
+    look_up_bias(bias, p, first_head, first, position);
     await(keys_full[s], parity);
     multiply_keys<T, D>(scores, ring.keys[s], queries);
-    finish_scores<G>(scores, p, first_head, first, position, begin, end);
+    __syncwarp();  // the keys are read
+    if (i + S < tiles) copy_keys(i + S);
+    finish_scores(scores, p, bias, first, begin, end);
     state.take(scores);
     await(values_full[s], parity);
     if (end - first < keys_a_tile) clear_values<T, D>(ring.values[s], end - first);
@@ -238,8 +264,8 @@ __global__ void __launch_bounds__(decode_threads)
 #pragma unroll
       for (int e = 0; e < 4; ++e) acc[d][e] *= state.shrink[e % 2];
     multiply_values<T, D>(acc, ring.values[s], scores);
-    __syncwarp();  // the tile is read
-    if (i + S < tiles) copy(i + S);
+    __syncwarp();  // the values are read
+    if (i + S < tiles) copy(ring.values, values_full, maps.values, i + S);
   }
   __syncthreads();  // so are the others' tiles
   store_results<T, D, G>(shared.warps, acc, state);
@@ -252,10 +278,10 @@ template <class T, int D, int G, int S>
 void launch(exec& ex, const attention_problem& p, const split_results& to) {
   const page_maps maps{map_of_pages(p, p.keys), map_of_pages(p, p.values)};
   const auto chunks = static_cast<unsigned>(ceil_div(p.heads / p.kv_heads, G));
-  launch_kernel(ex, "paged_attention",
-                {dim3(to.splits, p.kv_heads * chunks, p.rows), decode_threads, sizeof(split_memory<T, D, G, S>),
-                 to.in_cluster() ? to.splits : 1},
-                attend_tiles<T, D, G, S>, p, to, maps);
+  launch_kernel(
+      ex, "paged_attention",
+      {dim3(to.splits, p.kv_heads * chunks, p.rows), decode_threads, sizeof(split_memory<T, D, G, S>), to.cluster()},
+      attend_tiles<T, D, G, S>, p, to, maps);
 }
 
 template <class T, int D, int S>
@@ -269,7 +295,7 @@ void launch(exec& ex, const attention_problem& p, const split_results& to) {
 template <class T>
 void launch(exec& ex, const attention_problem& p, const split_results& to) {
   if (p.head_dim <= 64) return launch<T, 64, 2>(ex, p, to);
-  if (p.head_dim <= 128) return launch<T, 128, 2>(ex, p, to);
+  if (p.head_dim <= 128) return launch<T, 128, 1>(ex, p, to);
   launch<T, 256, 1>(ex, p, to);
 }
 

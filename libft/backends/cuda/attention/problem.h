@@ -1,6 +1,7 @@
 // An attention call as its kernels see it. Keys and values are the call's own tensors or lie in pages; either way a
 // kernel asks where a row's j-th key begins. Shapes are known to the host; how the tokens are dealt to rows is not:
-// each block finds its row from row_offsets on the device.
+// each block finds its row from row_offsets on the device. Offsets, lengths and page tables come to the device before a
+// step's first kernel, so that a kernel may read them before it awaits the one before it.
 #pragma once
 
 #include "backends/cuda/kv_page.h"
@@ -8,6 +9,8 @@
 #include "ops/attention.h"
 
 namespace ft::cuda {
+
+inline constexpr int widest_head = 256;
 
 struct attention_problem {
   const void* query = nullptr;

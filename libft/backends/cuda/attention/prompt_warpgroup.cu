@@ -147,7 +147,8 @@ __device__ __forceinline__ void take_softmax(softmax_state& state, float (&score
     largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 1));
     largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 2));
     const float base = largest == -INFINITY ? 0 : largest * factor;  // nothing seen yet
-    state.shrink[r] = exp2_of(state.largest[r] * factor - base);
+    // Exactly 1 where the largest stays: a tile that a query does not see changes nothing.
+    state.shrink[r] = state.largest[r] == largest ? 1 : exp2_of((state.largest[r] - largest) * factor);
     state.largest[r] = largest;
     float sum = 0;
 #pragma unroll
@@ -206,8 +207,8 @@ __device__ __forceinline__ void write_results(const float (&acc)[D / 2], const s
   }
 }
 
-// One warpgroup's work.
-template <class T, int D, int N, int W>
+// One warpgroup's work. `ahead`: it has the next tile's scores computed while it multiplies this one's values.
+template <bool ahead, class T, int D, int N, int W>
 __device__ __forceinline__ void attend(tile_layout<T, D, N, W>& shared, const attention_problem& p,
                                        const query_tile& tile, int head, const seen_keys& keys,
                                        const tile_range& range) {
@@ -220,16 +221,16 @@ __device__ __forceinline__ void attend(tile_layout<T, D, N, W>& shared, const at
   uint32_t weights[N / 16][4];
   softmax_state state;
 
+  const auto look_up_bias = [&](int first) {  // of a tile, while its scores are on their way
+    if (!has_bias(p)) return;
+    sync_warpgroup(group);
+    for (int i = threadIdx.x % group_threads; i < group_queries + N - 1; i += group_threads)
+      shared.bias[group][i] = bias_of(p, head, first - position + i - (group_queries - 1));
+    sync_warpgroup(group);
+  };
   const auto score = [&](int first) {
-    if (!plain) {
-      if (has_bias(p)) {  // the last query's for the first key comes first
-        sync_warpgroup(group);
-        for (int i = threadIdx.x % group_threads; i < group_queries + N - 1; i += group_threads)
-          shared.bias[group][i] = bias_of(p, head, first - position + i - (group_queries - 1));
-        sync_warpgroup(group);
-      }
-      finish_scores<N>(scores, p, &shared.bias[group][group_queries - 1 - (warp_position - position)]);
-    }
+    // The last query's bias for the first key comes first.
+    if (!plain) finish_scores<N>(scores, p, &shared.bias[group][group_queries - 1 - (warp_position - position)]);
     mask_scores<N>(scores, p, keys, first, warp_position);
     take_softmax<N>(state, scores, factor);
   };
@@ -237,6 +238,12 @@ __device__ __forceinline__ void attend(tile_layout<T, D, N, W>& shared, const at
     if (threadIdx.x % 32 == 0) arrive(barrier);
   };
 
+  const auto shrink = [&] {
+#pragma unroll
+    for (int j = 0; j < D / 2; ++j) acc[j] *= state.shrink[j / 2 % 2];
+  };
+
+  look_up_bias(range.begin);
   await(shared.queries_full, 0);
   await(shared.keys_full[0], 0);
   multiply_keys<T, D, N>(scores, shared.queries[group], shared.keys[0]);
@@ -244,21 +251,33 @@ __device__ __forceinline__ void attend(tile_layout<T, D, N, W>& shared, const at
   release(shared.keys_free[0]);
   score(range.begin);
   round_weights<T, N>(weights, scores);
-
   int i = 0;
   for (; i + 1 < range.count; ++i) {
-    const int stage = i % stages, next = (i + 1) % stages;
-    await(shared.keys_full[next], (i + 1) / stages % 2);
-    multiply_keys<T, D, N>(scores, shared.queries[group], shared.keys[next]);
-    await(shared.values_full[stage], i / stages % 2);
-    multiply_values<T, D, N>(acc, weights, shared.values[stage]);
-    await_products<1>();
-    release(shared.keys_free[next]);
-    score(range.begin + (i + 1) * N);
-    await_products<0>();
-    release(shared.values_free[stage]);
-#pragma unroll
-    for (int j = 0; j < D / 2; ++j) acc[j] *= state.shrink[j / 2 % 2];
+    const int stage = i % stages, parity = i / stages % 2, next = (i + 1) % stages, next_parity = (i + 1) / stages % 2;
+    if constexpr (ahead) {
+      await(shared.keys_full[next], next_parity);
+      multiply_keys<T, D, N>(scores, shared.queries[group], shared.keys[next]);
+      await(shared.values_full[stage], parity);
+      multiply_values<T, D, N>(acc, weights, shared.values[stage]);
+      look_up_bias(range.begin + (i + 1) * N);
+      await_products<1>();
+      release(shared.keys_free[next]);
+      score(range.begin + (i + 1) * N);
+      await_products<0>();
+      release(shared.values_free[stage]);
+    } else {
+      await(shared.values_full[stage], parity);
+      multiply_values<T, D, N>(acc, weights, shared.values[stage]);
+      await_products<0>();
+      release(shared.values_free[stage]);
+      await(shared.keys_full[next], next_parity);
+      multiply_keys<T, D, N>(scores, shared.queries[group], shared.keys[next]);
+      look_up_bias(range.begin + (i + 1) * N);
+      await_products<0>();
+      release(shared.keys_free[next]);
+      score(range.begin + (i + 1) * N);
+    }
+    shrink();
     round_weights<T, N>(weights, scores);
   }
   const int last = i % stages, left = keys.count - (range.begin + i * N);
@@ -289,11 +308,9 @@ __global__ void __launch_bounds__((W + 1) * group_threads, B)
     }
     publish_barriers();
   }
-  await_previous_kernel();
   // Tiles of one number for all heads come together: the longest of all first, and heads that share keys side by side.
   const int head = blockIdx.x % p.heads;
   const query_tile tile(p, W * group_queries, (gridDim.x - 1 - blockIdx.x) / p.heads);
-  if (tile.empty(p)) return;
   const int kv_head = head / (p.heads / p.kv_heads);
   const seen_keys keys = p.paged ? static_cast<seen_keys>(row_keys<true>(p, tile.row, tile.queries, kv_head))
                                  : static_cast<seen_keys>(row_keys<false>(p, tile.row, tile.queries, kv_head));
@@ -301,12 +318,14 @@ __global__ void __launch_bounds__((W + 1) * group_threads, B)
   const int end = keys.last_seen(p, keys.first_position + min(tile.first + W * group_queries, tile.queries) - 1);
   const int begin = keys.first_seen(p, first_position) / N * N;
   const tile_range range{begin, (end - begin + N - 1) / N};
+  await_previous_kernel();  // the numbers so far came before the step's first kernel
+  if (tile.empty(p)) return;
   __syncthreads();
   if (threadIdx.x < W * group_threads) {
-    if constexpr (W > 1) take_registers<W == 2 ? 232 : 152>();
-    attend(shared, p, tile, head, keys, range);
+    if constexpr (W > 1) take_registers<B == 1 ? 232 : 104>();
+    attend<B == 1>(shared, p, tile, head, keys, range);
   } else {
-    if constexpr (W > 1) leave_registers<W == 2 ? 40 : 56>();
+    if constexpr (W > 1) leave_registers<B == 1 ? 40 : 32>();
     if (threadIdx.x == W * group_threads) copy_tiles(shared, p, maps, tile, head, keys, range);
   }
 #endif
@@ -335,7 +354,7 @@ void launch_rows(exec& ex, const attention_problem& p) {
 
 template <class T>
 void launch(exec& ex, const attention_problem& p) {
-  if (p.head_dim <= 64) return launch_rows<T, 64, 128, 2, 1>(ex, p);
+  if (p.head_dim <= 64) return launch_rows<T, 64, 64, 2, 2>(ex, p);
   if (p.head_dim <= 128) return launch_rows<T, 128, 128, 2, 1>(ex, p);
   launch_rows<T, 256, 64, 2, 1>(ex, p);
 }
