@@ -85,7 +85,7 @@ tile_cut cut_for(const cuda_weight& weight) {
   int blocks = 1;
   while (tiles_of_block(c.cluster, blocks) > most_tiles) ++blocks;
   const int parts = clusters && blocks == 1 ? 1 : 2;  // of a multiprocessor
-  c.ring_bytes = 200 * 1024 / parts - 2 * 1024;
+  c.ring_bytes = (clusters ? 208 : 196) * 1024 / parts;
   c.feature_warps = tiles_of_block(c.cluster, blocks);
   c.input_warps = std::max(1, usual_warps / c.feature_warps);
   const int step = std::max(slab, c.input_warps * 32), stage_bytes = 32 * 1024 / parts;  // of weights, about
