@@ -89,8 +89,8 @@ typedef void (*ft_tune_callback)(const char *product, double before, double afte
  * Takes seconds a number; other work on the GPU spoils it. FT_ERROR_UNSUPPORTED on the CPU; FT_ERROR_CHECKPOINT when
  * the file cannot be written.
  */
-FT_API ft_status ft_model_tune(ft_model *model, const int64_t *token_counts, size_t num_counts,
-                               ft_tune_callback report, void *user_data);
+FT_API ft_status ft_model_tune(ft_model *model, const int64_t *token_counts, size_t num_counts, ft_tune_callback report,
+                               void *user_data);
 
 /*
  * The file such choices are kept in ("": there is none, as on the CPU), and why it is ignored ("": it is not). It is

@@ -42,6 +42,12 @@ void test_model_misuse(void) {
     CHECK_INVALID(ft_model_checkpoint(&checkpoint, NULL));
     CHECK_OK(ft_model_placement(NULL, NULL, NULL, model)); /* each may be left out */
     CHECK_INVALID(ft_model_placement(&text, &other, &bytes, NULL));
+    const int64_t tokens = 8, none = 0;
+    CHECK_INVALID(ft_model_tune(NULL, &tokens, 1, NULL, NULL));
+    CHECK_INVALID(ft_model_tune(model, NULL, 1, NULL, NULL));
+    CHECK_INVALID(ft_model_tune(model, &none, 1, NULL, NULL));
+    CHECK_INVALID(ft_model_tuning(&text, &other, NULL));
+    CHECK_OK(ft_model_tuning(NULL, NULL, model));
     ft_model_close(model);
     ft_model_close(NULL);
 }
@@ -78,6 +84,10 @@ void test_model_queries(void) {
     CHECK_OK(ft_model_placement(&text, &dtype, &bytes, model));
     CHECK(!strcmp(text, "cpu") && !strcmp(dtype, "float32"));
     CHECK(bytes > 50000 && bytes < 1000000);
+    const int64_t tokens = 8;
+    CHECK(ft_model_tune(model, &tokens, 1, NULL, NULL) == FT_ERROR_UNSUPPORTED); /* the CPU has nothing to choose */
+    CHECK_OK(ft_model_tuning(&text, &json, model));
+    CHECK(!text[0] && !json[0]);
 
     const ft_checkpoint *checkpoint;
     CHECK_OK(ft_model_checkpoint(&checkpoint, model));

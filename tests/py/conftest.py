@@ -1,6 +1,7 @@
 """Fixtures: tiny checkpoints, made once a run, and the real models if their packages are installed."""
 
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason=f"no GPU: {problem}"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Before the first product of a GPU asks for it."""
+    os.environ["FT_CACHE_DIR"] = str(tmp_path_factory.mktemp("tuned"))
 
 
 @pytest.fixture(scope="session")
