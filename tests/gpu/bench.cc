@@ -242,22 +242,26 @@ benchmark sample_case(int64_t rows, int64_t width) {
           }};
 }
 
-benchmark decode_case(const char* model, int64_t rows, int64_t heads, int64_t kv_heads, int64_t head_dim,
-                      int64_t context, int64_t max_context) {
+// The last `queries` tokens of each row's context, their keys in pages.
+benchmark paged_case(const char* model, int64_t rows, int64_t queries, int64_t heads, int64_t kv_heads,
+                     int64_t head_dim, int64_t context, int64_t max_context) {
   const int64_t pages = (context + 15) / 16, table_pages = (max_context + 15) / 16;
   const int64_t pool = rows * pages * 16 * kv_heads * head_dim;
   const double keys = static_cast<double>(rows * context * kv_heads * head_dim);
-  return {cat("decode ", model, " ", rows, " x ", context, " of ", max_context), keys * 4, 0,
-          static_cast<size_t>(pool * 4), [=](tensors& m) -> std::function<void()> {
+  const double pairs =
+      queries > 1 ? static_cast<double>(rows * queries) * static_cast<double>(context - queries / 2) : 0;
+  return {cat(queries > 1 ? "paged prompt " : "decode ", model, " ", rows, " x ", context, " of ", max_context),
+          keys * 4, 4 * pairs * static_cast<double>(heads * head_dim), static_cast<size_t>(pool * 4),
+          [=](tensors& m) -> std::function<void()> {
             std::vector<int32_t> table, offsets{0};
             for (int64_t r = 0; r < rows; ++r) {
-              offsets.push_back(static_cast<int32_t>(r + 1));
+              offsets.push_back(static_cast<int32_t>((r + 1) * queries));
               for (int64_t i = 0; i < table_pages; ++i)
                 table.push_back(static_cast<int32_t>(i < pages ? i * rows + r : 0));
             }
             const paged_attention_args a{
-                .out = m.make(dtype::f16, {rows, heads, head_dim}),
-                .query = m.make(dtype::f16, {rows, heads, head_dim}),
+                .out = m.make(dtype::f16, {rows * queries, heads, head_dim}),
+                .query = m.make(dtype::f16, {rows * queries, heads, head_dim}),
                 .pages = {m.fill(dtype::f16, pool), m.fill(dtype::f16, pool), {kv_heads, head_dim, 16, dtype::f16}},
                 .page_table = m.integers(table).reshape({rows, table_pages}),
                 .row_offsets = m.integers(offsets),
@@ -266,6 +270,11 @@ benchmark decode_case(const char* model, int64_t rows, int64_t heads, int64_t kv
                 .options = {.scale = 1 / std::sqrt(static_cast<float>(head_dim))}};
             return [=] { ops::paged_attention(gpu(), a); };
           }};
+}
+
+benchmark decode_case(const char* model, int64_t rows, int64_t heads, int64_t kv_heads, int64_t head_dim,
+                      int64_t context, int64_t max_context) {
+  return paged_case(model, rows, 1, heads, kv_heads, head_dim, context, max_context);
 }
 
 benchmark prompt_case(const char* model, int64_t rows, int64_t tokens, int64_t heads, int64_t kv_heads,
@@ -367,6 +376,8 @@ void run_benchmarks(const char* filter) {
       prompt_case("gpt-j", 32, 128, 16, 16, 256, true, false),
       prompt_case("llama-8b", 1, 2048, 32, 8, 128, true, false),
       prompt_case("llama-8b", 8, 2048, 32, 8, 128, true, false),
+      paged_case("llama-8b", 1, 2048, 32, 8, 128, 2048, 2048),
+      paged_case("gpt-j", 32, 128, 16, 16, 256, 128, 128),
   };
   add_linear_cases(cases);
   for (const benchmark& b : cases)

@@ -1,7 +1,7 @@
 // Prompt attention for compute capability 9.0, after FlashAttention-3 (arXiv:2407.08608): as prompt.cu, but products
-// are those of whole warpgroups, which read keys and values from shared memory, and one thread has tiles copied there.
+// are those of whole warpgroups, which read keys and values from shared memory, and one warp has tiles copied there.
 //
-// A block has W warpgroups of 64 queries of one head, and one more, a thread of which keeps a ring of two tiles of keys
+// A block has W warpgroups of 64 queries of one head, and one more, a warp of which keeps a ring of two tiles of keys
 // and values full; its registers go to the others. A warpgroup has the scores of the next tile computed while the
 // values of this one are multiplied, and takes their softmax meanwhile; the warpgroups drift apart, so that one's
 // softmax also covers another's products. A query's arithmetic is the same for every W. Keys that a page or the next
@@ -39,41 +39,40 @@ struct tile_range {
   int begin, count;
 };
 
+// One warp's work: each lane copies a box of a panel's rows.
 template <class T, int D, int N, int W>
 __device__ void copy_tiles(tile_layout<T, D, N, W>& shared, const attention_problem& p, const tensor_maps& maps,
                            const query_tile& tile, int head, const seen_keys& keys, const tile_range& range) {
-  using tiles = tile_layout<T, D, N, W>;
-  constexpr int panels = tiles::panels, panel_bytes = N * panel * sizeof(T);
-  arrive_expecting(shared.queries_full, sizeof(shared.queries));
-  for (int w = 0; w < W; ++w)
-    for (int i = 0; i < panels; ++i)
-      copy_box(shared.queries[w][i], maps.queries, i * panel, head, tile.begin + tile.first + w * group_queries,
-               shared.queries_full);
+  constexpr int panels = tile_layout<T, D, N, W>::panels, element = sizeof(T);
+  static_assert(N / page_box_tokens * panels <= 32 && W * panels <= 32);
+  const int lane = threadIdx.x % 32, part = lane % panels, box = lane / panels;
+  if (lane == 0) arrive_expecting(shared.queries_full, sizeof(shared.queries));
+  if (box < W)
+    copy_box(shared.queries[box][part], maps.queries, part * panel, head, tile.begin + tile.first + box * group_queries,
+             shared.queries_full);
 
   const int kv_head = head / (p.heads / p.kv_heads);
   const int32_t* table = p.page_table + tile.row * p.page_table_stride;
   const int key_begin = p.paged ? 0 : p.key_row_offsets[tile.row];
-  const auto copy = [&](T(&to)[panels][N][panel], const CUtensorMap& map, uint64_t& full, int first) {
-    if (!p.paged) {
-      arrive_expecting(full, panels * panel_bytes);
-      for (int i = 0; i < panels; ++i) copy_box(to[i], map, i * panel, kv_head, key_begin + first, full);
-      return;
-    }
-    const int boxes = min(N, keys.count - first + page_box_tokens - 1) / page_box_tokens;
-    arrive_expecting(full, boxes * page_box_tokens * D * static_cast<int>(sizeof(T)));
-    for (int b = 0; b < boxes; ++b) {
-      const int at = first + b * page_box_tokens, page = at / p.pages.page_tokens;
-      for (int i = 0; i < panels; ++i)
-        copy_box(to[i][b * page_box_tokens], map, i * panel, at - page * p.pages.page_tokens,
-                 table[page] * p.kv_heads + kv_head, full);
-    }
-  };
   for (int i = 0; i < range.count; ++i) {
     const int stage = i % stages, parity = i / stages % 2, first = range.begin + i * N;
+    // Boxes of 16 keys from pages, as many as have keys, else one of N.
+    const int boxes = p.paged ? (min(N, keys.count - first) + page_box_tokens - 1) / page_box_tokens : 1;
+    const int bytes = (p.paged ? boxes * page_box_tokens : N) * D * element;
+    const int at = first + box * page_box_tokens, row = box * page_box_tokens;
+    int y = kv_head, z = key_begin + first;
+    if (p.paged && box < boxes) {
+      const int page = at / p.pages.page_tokens;
+      y = at - page * p.pages.page_tokens;
+      z = table[page] * p.kv_heads + kv_head;
+    }
     await(shared.keys_free[stage], parity ^ 1);
-    copy(shared.keys[stage], maps.keys, shared.keys_full[stage], first);
+    if (lane == 0) arrive_expecting(shared.keys_full[stage], bytes);
+    if (box < boxes) copy_box(shared.keys[stage][part][row], maps.keys, part * panel, y, z, shared.keys_full[stage]);
     await(shared.values_free[stage], parity ^ 1);
-    copy(shared.values[stage], maps.values, shared.values_full[stage], first);
+    if (lane == 0) arrive_expecting(shared.values_full[stage], bytes);
+    if (box < boxes)
+      copy_box(shared.values[stage][part][row], maps.values, part * panel, y, z, shared.values_full[stage]);
   }
 }
 
@@ -326,7 +325,7 @@ __global__ void __launch_bounds__((W + 1) * group_threads, B)
     attend<B == 1>(shared, p, tile, head, keys, range);
   } else {
     if constexpr (W > 1) leave_registers<B == 1 ? 40 : 32>();
-    if (threadIdx.x == W * group_threads) copy_tiles(shared, p, maps, tile, head, keys, range);
+    if (threadIdx.x < W * group_threads + 32) copy_tiles(shared, p, maps, tile, head, keys, range);
   }
 #endif
 }
