@@ -13,18 +13,18 @@ namespace {
 template <class T, class Out, int N>
 struct tile_feeder {
   const tile_block<T, Out, N>& b;
-  const CUtensorMap &weights, &x;
+  const tile_map &weights, &x;
   stage_barriers barriers;
 
   __device__ int k(int stage) const { return b.begin + stage * b.c.chunk; }
 
   __device__ void load_weights(int i) const {
     barriers.expect(i, b.c.stage_bytes(b.rows));
-    for (int j = 0; j < b.c.chunk / slab; ++j)
+    for (int j = 0; j < b.c.chunk / slab; j += weights.slabs)
       copy_tile(b.stage(i) + j * b.features * 128, weights, k(i) + j * slab, b.first, barriers.full(i), read_once);
   }
   __device__ void load_rows(int i) const {
-    for (int j = 0; j < b.c.chunk / slab; ++j)
+    for (int j = 0; j < b.c.chunk / slab; j += x.slabs)
       copy_tile(b.x_of(i) + j * b.rows * 128, x, k(i) + j * slab, 0, barriers.full(i), read_often);
   }
 
@@ -51,7 +51,7 @@ struct tile_feeder {
 template <class T, class Out, int N>
 __global__ void __launch_bounds__(32 * (most_tile_warps + 1), 1)
     copy_and_multiply(const __grid_constant__ few_rows_problem<T, Out> p, const __grid_constant__ tile_cut c,
-                      const __grid_constant__ CUtensorMap weights, const __grid_constant__ CUtensorMap x) {
+                      const __grid_constant__ tile_map weights, const __grid_constant__ tile_map x) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ __align__(1024) char ring[];
   const tile_block<T, Out, N> b(p, c, ring);
@@ -83,8 +83,9 @@ void multiply_copied_tiles(exec& ex, const linear_args& l, const cuda_weight& we
     const launch_shape shape = tile_launch(c, p.out_features, rows, 2 * most_stages * int{sizeof(uint64_t)}, 1);
     launch_kernel(
         ex, "linear", shape, copy_and_multiply<T, Out, n.value>, p, c,
-        map_of_tiles(p.weight, weight.type, p.out_features, p.in_features, p.in_features, c.features()),
-        map_of_tiles(p.x.data, weight.type, p.rows, p.in_features, p.rows == 1 ? p.in_features : p.x.stride, rows));
+        map_of_tiles(p.weight, weight.type, p.out_features, p.in_features, p.in_features, c.features(), c.chunk / slab),
+        map_of_tiles(p.x.data, weight.type, p.rows, p.in_features, p.rows == 1 ? p.in_features : p.x.stride, rows,
+                     c.chunk / slab));
   });
 }
 

@@ -23,19 +23,23 @@ decltype(&cuTensorMapEncodeTiled) find_encode() {
 
 }  // namespace
 
-CUtensorMap map_of_tiles(const void* data, dtype type, int64_t rows, int64_t columns, int64_t stride, int box_rows) {
+tile_map map_of_tiles(const void* data, dtype type, int64_t rows, int64_t columns, int64_t stride, int box_rows,
+                      int slabs) {
   static const auto encode = find_encode();
-  const cuuint64_t shape[2] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
-  const cuuint64_t strides[1] = {static_cast<cuuint64_t>(stride) * 2};
-  const cuuint32_t box[2] = {64, static_cast<cuuint32_t>(box_rows)}, steps[2] = {1, 1};
-  CUtensorMap map;
+  const bool whole = columns % 64 == 0;
+  const cuuint64_t width = whole ? 64 : static_cast<cuuint64_t>(columns), depth = whole ? columns / 64 : 1;
+  const cuuint64_t shape[3] = {width, static_cast<cuuint64_t>(rows), depth};
+  const cuuint64_t strides[2] = {static_cast<cuuint64_t>(stride) * 2, 128};
+  tile_map tiles{.slabs = whole ? slabs : 1, .whole_slabs = whole};
+  const cuuint32_t box[3] = {64, static_cast<cuuint32_t>(box_rows), static_cast<cuuint32_t>(tiles.slabs)};
+  const cuuint32_t steps[3] = {1, 1, 1};
   const CUresult result =
-      encode(&map, type == dtype::f16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2,
+      encode(&tiles.map, type == dtype::f16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3,
              const_cast<void*>(data), shape, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
              CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result != CUDA_SUCCESS)
     fail(FT_ERROR_INTERNAL, "mapping ", rows, " rows of ", columns, " for tile copies: CUDA error ", int{result});
-  return map;
+  return tiles;
 }
 
 }  // namespace ft::cuda

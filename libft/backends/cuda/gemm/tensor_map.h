@@ -8,9 +8,17 @@
 
 namespace ft::cuda {
 
-// Tiles of `box_rows` (at most 256) rows and 128 bytes of each, for a matrix of a 16-bit type whose start and row
-// stride are multiples of 16 bytes. In shared memory, at a multiple of 1024 bytes, the 16-byte vectors of a row stand
-// at (vector ^ row % 8); what lies outside of the matrix is zero.
-CUtensorMap map_of_tiles(const void* data, dtype type, int64_t rows, int64_t columns, int64_t stride, int box_rows);
+// Tiles of `box_rows` (at most 256) rows and `slabs` times 128 bytes of each, [slabs][box_rows][128 bytes], for a
+// matrix of a 16-bit type whose start and row stride are multiples of 16 bytes. In shared memory, at a multiple of 1024
+// bytes, the 16-byte vectors of a row stand at (vector ^ row % 8); what lies outside of the matrix is zero. More than
+// one slab at a time can be had where rows are a whole number of them.
+struct tile_map {
+  CUtensorMap map;
+  int slabs;         // of a copy
+  bool whole_slabs;  // of rows: the map has them as a dimension
+};
+
+tile_map map_of_tiles(const void* data, dtype type, int64_t rows, int64_t columns, int64_t stride, int box_rows,
+                      int slabs);
 
 }  // namespace ft::cuda

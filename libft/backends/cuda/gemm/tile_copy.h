@@ -3,8 +3,7 @@
 // stages of a ring. Compute capability 9.0 and newer.
 #pragma once
 
-#include <cuda.h>
-
+#include "backends/cuda/gemm/tensor_map.h"
 #include "backends/cuda/tensor_core.h"
 
 namespace ft::cuda {
@@ -13,20 +12,22 @@ namespace ft::cuda {
 // fraction 1.
 inline constexpr uint64_t read_once = 0x12f0000000000000, read_often = 0x14f0000000000000;
 
-// The tile at (row, column); the barrier counts its bytes.
-__device__ inline void copy_tile(void* to, const CUtensorMap& from, int column, int row, uint32_t barrier,
+// The map's slabs of a tile from (row, column) on; the barrier counts their bytes.
+__device__ inline void copy_tile(void* to, const tile_map& from, int column, int row, uint32_t barrier,
                                  uint64_t policy) {
+  const bool whole = from.whole_slabs;
   asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, {%2, "
-      "%3}], [%4], %5;"
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, {%2, "
+      "%3, %4}], [%5], %6;"
       :
-      : "r"(shared_address(to)), "l"(&from), "r"(column), "r"(row), "r"(barrier), "l"(policy)
+      : "r"(shared_address(to)), "l"(&from.map), "r"(whole ? 0 : column), "r"(row), "r"(whole ? column / 64 : 0),
+        "r"(barrier), "l"(policy)
       : "memory");
 }
 
 // So that the first copy need not wait for the map itself.
-__device__ inline void prefetch_map(const CUtensorMap& map) {
-  asm volatile("prefetch.tensormap [%0];" : : "l"(&map) : "memory");
+__device__ inline void prefetch_map(const tile_map& tiles) {
+  asm volatile("prefetch.tensormap [%0];" : : "l"(&tiles.map) : "memory");
 }
 
 // For the i-th use of a ring's stages, i counting on: full(i) once its bytes have come, empty once each warp has
