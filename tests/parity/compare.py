@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
 import torch
+
+# FT_TEST_DEVICE=cuda asks the same questions of a GPU.
+DEVICE = os.environ.get("FT_TEST_DEVICE", "cpu")
 
 FLOAT32_BOUND = 1e-4  # max |difference| over max |reference|, for whole models in float32
 FALSE_ALARM = 1e-7  # chance that a statistical test of a correct sampler fails
@@ -26,6 +30,18 @@ def assert_close(ours: object, reference: object, what: str, bound: float = FLOA
     """Fails with the distance when two arrays are further apart than `bound`."""
     d = distance(ours, reference)
     assert d <= bound, f"{what}: relative distance {d:.3g}, bound {bound:.3g}"
+
+
+def assert_same(ours: object, other: object, what: str = "the same rows, computed otherwise") -> None:
+    """Fails unless two of our own results are equal: on the CPU to the bit, on a GPU, which does not promise
+    that, up to rounding."""
+    a, b = np.asarray(ours), np.asarray(other)
+    if DEVICE == "cpu":
+        assert np.array_equal(a, b, equal_nan=True), f"{what}: not equal to the bit"
+        return
+    assert a.shape == b.shape, f"{what}: shape {a.shape}, expected {b.shape}"
+    largest = np.nanmax(np.abs(b), initial=0)
+    np.testing.assert_allclose(a, b, rtol=0, atol=FLOAT32_BOUND * max(1, largest), err_msg=what)
 
 
 def assert_greedy(ours: Sequence[int], reference: Sequence[int], scores: np.ndarray, what: str) -> None:

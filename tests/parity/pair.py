@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,9 @@ import transformers
 import pyft
 
 from . import models
+from .compare import DEVICE
 
 Ids = Sequence[int]
-
-# FT_TEST_DEVICE=cuda asks the same questions of a GPU.
-DEVICE = os.environ.get("FT_TEST_DEVICE", "cpu")
 
 
 @dataclass

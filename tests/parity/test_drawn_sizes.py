@@ -3,10 +3,9 @@
 The named variants cover what a config can say; these cover the shapes that kernels meet. `-m full` draws many more.
 """
 
-import numpy as np
 import pytest
 
-from .compare import assert_close, assert_greedy
+from .compare import assert_close, assert_greedy, assert_same
 from .pair import draw_prompt
 
 _MANY = [pytest.param(i, marks=pytest.mark.full) for i in range(6, 60)]
@@ -98,4 +97,4 @@ def test_encoder(tiny, rng, draw):
             found = found[: len(row)] if found.ndim == 2 else found
             assert_close(found, expected, f"{name} {sizes} {output}")
             alone = getattr(pair.ft.forward([row]), output).numpy()[0]
-            assert np.array_equal(found, alone)
+            assert_same(found, alone)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from . import models
-from .compare import assert_close
+from .compare import assert_close, assert_same
 from .pair import Pair, draw_prompt
 from .test_padding import _pad
 
@@ -61,7 +61,7 @@ def test_encoder_alone(tiny, rng, name):
     only = pair.ft.forward([source], outputs="encoder_last_hidden_state")
     assert only.logits is None and only.last_hidden_state is None
     both = pair.ft.forward([source], decoder_input_ids=[[0, 5]])
-    assert np.array_equal(only.encoder_last_hidden_state.numpy(), both.encoder_last_hidden_state.numpy())
+    assert_same(only.encoder_last_hidden_state.numpy(), both.encoder_last_hidden_state.numpy())
 
 
 @pytest.mark.parametrize("name", models.ENCODER_DECODERS_SHORT)
@@ -84,9 +84,9 @@ def test_padded_rows_equal_rows_alone(tiny, rng, name, side):
             encoder = output.startswith("encoder")
             place = places[r] if encoder else decoder_places[r]
             whole = getattr(together, output).numpy()[r]
-            assert np.array_equal(whole[place], expected), f"{name} {output} row {r}"
+            assert_same(whole[place], expected, f"{name} {output} row {r}")
             assert not whole[(mask if encoder else decoder_mask)[r] == 0].any(), f"{name} {output}: padding is not zero"
-            assert np.array_equal(getattr(ragged, output).numpy()[r, : len(expected)], expected)
+            assert_same(getattr(ragged, output).numpy()[r, : len(expected)], expected)
 
 
 @pytest.mark.parametrize("name", ["t5", "bart", "marian"])

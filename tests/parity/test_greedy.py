@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from . import models
-from .compare import assert_close, assert_greedy
+from .compare import assert_close, assert_greedy, assert_same
 from .pair import draw_prompt
 
 NEW = 72
@@ -54,7 +54,7 @@ def test_tokens_do_not_depend_on_the_batch_or_the_steps(tiny, rng, name, dtype):
         alone = model.generate(prompt, **settings)
         for other in (a, b):
             assert np.array_equal(alone.token_ids, other.token_ids)
-            assert np.array_equal(alone.logprobs, other.logprobs)
+            assert_same(alone.logprobs, other.logprobs)
 
 
 @pytest.mark.parametrize("name", models.DECODERS_SHORT)
@@ -79,7 +79,7 @@ def test_prompt_logprobs(tiny, rng, name):
     whole = pair.load().generate(prompts, max_new_tokens=3, stop_token_ids=[], prompt_logprobs=True)
     cut = model.generate(prompts, max_new_tokens=3, stop_token_ids=[], prompt_logprobs=True)
     for a, b in zip(whole, cut, strict=True):
-        assert np.array_equal(a.prompt_logprobs, b.prompt_logprobs, equal_nan=True)
+        assert_same(a.prompt_logprobs, b.prompt_logprobs)
 
 
 @pytest.mark.parametrize("name", models.DECODERS_SHORT)
@@ -117,7 +117,7 @@ def test_forward_equals_steps(tiny, rng):
     ours = pair.ft.generate(prompt, max_new_tokens=12, stop_token_ids=[], logits_processor=record)
     whole = pair.ft.forward([[*prompt, *ours.token_ids.tolist()]]).logits.numpy()[0]
     for length, logits in seen:
-        assert np.array_equal(logits, whole[length - 1]), f"logits after {length} tokens"
+        assert_same(logits, whole[length - 1], f"logits after {length} tokens")
 
 
 def _end_token(pair, prompt):

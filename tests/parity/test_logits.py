@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from . import models
-from .compare import assert_close
-from .pair import DEVICE, draw_prompt
+from .compare import DEVICE, assert_close
+from .pair import draw_prompt
 
 
 @pytest.mark.parametrize("name", models.DECODERS)

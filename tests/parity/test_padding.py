@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from . import models
-from .compare import assert_close
+from .compare import assert_close, assert_same
 from .pair import draw_prompt
 
 NAMES = [*models.DECODERS_SHORT, "bert", "bert-sequence", "bert-token", "roberta", "roberta-mlm", "distilbert-mlm"]
@@ -51,10 +51,10 @@ def test_padded_rows_equal_rows_alone(tiny, rng, name, side):
             whole, expected = whole.numpy(), getattr(alone, output).numpy()[0]
             assert whole.shape[0] == len(rows)
             if _is_per_row(name, output):
-                assert np.array_equal(whole[r], expected), f"{name} {output} row {r}"
+                assert_same(whole[r], expected, f"{name} {output} row {r}")
                 continue
             assert whole.shape[:2] == ids.shape
-            assert np.array_equal(whole[r, places[r]], expected), f"{name} {output} row {r}"
+            assert_same(whole[r, places[r]], expected, f"{name} {output} row {r}")
             assert not whole[r][mask[r] == 0].any(), f"{name} {output}: padding is not zero"
 
 
@@ -80,7 +80,7 @@ def test_rows_do_not_depend_on_the_batch_in_any_dtype(tiny, rng, name, dtype):
     together = model.forward(ids, attention_mask=mask).last_hidden_state.numpy()
     for r, row in enumerate(rows):
         alone = model.forward([row]).last_hidden_state.numpy()[0]
-        assert np.array_equal(together[r, places[r]], alone), f"{name} row {r} in {dtype}"
+        assert_same(together[r, places[r]], alone, f"{name} row {r} in {dtype}")
 
 
 @pytest.mark.parametrize("width", [np.int8, np.uint8, np.int16, np.int32, np.int64, np.uint64])
@@ -88,7 +88,7 @@ def test_integer_widths(tiny, rng, width):
     pair = tiny("llama-gqa", vocab_size=100)
     ids = rng.integers(3, 100, (2, 9))
     expected = pair.ft.forward(ids).logits.numpy()
-    assert np.array_equal(pair.ft.forward(ids.astype(width)).logits.numpy(), expected)
+    assert_same(pair.ft.forward(ids.astype(width)).logits.numpy(), expected)
     strided = np.zeros((2, 18), width)
     strided[:, ::2] = ids
-    assert np.array_equal(pair.ft.forward(strided[:, ::2]).logits.numpy(), expected)
+    assert_same(pair.ft.forward(strided[:, ::2]).logits.numpy(), expected)
