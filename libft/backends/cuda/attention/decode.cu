@@ -12,7 +12,7 @@
 #include <algorithm>
 
 #include "backends/cuda/attention/decode.h"
-#include "backends/cuda/attention/tensor_map.h"
+#include "backends/cuda/attention/head_maps.h"
 #include "backends/cuda/launch.h"
 #include "backends/cuda/reduce.h"
 

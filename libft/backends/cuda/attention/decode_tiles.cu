@@ -11,7 +11,7 @@
 #include <climits>
 
 #include "backends/cuda/attention/decode.h"
-#include "backends/cuda/attention/tensor_map.h"
+#include "backends/cuda/attention/head_maps.h"
 #include "backends/cuda/hopper.h"
 #include "backends/cuda/launch.h"
 

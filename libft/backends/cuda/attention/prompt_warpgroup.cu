@@ -9,7 +9,7 @@
 //
 // Template parameters: T the elements' type, D the head padded with zeros to a multiple of 64, N the keys of a tile,
 // W the warpgroups, B the blocks that share a multiprocessor.
-#include "backends/cuda/attention/tensor_map.h"
+#include "backends/cuda/attention/head_maps.h"
 #include "backends/cuda/hopper.h"
 #include "backends/cuda/launch.h"
 
