@@ -7,8 +7,8 @@
 //   all else                              plain.cu: float32 arithmetic on any types
 //
 // The host does not know which rows of a mixed batch have one query, so both kernels run, each on its rows.
-#include "backends/cuda/attention/problem.h"
 #include "backends/cuda/attention/head_maps.h"
+#include "backends/cuda/attention/problem.h"
 #include "backends/cuda/cuda_ops.h"
 #include "backends/cuda/launch.h"
 

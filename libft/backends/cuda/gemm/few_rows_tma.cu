@@ -4,8 +4,8 @@
 // ring of stages while the other warps multiply. That includes the time between two kernels: a block fills its ring
 // with weights, which no kernel writes, before it waits for the kernel that writes its rows.
 #include "backends/cuda/gemm/few_rows_tiles.h"
-#include "backends/cuda/gemm/tile_map.h"
 #include "backends/cuda/gemm/tile_copy.h"
+#include "backends/cuda/gemm/tile_map.h"
 
 namespace ft::cuda {
 namespace {
