@@ -48,11 +48,10 @@ __global__ void __launch_bounds__(32) best_of_rows(int32_t* out, const ranked* b
 void argmax(exec& ex, const argmax_args& a) {
   const int64_t rows = a.x.shape[0], width = a.x.shape[1];
   if (rows == 0) return;
-  if (rows > 65535) fail(FT_ERROR_UNSUPPORTED, "argmax: ", rows, " rows are too many for one call");
   const row_parts parts(width);
+  const dim3 grid = parts.grid(rows, "argmax");
   arena::scope scope(ex.scratch);
   auto* bests = ex.scratch.make<ranked>(rows * parts.count);
-  const dim3 grid(static_cast<unsigned>(parts.count), static_cast<unsigned>(rows));
   with_width(in_vectors({&a.x}), [&](auto v) {
     launch_kernel(ex, "argmax", {grid, part_threads}, best_of_parts<v.value>, bests, rows_of<const float>(a.x),
                   static_cast<int>(width), static_cast<int>(parts.size));

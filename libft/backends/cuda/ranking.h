@@ -17,6 +17,12 @@ struct row_parts {
 
   static constexpr int64_t most = 64;
   int64_t size, count;  // elements of a part, whole vectors, the last part's aside; and how many parts there are
+
+  // A block for each part of each row.
+  dim3 grid(int64_t rows, const char* op) const {
+    if (rows > 65535) fail(FT_ERROR_UNSUPPORTED, op, ": ", rows, " rows are too many for one call");
+    return dim3(static_cast<unsigned>(count), static_cast<unsigned>(rows));
+  }
 };
 
 #ifdef __CUDACC__

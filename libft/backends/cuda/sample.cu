@@ -129,14 +129,14 @@ __global__ void __launch_bounds__(threads)
 void sample(exec& ex, const sample_args& a) {
   const int64_t rows = a.x.shape[0], width = a.x.shape[1];
   if (rows == 0) return;
-  if (rows > 65535) fail(FT_ERROR_UNSUPPORTED, "sample: ", rows, " rows are too many for one call");
   const row_parts cut(width);
+  const dim3 grid = cut.grid(rows, "sample");
   arena::scope scope(ex.scratch);
   auto* parts = ex.scratch.make<weights_of_part>(rows * cut.count);
   const auto x = rows_of<const float>(a.x);
   const auto* temperature = a.temperature.as<const float>();
-  launch_kernel(ex, "sample", {dim3(static_cast<unsigned>(cut.count), static_cast<unsigned>(rows)), threads}, sum_parts,
-                parts, x, temperature, static_cast<int>(width), static_cast<int>(cut.size));
+  launch_kernel(ex, "sample", {grid, threads}, sum_parts, parts, x, temperature, static_cast<int>(width),
+                static_cast<int>(cut.size));
   launch_kernel(ex, "sample", {grid_size(rows, "sample"), threads}, draw_from_parts, a.token.as<int32_t>(),
                 a.log_prob.as<float>(), parts, static_cast<int>(cut.count), x, a.uniform.as<const double>(),
                 temperature, static_cast<int>(width), static_cast<int>(cut.size));

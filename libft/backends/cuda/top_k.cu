@@ -133,12 +133,11 @@ void top_k(exec& ex, const top_k_args& a) {
   const int64_t rows = a.x.shape[0], width = a.x.shape[1], k = a.value.shape[1];
   if (rows == 0) return;
   static_assert(most_top_k <= part_threads, "each of k threads gives a key");
-  if (rows > 65535) fail(FT_ERROR_UNSUPPORTED, "top_k: ", rows, " rows are too many for one call");
   const row_parts parts(width);
+  const dim3 grid = parts.grid(rows, "top_k");
   arena::scope scope(ex.scratch);
   ranked* keys = ex.scratch.make<ranked>(rows * parts.count * k);
   auto* sums = ex.scratch.make<sum_of_part>(rows * parts.count);
-  const dim3 grid(static_cast<unsigned>(parts.count), static_cast<unsigned>(rows));
   launch_kernel(ex, "top_k", {grid, part_threads, survivor_bytes(k, parts.size, part_threads)}, top_k_of_parts, keys,
                 sums, rows_of<const float>(a.x), a.temperature.as<const float>(), static_cast<int>(width),
                 static_cast<int>(parts.size), static_cast<int>(k));
