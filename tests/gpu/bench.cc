@@ -6,125 +6,13 @@
 // given as TFLOP/s.
 #include "gpu/bench.h"
 
-#include <cuda_runtime_api.h>
-
-#include "backends/cuda/launch.h"
-#include "backends/cuda/weight.h"
-#include "gpu/place.h"
+#include "gpu/tensors.h"
 
 namespace ft::test {
 namespace {
 
 constexpr size_t cache_bytes = size_t{160} << 20;  // larger than any GPU's
-constexpr int replays = 9, fewest_calls = 24;      // so that a graph's start does not count
-
-using cuda::check;
-
-cudaStream_t stream() { return cuda::stream_of(gpu()); }
-
-// Milliseconds of one launch of what `record` captures.
-template <class F>
-double graph_milliseconds(F&& record) {
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t runnable = nullptr;
-  check(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal), "capture");
-  record();
-  check(cudaStreamEndCapture(stream(), &graph), "capture");
-  check(cudaGraphInstantiate(&runnable, graph, 0), "graph");
-  cudaEvent_t begin = nullptr, end = nullptr;
-  check(cudaEventCreate(&begin), "event");
-  check(cudaEventCreate(&end), "event");
-  std::vector<float> times;
-  for (int i = 0; i < replays + 2; ++i) {
-    check(cudaEventRecord(begin, stream()), "event");
-    check(cudaGraphLaunch(runnable, stream()), "graph");
-    check(cudaEventRecord(end, stream()), "event");
-    check(cudaEventSynchronize(end), "graph");
-    float elapsed = 0;
-    check(cudaEventElapsedTime(&elapsed, begin, end), "event");
-    if (i >= 2) times.push_back(elapsed);
-  }
-  cudaEventDestroy(begin);
-  cudaEventDestroy(end);
-  cudaGraphExecDestroy(runnable);
-  cudaGraphDestroy(graph);
-  std::nth_element(times.begin(), times.begin() + replays / 2, times.end());
-  return times[replays / 2];
-}
-
-// Bytes a second, read and written ones counted, of a copy within the device's memory.
-double copy_rate() {
-  static const double rate = [] {
-    const size_t bytes = size_t{1} << 30;
-    const buffer from(gpu().device.device_memory(), bytes), to(gpu().device.device_memory(), bytes);
-    check(cudaMemsetAsync(from.data(), 1, bytes, stream()), "fill");
-    const double ms = graph_milliseconds(
-        [&] { check(cudaMemcpyAsync(to.data(), from.data(), bytes, cudaMemcpyDeviceToDevice, stream()), "copy"); });
-    return 2 * static_cast<double>(bytes) / ms * 1e3;
-  }();
-  return rate;
-}
-
-// Device tensors full of normal values, repeated from a block of them.
-class tensors {
- public:
-  tensor make(dtype type, std::initializer_list<int64_t> shape) {
-    tensor t(nullptr, type, shape);
-    t.data = fill(type, t.size());
-    return t;
-  }
-
-  void* fill(dtype type, int64_t elements) {
-    const size_t bytes = bytes_of(type, elements);
-    buffer& b = buffers_.emplace_back(gpu().device.device_memory(), std::max<size_t>(bytes, 64));
-    repeat_normals(type, b.data(), bytes);
-    return b.data();
-  }
-
-  tensor integers(const std::vector<int32_t>& v) {
-    buffer& b = buffers_.emplace_back(gpu().device.device_memory(), v.size() * 4);
-    gpu().upload(b.data(), v.data(), v.size() * 4);
-    return tensor(b.data(), dtype::i32, {static_cast<int64_t>(v.size())});
-  }
-
-  const packed_weight* weight(int64_t rows, int64_t columns) {
-    auto made = std::make_unique<cuda::cuda_weight>(gpu().device.device_memory(), dtype::f16, rows, columns);
-    repeat_normals(dtype::f16, made->values.data, made->bytes);
-    return weights_.emplace_back(std::move(made)).get();
-  }
-
-  void clear() {
-    buffers_.clear();
-    weights_.clear();
-  }
-
- private:
-  void repeat_normals(dtype type, void* to, size_t bytes) {
-    const buffer& values = normals(type);
-    for (size_t at = 0; at < bytes; at += values.bytes())
-      check(cudaMemcpyAsync(static_cast<char*>(to) + at, values.data(), std::min(values.bytes(), bytes - at),
-                            cudaMemcpyDeviceToDevice, stream()),
-            "fill");
-  }
-
-  const buffer& normals(dtype type) {
-    buffer& b = blocks_[static_cast<size_t>(type)];
-    if (!b.data()) {
-      draw d(run_seed());
-      const guarded host = guarded({1 << 10, 1 << 10}).fill(d);
-      const placed values(gpu(), host, type);
-      const tensor& t = values.view();
-      b = buffer(gpu().device.device_memory(), bytes_of(type, t.size()));
-      check(cudaMemcpyAsync(b.data(), t.data, b.bytes(), cudaMemcpyDeviceToDevice, stream()), "fill");
-      check(cudaStreamSynchronize(stream()), "fill");
-    }
-    return b;
-  }
-
-  std::deque<buffer> buffers_;
-  std::deque<std::unique_ptr<packed_weight>> weights_;
-  buffer blocks_[3];
-};
+constexpr int fewest_calls = 24;                   // so that a graph's start does not count
 
 struct benchmark {
   std::string name;

@@ -13,6 +13,7 @@ int main(int argc, char** argv) {
   if (argc > 1 && !std::strcmp(argv[1], "--bench")) {
     try {
       run_benchmarks(argc > 2 ? argv[2] : nullptr);
+      run_layer_benchmarks(argc > 2 ? argv[2] : nullptr);
     } catch (const std::exception& e) {
       std::printf("FAILED %s\n", e.what());
       return 1;
