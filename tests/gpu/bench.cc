@@ -190,18 +190,23 @@ benchmark prompt_case(const char* model, int64_t rows, int64_t tokens, int64_t h
           }};
 }
 
-benchmark linear_case(const char* model, int64_t rows, int64_t in_features, int64_t out_features) {
+benchmark linear_case(const char* model, int64_t rows, int64_t in_features, int64_t out_features,
+                      activation_kind kind = activation_kind::none) {
   const double elements = static_cast<double>(in_features * out_features + rows * (in_features + out_features));
-  return {cat("linear ", model, " ", rows, " x ", in_features, " x ", out_features), elements * 2,
-          2.0 * static_cast<double>(rows * in_features) * static_cast<double>(out_features),
+  const bool activates = kind != activation_kind::none;
+  return {cat("linear ", model, " ", rows, " x ", in_features, " x ", out_features, activates ? " + bias, gelu" : ""),
+          elements * 2, 2.0 * static_cast<double>(rows * in_features) * static_cast<double>(out_features),
           static_cast<size_t>(in_features * out_features * 2), [=](tensors& m) -> std::function<void()> {
             const packed_weight* weight = m.weight(out_features, in_features);
             const tensor x = m.make(dtype::f16, {rows, in_features}), out = m.make(dtype::f16, {rows, out_features});
-            return [=] { ops::linear(gpu(), {.out = out, .x = x, .weight = weight}); };
+            const float* bias = activates ? m.make(dtype::f32, {out_features}).as<float>() : nullptr;
+            return
+                [=] { ops::linear(gpu(), {.out = out, .x = x, .weight = weight, .bias = bias, .activation = kind}); };
           }};
 }
 
-// The products of a decoder's layer: query, key and value; output; up (and gate); down.
+// The products of a decoder's layer: query, key and value; output; up (and gate); down. And encoders' first of the
+// feed-forward network, with and without what follows it.
 void add_linear_cases(std::vector<benchmark>& cases) {
   for (int64_t rows : {1, 4, 8, 32}) {
     cases.push_back(linear_case("gpt-j", rows, 4096, 12288));
@@ -212,6 +217,11 @@ void add_linear_cases(std::vector<benchmark>& cases) {
     cases.push_back(linear_case("llama-8b", rows, 4096, 6144));
     cases.push_back(linear_case("llama-8b", rows, 4096, 28672));
     cases.push_back(linear_case("llama-8b", rows, 14336, 4096));
+  }
+  for (activation_kind kind : {activation_kind::none, activation_kind::gelu}) {
+    cases.push_back(linear_case("bert-base", 4096, 768, 3072, kind));
+    cases.push_back(linear_case("bert-large", 4096, 1024, 4096, kind));
+    cases.push_back(linear_case("bert-large", 16384, 1024, 4096, kind));
   }
 }
 

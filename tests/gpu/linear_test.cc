@@ -97,6 +97,26 @@ TEST(linear_of_each_number_of_few_rows) {
   }
 }
 
+// Rows and features that our own product of many rows takes, in tiles of each width, or just misses: ragged in every
+// direction, few and many input features.
+TEST(linear_of_many_rows) {
+  compare_with_reference("linear", 16, linear_bounds, [](draw& d, dtype type) -> placed_problem {
+    const int64_t rows = d.one_of<int64_t>({640, 897, 1000, 1025, d.integer(500, 1500)});
+    const int64_t in_features = 8 * d.one_of<int64_t>({1, 8, 9, 16, d.integer(1, 25)});
+    const int64_t out_features = 8 * d.one_of<int64_t>({64, 96, 125, 193, d.integer(60, 200)});
+    const drawn_linear drawn(d, type, rows, in_features, out_features);
+    return [=](place& on) { return drawn.run(on); };
+  });
+}
+
+// More stages than the ring has, in more tiles than there are multiprocessors.
+TEST(linear_of_many_rows_and_inputs) {
+  compare_with_reference("linear", 2, linear_bounds, [](draw& d, dtype type) -> placed_problem {
+    const drawn_linear drawn(d, type, 2040, 520, d.one_of<int64_t>({1528, 2304}));
+    return [=](place& on) { return drawn.run(on); };
+  });
+}
+
 TEST(few_rows_do_not_depend_on_their_neighbours) {
   draw d(run_seed());
   for (dtype type : {dtype::f16, dtype::bf16}) {

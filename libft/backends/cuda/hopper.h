@@ -54,6 +54,40 @@ __device__ inline void copy_box(void* to, const CUtensorMap& map, int x, int y, 
       : "memory");
 }
 
+// Of a tensor whose third axis has one element, to the same place in every block of the cluster that `blocks` has a bit
+// for; each of their barriers at this place counts the bytes.
+__device__ inline void copy_box_to(uint16_t blocks, void* to, const CUtensorMap& map, int x, int y, uint64_t& barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster [%0], "
+      "[%1, {%2, %3, %4}], [%5], %6;" ::"r"(shared_address(to)),
+      "l"(reinterpret_cast<uint64_t>(&map)), "r"(x), "r"(y), "r"(0), "r"(shared_address(&barrier)), "h"(blocks)
+      : "memory");
+}
+
+// Arrives at the barrier that lies at this place in another block of the cluster, or in this one. It tells of products
+// and copies that are done, not of stores: a release to the cluster would wait for all of the thread's.
+__device__ inline void arrive_in(uint32_t block, uint64_t& barrier) {
+  asm volatile(
+      "{\n.reg .b32 there;\n"
+      "mapa.shared::cluster.u32 there, %0, %1;\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [there];\n}" ::"r"(shared_address(&barrier)),
+      "r"(block)
+      : "memory");
+}
+
+// A barrier of all threads of the cluster, to which the warps come whole; it publishes no stores either.
+__device__ inline void sync_cluster() {
+  __syncwarp();
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
+// Four 8 x 8 matrices of 16-bit elements, held as load_matrices() gets them, to rows of 16 aligned bytes.
+__device__ inline void store_matrices(void* row, uint32_t m0, uint32_t m1, uint32_t m2, uint32_t m3) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(row)), "r"(m0),
+               "r"(m1), "r"(m2), "r"(m3)
+               : "memory");
+}
+
 // Orders this thread's stores to shared memory before later reads by copies and warpgroup products.
 __device__ inline void publish_stores() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
@@ -111,6 +145,12 @@ struct warpgroup_product;
   "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, " \
   "%42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, " \
   "%62, %63"
+#define FT_NAMES_96                                                                                      \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, " \
+  "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, " \
+  "%42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, " \
+  "%62, %63, %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, " \
+  "%82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
 #define FT_NAMES_128                                                                                     \
   "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, " \
   "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, " \
@@ -137,16 +177,18 @@ struct warpgroup_product;
                    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b_), "r"(1));                        \
     }                                                                                                     \
   };
-#define FT_PRODUCTS(type, name)                                                                              \
-  FT_PRODUCT(type, name, 64, FT_NAMES_32, "32", "33", "34", "35", "36", "37", FT_C32(0))                     \
-  FT_PRODUCT(type, name, 128, FT_NAMES_64, "64", "65", "66", "67", "68", "69", FT_C32(0), FT_C32(32))        \
-  FT_PRODUCT(type, name, 256, FT_NAMES_128, "128", "129", "130", "131", "132", "133", FT_C32(0), FT_C32(32), \
+#define FT_PRODUCTS(type, name)                                                                                     \
+  FT_PRODUCT(type, name, 64, FT_NAMES_32, "32", "33", "34", "35", "36", "37", FT_C32(0))                            \
+  FT_PRODUCT(type, name, 128, FT_NAMES_64, "64", "65", "66", "67", "68", "69", FT_C32(0), FT_C32(32))               \
+  FT_PRODUCT(type, name, 192, FT_NAMES_96, "96", "97", "98", "99", "100", "101", FT_C32(0), FT_C32(32), FT_C32(64)) \
+  FT_PRODUCT(type, name, 256, FT_NAMES_128, "128", "129", "130", "131", "132", "133", FT_C32(0), FT_C32(32),        \
              FT_C32(64), FT_C32(96))
 FT_PRODUCTS(__half, "f16")
 FT_PRODUCTS(__nv_bfloat16, "bf16")
 #undef FT_PRODUCTS
 #undef FT_PRODUCT
 #undef FT_NAMES_128
+#undef FT_NAMES_96
 #undef FT_NAMES_64
 #undef FT_NAMES_32
 #undef FT_C32

@@ -69,13 +69,6 @@ __device__ inline void set_element(void* data, dtype type, int64_t i, float x) {
 
 constexpr float log2_e = 1.4426950408889634f;
 
-// 2^x to 22 bits in one instruction; what is below 2^-126 is zero.
-__device__ inline float exp2_of(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
 // tanh by one exponential: its absolute error, that of float32 near 1, is what a score's sum has anyway.
 __device__ inline float tanh_by_exp(float x) { return 1 - __fdividef(2, 1 + __expf(2 * x)); }
 

@@ -51,6 +51,11 @@ bool matmul_takes(const linear_args& a) {
   return a.weight->in_features % 2 == 0 && even(a.x) && even(a.out);
 }
 
+bool matmul_finishes(const linear_args& a) {
+  return has_epilogue(a.activation) && (epilogue_bias(a) || !a.bias) &&
+         (!a.residual || a.activation == activation_kind::none);
+}
+
 linear_args matmul(exec& ex, const linear_args& a) {
   const cuda_weight& weight = on_gpu(*a.weight);
   // The residual is added to the product, before an activation if there is one: then it has to wait.
