@@ -1,6 +1,6 @@
-// linear: few rows go to the kernel that reads the weights once at the speed of memory (few_rows.cu), many to cuBLASLt.
-// What of bias, activation and residual it does not add itself is added by our own product where that takes the call
-// (wide_product.cu), else by a pass over what cuBLASLt wrote.
+// linear: few rows go to the kernel that reads the weights once at the speed of memory (few_rows.cu). Many go to our
+// own product where that gains by adding bias, activation and residual beside it (wide_product.cu), else to cuBLASLt,
+// followed by a pass that adds what cuBLASLt does not.
 #include "backends/cuda/activate.h"
 #include "backends/cuda/cuda_ops.h"
 #include "backends/cuda/gemm/few_rows.h"
@@ -60,7 +60,7 @@ void linear(exec& ex, const linear_args& a) {
   if (a.x.type != weight.type)
     fail(FT_ERROR_INTERNAL, "linear: x is ", name(a.x.type), ", the weight ", name(weight.type));
   if (rows <= most_few_rows(a, weight) || !matmul_takes(a)) return multiply_few_rows(ex, a, weight);
-  if (!matmul_finishes(a) && wide_product_takes(a)) return multiply_wide(ex, a);
+  if (wide_product_takes(a)) return multiply_wide(ex, a);
   arena::scope scope(ex.scratch);
   linear_args product = a;
   if (a.activation != activation_kind::none && a.residual)  // which may lie in out

@@ -12,71 +12,16 @@
 //
 // Tiles are taken in an order in which those that are computed at a time share rows and weights in the second-level
 // cache.
-#include "backends/cuda/activate.h"
+#include "backends/cuda/gemm/matmul.h"
+#include "backends/cuda/gemm/wide_finish.h"
 #include "backends/cuda/gemm/wide_product.h"
-#include "backends/cuda/hopper.h"
 #include "backends/cuda/launch.h"
 #include "backends/cuda/tensor_map.h"
 
 namespace ft::cuda {
 namespace {
 
-constexpr int group_threads = 128, group_rows = 64, multiplying_groups = 2, tile_rows = multiplying_groups * group_rows;
-constexpr int warps_in_group = group_threads / 32, finishing_warps = 3;
-constexpr int block_threads = multiplying_groups * group_threads + (finishing_warps + 1) * 32;
-constexpr int slab = 64;  // columns of a stage: 128 bytes
-constexpr int cluster_blocks = 2;
-constexpr int tiles_down = 8;  // of a cluster, in the square of tiles that are computed at a time
-
-constexpr int stages_of(int n) { return n == 256 ? 4 : n == 192 ? 5 : 6; }
-
-template <class T, int N>
-struct tile_layout {
-  static constexpr int stages = stages_of(N);
-  T x[stages][tile_rows][slab];
-  T weights[stages][N][slab];
-  T sums[N / slab][group_rows][slab];
-  uint64_t full[stages], empty[stages];                                       // of the ring
-  uint64_t written[multiplying_groups], taken[multiplying_groups][N / slab];  // `sums`, of each group in turn
-};
-
-template <class T>
-struct wide_problem {
-  CUtensorMap x, weights;
-  row_view<T> out;
-  row_view<const T> residual;
-  const float* bias;
-  activation_kind activation;
-  int rows, out_features, in_features;
-};
-
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-
-// The tiles that this block computes: number i of the cluster's are at (row, column).
-template <int N>
-struct block_tiles {
-  int down, across, slabs;
-
-  template <class T>
-  __device__ explicit block_tiles(const wide_problem<T>& p)
-      : down((p.rows + cluster_blocks * tile_rows - 1) / (cluster_blocks * tile_rows)),
-        across((p.out_features + N - 1) / N),
-        slabs((p.in_features + slab - 1) / slab) {}
-
-  __device__ static uint32_t rank() { return blockIdx.x % cluster_blocks; }
-
-  // f(row, column, i) for the i-th tile.
-  template <class F>
-  __device__ __forceinline__ void for_each(F&& f) const {
-    const int clusters = gridDim.x / cluster_blocks;
-    for (int i = 0, tile = blockIdx.x / cluster_blocks; tile < down * across; ++i, tile += clusters) {
-      const int band = tile / (tiles_down * across), at = tile - band * tiles_down * across;
-      const int height = min(tiles_down, down - band * tiles_down);
-      const int row = band * tiles_down + at % height, column = at / height;
-      f((row * cluster_blocks + static_cast<int>(rank())) * tile_rows, column * N, i);
-    }
-  }
-};
 
 // A stage of the ring, and which turn it is.
 template <int Stages>
@@ -171,120 +116,6 @@ __device__ __forceinline__ void multiply(tile_layout<T, N>& shared, const wide_p
   });
 }
 
-// A finishing thread's part of a panel: 16 bytes of some rows. A warp has four rows at a time, the next four are
-// another warp's. Beside products that read shared memory at its full rate, and copies that fill it, every load takes
-// long: all of a panel's are issued together, one panel ahead.
-template <class T>
-struct finisher {
-  static constexpr int step_rows = 4 * finishing_warps, steps = (group_rows + step_rows - 1) / step_rows;
-  using vector = pack<T, 8>;
-  const wide_problem<T>& p;
-
-  __device__ static int own_row(int step) { return step * step_rows + threadIdx.x % group_threads / 8; }
-  __device__ static int own_column() { return threadIdx.x % 8 * 8; }
-  __device__ bool has(int row, int column, int step) const {
-    return own_row(step) < group_rows && row + own_row(step) < p.rows && column < p.out_features;
-  }
-
-  __device__ __forceinline__ void load_bias(int column, float (&to)[8]) const {
-    if (p.bias && column < p.out_features) load<8>(p.bias + column, to);
-  }
-  __device__ __forceinline__ void load_residual(int row, int column, uint4 (&to)[steps]) const {
-#pragma unroll
-    for (int s = 0; s < steps; ++s)
-      if (has(row, column, s)) to[s] = *reinterpret_cast<const uint4*>(p.residual.at(row + own_row(s), column));
-  }
-  __device__ __forceinline__ void take(const T (&sums)[group_rows][slab], uint4 (&to)[steps]) const {
-#pragma unroll
-    for (int s = 0; s < steps; ++s)
-      if (own_row(s) < group_rows)
-        to[s] = *reinterpret_cast<const uint4*>(&sums[own_row(s)][own_column() ^ own_row(s) % 8 * 8]);
-  }
-
-  template <activation_kind kind, bool adds>
-  __device__ __forceinline__ void write(int row, int column, const uint4 (&sums)[steps], const float (&bias)[8],
-                                        const uint4 (&residual)[steps]) const {
-#pragma unroll
-    for (int s = 0; s < steps; ++s) {
-      const vector &sum = reinterpret_cast<const vector&>(sums[s]),
-                   &added = reinterpret_cast<const vector&>(residual[s]);
-      float v[8];
-#pragma unroll
-      for (int i = 0; i < 8; ++i) v[i] = widen(sum.at[i]) + bias[i];
-      activate<8, T>(kind, v);
-      if constexpr (adds)
-#pragma unroll
-        for (int i = 0; i < 8; ++i) v[i] += widen(added.at[i]);
-      if (has(row, column, s)) store<8>(p.out.at(row + own_row(s), column), v);
-    }
-  }
-};
-
-// A finishing warp's work.
-template <activation_kind kind, bool adds, class T, int N>
-__device__ __forceinline__ void finish(tile_layout<T, N>& shared, const wide_problem<T>& p) {
-  constexpr int panels = N / slab, steps = finisher<T>::steps;
-  const block_tiles<N> tiles(p);
-  const finisher<T> f{p};
-  tiles.for_each([&](int row, int column, int i) {
-    column += f.own_column();
-    float bias[panels][8] = {};
-#pragma unroll
-    for (int panel = 0; panel < panels; ++panel) f.load_bias(column + panel * slab, bias[panel]);
-#pragma unroll 1
-    for (int group = 0; group < multiplying_groups; ++group, row += group_rows) {
-      uint4 next_sums[steps], next_residual[steps], sums[steps], residual[steps];
-      const auto take = [&](int panel) {
-        f.take(shared.sums[panel], next_sums);
-        __syncwarp();
-        if (threadIdx.x % 32 == 0) arrive(shared.taken[group][panel]);
-      };
-      if constexpr (adds) f.load_residual(row, column, next_residual);
-      await(shared.written[group], i & 1);
-      take(0);
-#pragma unroll 1
-      for (int panel = 0; panel < panels; ++panel) {
-#pragma unroll
-        for (int s = 0; s < steps; ++s) {
-          sums[s] = next_sums[s];
-          if constexpr (adds) residual[s] = next_residual[s];
-        }
-        if (panel + 1 < panels) {
-          if constexpr (adds) f.load_residual(row, column + (panel + 1) * slab, next_residual);
-          take(panel + 1);
-        }
-        f.template write<kind, adds>(row, column + panel * slab, sums, bias[0], residual);
-        // The next panel's to the front, since registers have no index; after all panels each is in its place again.
-#pragma unroll
-        for (int j = 0; j < 8; ++j) {
-          const float front = bias[0][j];
-#pragma unroll
-          for (int q = 0; q + 1 < panels; ++q) bias[q][j] = bias[q + 1][j];
-          bias[panels - 1][j] = front;
-        }
-      }
-    }
-  });
-}
-
-template <bool adds, class T, int N>
-__device__ __forceinline__ void finish_any(tile_layout<T, N>& shared, const wide_problem<T>& p) {
-  switch (p.activation) {
-    case activation_kind::none:
-      return finish<activation_kind::none, adds>(shared, p);
-    case activation_kind::relu:
-      return finish<activation_kind::relu, adds>(shared, p);
-    case activation_kind::gelu:
-      return finish<activation_kind::gelu, adds>(shared, p);
-    case activation_kind::gelu_tanh:
-      return finish<activation_kind::gelu_tanh, adds>(shared, p);
-    case activation_kind::silu:
-      return finish<activation_kind::silu, adds>(shared, p);
-    case activation_kind::tanh:
-      return finish<activation_kind::tanh, adds>(shared, p);
-  }
-}
-
 #endif
 
 template <class T, int N>
@@ -322,14 +153,43 @@ __global__ void __launch_bounds__(block_threads, 1) multiply_and_finish(const __
 #endif
 }
 
-int64_t clusters_of(const linear_args& a, int n) {
-  return ceil_div(a.x.dim(0), cluster_blocks * tile_rows) * ceil_div(a.weight->out_features, n);
+// How a product is cut: into tiles of so many columns, for so many clusters of blocks, each of which computes at most
+// `waves` of them. `cost` is the time that takes, in columns of a cluster's 256 rows: a tile takes its columns and what
+// some 32 more would. `whole` is what the columns alone would take if all multiprocessors had as many.
+struct tiling {
+  int columns;
+  int64_t clusters, waves;
+  double cost, whole;
+};
+
+tiling best_tiling(const linear_args& a) {
+  const int64_t most_clusters = device_attribute(cudaDevAttrMultiProcessorCount) / cluster_blocks;
+  constexpr int rows = cluster_blocks * tile_rows;
+  const double whole = static_cast<double>(a.x.dim(0)) / rows * static_cast<double>(a.weight->out_features) /
+                       static_cast<double>(most_clusters);
+  tiling best{};
+  for (int n : {256, 192, 128}) {
+    const int64_t tiles = ceil_div(a.x.dim(0), rows) * ceil_div(a.weight->out_features, n);
+    const int64_t clusters = std::min(tiles, most_clusters), waves = ceil_div(tiles, clusters);
+    const double cost = static_cast<double>(waves * (n + 32));
+    if (!best.columns || cost < best.cost) best = {n, clusters, waves, cost, whole};
+  }
+  return best;
 }
 
-int64_t most_clusters() { return device_attribute(cudaDevAttrMultiProcessorCount) / cluster_blocks; }
+// Whether cuBLASLt would take longer, by what was measured on H100. Small products it cuts in more ways.
+bool gains(const linear_args& a) {
+  const tiling t = best_tiling(a);
+  const double excess = t.cost / t.whole;
+  // A pass over what it wrote takes the time of the products of some 400 input features.
+  if (!matmul_finishes(a)) return excess <= 1.15 + 400. / static_cast<double>(a.weight->in_features);
+  // What it adds before it writes, it adds while no products are under way: some 3 % of a product that is this short.
+  const int64_t most_features = a.residual ? 4096 : a.bias ? 2048 : 0;
+  return a.weight->in_features <= most_features && t.waves >= 3 && excess <= 1.17;
+}
 
 template <class T, int N>
-void launch(exec& ex, const linear_args& a) {
+void launch(exec& ex, const linear_args& a, const tiling& t) {
   const cuda_weight& weight = on_gpu(*a.weight);
   const int64_t rows = a.x.dim(0), in_features = weight.in_features, out_features = weight.out_features;
   const auto map = [&](const void* data, int64_t height, int64_t stride, int box_rows) {
@@ -348,33 +208,10 @@ void launch(exec& ex, const linear_args& a) {
                           .rows = static_cast<int>(rows),
                           .out_features = static_cast<int>(out_features),
                           .in_features = static_cast<int>(in_features)};
-  const int64_t blocks = std::min(clusters_of(a, N), most_clusters()) * cluster_blocks;
-  launch_kernel(ex, "linear", {grid_size(blocks, "linear"), block_threads, sizeof(tile_layout<T, N>), cluster_blocks},
-                multiply_and_finish<T, N>, p);
-}
-
-// How long a product takes, in columns of 256 rows that a cluster computes: each of its tiles takes its columns and
-// what some 32 more would.
-struct tiling {
-  int columns;
-  int64_t cost;
-};
-
-tiling best_tiling(const linear_args& a) {
-  tiling best{};
-  for (int n : {256, 192, 128}) {
-    const int64_t cost = ceil_div(clusters_of(a, n), most_clusters()) * (n + 32);
-    if (!best.columns || cost < best.cost) best = {n, cost};
-  }
-  return best;
-}
-
-// Against cuBLASLt and a pass over what it wrote: the pass takes the time of the products of some 400 input features,
-// and cuBLASLt, which cuts small products in more ways, some 15 % more than if it used the whole GPU all the time.
-bool gains(const linear_args& a) {
-  const double whole = static_cast<double>(a.x.dim(0)) / (cluster_blocks * tile_rows) *
-                       static_cast<double>(a.weight->out_features) / static_cast<double>(most_clusters());
-  return static_cast<double>(best_tiling(a).cost) <= whole * (1.15 + 400. / static_cast<double>(a.weight->in_features));
+  launch_kernel(
+      ex, "linear",
+      {grid_size(t.clusters * cluster_blocks, "linear"), block_threads, sizeof(tile_layout<T, N>), cluster_blocks},
+      multiply_and_finish<T, N>, p);
 }
 
 }  // namespace
@@ -390,15 +227,16 @@ bool wide_product_takes(const linear_args& a) {
 }
 
 void multiply_wide(exec& ex, const linear_args& a) {
+  const tiling t = best_tiling(a);
   const auto multiply = [&](auto element) {
     using T = decltype(element);
-    switch (best_tiling(a).columns) {
+    switch (t.columns) {
       case 256:
-        return launch<T, 256>(ex, a);
+        return launch<T, 256>(ex, a, t);
       case 192:
-        return launch<T, 192>(ex, a);
+        return launch<T, 192>(ex, a, t);
       default:
-        return launch<T, 128>(ex, a);
+        return launch<T, 128>(ex, a, t);
     }
   };
   if (a.x.type == dtype::f16) return multiply(__half{});
