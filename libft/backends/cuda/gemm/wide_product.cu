@@ -216,14 +216,14 @@ void launch(exec& ex, const linear_args& a, const tiling& t) {
 
 }  // namespace
 
-// The kernel computes nothing unless it was compiled for compute capability 9.0 and its like only.
 bool wide_product_takes(const linear_args& a) {
 #ifdef FT_CUDA_SM_90A
-  return device_generation() == 9 && a.x.type != dtype::f32 && a.out.type == a.x.type &&
-         in_vectors({&a.x, &a.out, &a.residual}) && in_vectors(a.bias) && gains(a);
+  constexpr bool compiled = true;
 #else
-  return false;
+  constexpr bool compiled = false;  // the kernel computes nothing but where it is for compute capability 9.0 alone
 #endif
+  return compiled && device_generation() == 9 && a.x.type != dtype::f32 && a.out.type == a.x.type &&
+         in_vectors({&a.x, &a.out, &a.residual}) && in_vectors(a.bias) && gains(a);
 }
 
 void multiply_wide(exec& ex, const linear_args& a) {
