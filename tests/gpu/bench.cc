@@ -223,6 +223,19 @@ void add_linear_cases(std::vector<benchmark>& cases) {
     cases.push_back(linear_case("bert-large", 4096, 1024, 4096, kind));
     cases.push_back(linear_case("bert-large", 16384, 1024, 4096, kind));
   }
+  for (int64_t rows : {64, 128, 256}) {
+    cases.push_back(linear_case("gpt-j", rows, 4096, 12288));
+    cases.push_back(linear_case("gpt-j", rows, 4096, 4096));
+    cases.push_back(linear_case("gpt-j", rows, 4096, 16384, activation_kind::gelu_tanh));
+    cases.push_back(linear_case("gpt-j", rows, 16384, 4096));
+    cases.push_back(linear_case("llama-8b", rows, 4096, 6144));
+    cases.push_back(linear_case("llama-8b", rows, 4096, 28672));
+    cases.push_back(linear_case("llama-8b", rows, 14336, 4096));
+    cases.push_back(linear_case("bert-base", rows, 768, 2304));
+    cases.push_back(linear_case("bert-base", rows, 768, 768));
+    cases.push_back(linear_case("bert-base", rows, 768, 3072, activation_kind::gelu));
+    cases.push_back(linear_case("bert-base", rows, 3072, 768));
+  }
 }
 
 }  // namespace

@@ -117,6 +117,41 @@ TEST(linear_of_many_rows_and_inputs) {
   });
 }
 
+// More rows than the kernels for few take, in whole vectors: every way to cut the features and the input features of
+// small weights (few or many of either), and of large ones.
+TEST(linear_of_some_rows) {
+  compare_with_reference("linear", 60, linear_bounds, [](draw& d, dtype type) -> placed_problem {
+    const int64_t rows = d.one_of<int64_t>({33, 63, 64, 65, 127, 128, d.integer(33, 128)});
+    const int64_t in_features = 8 * d.one_of<int64_t>({1, 8, 24, 96, 97, d.integer(1, 160), d.integer(300, 500)});
+    const int64_t out_features = 8 * d.one_of<int64_t>({1, 4, 5, d.integer(1, 120), d.integer(1, 120)});
+    const drawn_linear drawn(d, type, rows, in_features, out_features);
+    return [=](place& on) { return drawn.run(on); };
+  });
+  compare_with_reference("linear", 4, linear_bounds, [](draw& d, dtype type) -> placed_problem {
+    const auto [rows, in_features, out_features] = d.one_of<std::array<int64_t, 3>>(
+        {{40, 1032, 4104}, {35, 712, 6008}, {101, 520, 10248}, {66, 424, 10568}, {33, 152, 30008}});
+    const drawn_linear drawn(d, type, rows, in_features, out_features);
+    return [=](place& on) { return drawn.run(on); };
+  });
+}
+
+// A row's sums run in one order, whatever rows are beside it.
+TEST(some_rows_do_not_depend_on_when_they_are_computed) {
+  draw d(run_seed());
+  const int64_t rows = 100, in_features = 3072, out_features = 768;  // the input features are cut in parts
+  const drawn_linear all(d, dtype::f16, rows, in_features, out_features);
+  place on(gpu(), false);
+  const packed_weight* weight = on.pack(all.weight.view(), dtype::f16);
+  const tensor x = on.put(all.x, dtype::f16).view();
+  const auto run = [&] {
+    placed& out = on.put(guarded({rows, out_features}), dtype::f16);
+    ops::linear(on.ex, {.out = out.view(), .x = x, .weight = weight});
+    return out.values();
+  };
+  const std::vector<float> first = run();
+  for (int i = 0; i < 10; ++i) expect_same_bits(run(), first, cat("run ", i));
+}
+
 TEST(few_rows_do_not_depend_on_their_neighbours) {
   draw d(run_seed());
   for (dtype type : {dtype::f16, dtype::bf16}) {

@@ -91,6 +91,25 @@ __device__ inline void store_matrices(void* row, uint32_t m0, uint32_t m1, uint3
 // Orders this thread's stores to shared memory before later reads by copies and warpgroup products.
 __device__ inline void publish_stores() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
+// A barrier of all threads of a cluster, in two steps. It orders nothing between them: that would take a fence, some
+// hundred nanoseconds.
+__device__ inline void arrive_at_cluster() { asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory"); }
+__device__ inline void await_cluster_arrivals() { asm volatile("barrier.cluster.wait;" ::: "memory"); }
+
+// Where another block of the cluster has what this one has at `own`.
+__device__ inline uint32_t address_in_block(const void* own, int block) {
+  uint32_t there;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(shared_address(own)), "r"(block));
+  return there;
+}
+// Copies shared memory there, whole 16 bytes, after publish_stores(); a barrier there counts them. The block that sends
+// has to live until they have come.
+__device__ inline void send_bytes(uint32_t to, const void* from, int bytes, uint32_t barrier) {
+  asm volatile("cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+               "r"(shared_address(from)), "r"(bytes), "r"(barrier)
+               : "memory");
+}
+
 // A barrier of the 128 threads of one warpgroup.
 __device__ inline void sync_warpgroup(int id) { asm volatile("bar.sync %0, 128;" ::"r"(id + 1) : "memory"); }
 
@@ -136,30 +155,19 @@ struct warpgroup_product;
 #define FT_C8(i)                                                                                              \
   "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3]), "+f"(c[i + 4]), "+f"(c[i + 5]), "+f"(c[i + 6]), \
       "+f"(c[i + 7])
-#define FT_C32(i) FT_C8(i), FT_C8(i + 8), FT_C8(i + 16), FT_C8(i + 24)
-#define FT_NAMES_32                                                                                      \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, " \
-  "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-#define FT_NAMES_64                                                                                      \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, " \
-  "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, " \
-  "%42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, " \
-  "%62, %63"
-#define FT_NAMES_96                                                                                      \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, " \
-  "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, " \
-  "%42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, " \
-  "%62, %63, %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, " \
-  "%82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
-#define FT_NAMES_128                                                                                     \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, " \
-  "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, " \
-  "%42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, " \
-  "%62, %63, %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, " \
-  "%82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, %100, "     \
-  "%101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, "     \
-  "%117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
-
+#define FT_C16(i) FT_C8(i), FT_C8(i + 8)
+#define FT_C32(i) FT_C16(i), FT_C16(i + 16)
+#define FT_C64(i) FT_C32(i), FT_C32(i + 32)
+#define FT_NAMES_16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
+#define FT_NAMES_32 FT_NAMES_16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define FT_NAMES_48 FT_NAMES_32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
+#define FT_NAMES_64 FT_NAMES_48 ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define FT_NAMES_80 FT_NAMES_64 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79"
+#define FT_NAMES_96 FT_NAMES_80 ", %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
+#define FT_NAMES_112 \
+  FT_NAMES_96 ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111"
+#define FT_NAMES_128 \
+  FT_NAMES_112 ", %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 #define FT_PRODUCT(type, name, N, names, a0, a1, a2, a3, b, last, ...)                                    \
   template <>                                                                                             \
   struct warpgroup_product<type, N> {                                                                     \
@@ -177,21 +185,31 @@ struct warpgroup_product;
                    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b_), "r"(1));                        \
     }                                                                                                     \
   };
-#define FT_PRODUCTS(type, name)                                                                                     \
-  FT_PRODUCT(type, name, 64, FT_NAMES_32, "32", "33", "34", "35", "36", "37", FT_C32(0))                            \
-  FT_PRODUCT(type, name, 128, FT_NAMES_64, "64", "65", "66", "67", "68", "69", FT_C32(0), FT_C32(32))               \
-  FT_PRODUCT(type, name, 192, FT_NAMES_96, "96", "97", "98", "99", "100", "101", FT_C32(0), FT_C32(32), FT_C32(64)) \
-  FT_PRODUCT(type, name, 256, FT_NAMES_128, "128", "129", "130", "131", "132", "133", FT_C32(0), FT_C32(32),        \
-             FT_C32(64), FT_C32(96))
+#define FT_PRODUCTS(type, name)                                                                              \
+  FT_PRODUCT(type, name, 32, FT_NAMES_16, "16", "17", "18", "19", "20", "21", FT_C16(0))                     \
+  FT_PRODUCT(type, name, 64, FT_NAMES_32, "32", "33", "34", "35", "36", "37", FT_C32(0))                     \
+  FT_PRODUCT(type, name, 96, FT_NAMES_48, "48", "49", "50", "51", "52", "53", FT_C32(0), FT_C16(32))         \
+  FT_PRODUCT(type, name, 128, FT_NAMES_64, "64", "65", "66", "67", "68", "69", FT_C64(0))                    \
+  FT_PRODUCT(type, name, 160, FT_NAMES_80, "80", "81", "82", "83", "84", "85", FT_C64(0), FT_C16(64))        \
+  FT_PRODUCT(type, name, 192, FT_NAMES_96, "96", "97", "98", "99", "100", "101", FT_C64(0), FT_C32(64))      \
+  FT_PRODUCT(type, name, 224, FT_NAMES_112, "112", "113", "114", "115", "116", "117", FT_C64(0), FT_C32(64), \
+             FT_C16(96))                                                                                     \
+  FT_PRODUCT(type, name, 256, FT_NAMES_128, "128", "129", "130", "131", "132", "133", FT_C64(0), FT_C64(64))
 FT_PRODUCTS(__half, "f16")
 FT_PRODUCTS(__nv_bfloat16, "bf16")
 #undef FT_PRODUCTS
 #undef FT_PRODUCT
 #undef FT_NAMES_128
+#undef FT_NAMES_112
 #undef FT_NAMES_96
+#undef FT_NAMES_80
 #undef FT_NAMES_64
+#undef FT_NAMES_48
 #undef FT_NAMES_32
+#undef FT_NAMES_16
+#undef FT_C64
 #undef FT_C32
+#undef FT_C16
 #undef FT_C8
 
 #endif

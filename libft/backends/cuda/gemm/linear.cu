@@ -1,10 +1,11 @@
-// linear: few rows go to the kernel that reads the weights once at the speed of memory (few_rows.cu). Many go to our
-// own product where that gains by adding bias, activation and residual beside it (wide_product.cu), else to cuBLASLt,
-// followed by a pass that adds what cuBLASLt does not.
+// linear: few rows go to the kernels that read the weights once at the speed of memory (few_rows.cu, some_rows.cu).
+// Many go to our own product where that gains by adding bias, activation and residual beside it (wide_product.cu), else
+// to cuBLASLt, followed by a pass that adds what cuBLASLt does not.
 #include "backends/cuda/activate.h"
 #include "backends/cuda/cuda_ops.h"
 #include "backends/cuda/gemm/few_rows.h"
 #include "backends/cuda/gemm/matmul.h"
+#include "backends/cuda/gemm/some_rows.h"
 #include "backends/cuda/gemm/wide_product.h"
 #include "backends/cuda/launch.h"
 
@@ -60,6 +61,7 @@ void linear(exec& ex, const linear_args& a) {
   if (a.x.type != weight.type)
     fail(FT_ERROR_INTERNAL, "linear: x is ", name(a.x.type), ", the weight ", name(weight.type));
   if (rows <= most_few_rows(a, weight) || !matmul_takes(a)) return multiply_few_rows(ex, a, weight);
+  if (some_rows_take(a, weight)) return multiply_some_rows(ex, a, weight);
   if (wide_product_takes(a)) return multiply_wide(ex, a);
   arena::scope scope(ex.scratch);
   linear_args product = a;
