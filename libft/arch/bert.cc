@@ -171,10 +171,10 @@ struct layer {
   void forward(nn::run& run, const nn::ragged_batch& batch, const tensor& hidden) const {
     arena::scope scope(run.activations);
     const tensor branch = run.make({hidden.dim(0), hidden.dim(1)});
-    attention.forward(run, batch, {}, hidden, branch);
-    attention_norm.forward(run, branch, hidden, /*residual=*/hidden);
-    feed_forward.forward(run, hidden, branch);
-    feed_forward_norm.forward(run, branch, hidden, /*residual=*/hidden);
+    attention.forward(run, batch, {}, hidden, branch, /*residual=*/hidden);
+    attention_norm.forward(run, branch, hidden);
+    feed_forward.forward(run, hidden, branch, /*residual=*/hidden);
+    feed_forward_norm.forward(run, branch, hidden);
   }
 };
 

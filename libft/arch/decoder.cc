@@ -84,10 +84,10 @@ struct layer {
   // x = norm(x + attention(x)); x = norm(x + feed_forward(x))
   void post_norm(nn::run& run, const nn::ragged_batch& batch, const context& context, const tensor& hidden) const {
     const tensor branch = like(run, hidden);
-    attention.forward(run, batch, context, hidden, branch);
-    attention_norm.forward(run, branch, hidden, /*residual=*/hidden);
-    feed(run, hidden, branch);
-    feed_forward_norm.forward(run, branch, hidden, /*residual=*/hidden);
+    attention.forward(run, batch, context, hidden, branch, /*residual=*/hidden);
+    attention_norm.forward(run, branch, hidden);
+    feed(run, hidden, branch, /*residual=*/hidden);
+    feed_forward_norm.forward(run, branch, hidden);
   }
 
   // x = norm(x); x += attention(x); x = norm(x); x += feed_forward(x)

@@ -65,8 +65,8 @@ struct layer {
       norm.forward(run, hidden, x);
       block(x, hidden, hidden);
     } else {
-      block(hidden, x, tensor());
-      norm.forward(run, x, hidden, /*residual=*/hidden);
+      block(hidden, x, hidden);
+      norm.forward(run, x, hidden);
     }
   }
 };
