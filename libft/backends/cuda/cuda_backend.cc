@@ -199,8 +199,9 @@ class cuda_device final : public backend {
     check(cudaMemsetAsync(to, 0, bytes, static_cast<cudaStream_t>(stream)), "clearing memory");
   }
 
-  // Enough to fill the matrix units many times over; more would only take memory.
-  int64_t tokens_per_pass() const override { return 8192; }
+  // Enough to fill the matrix units many times over, and that what the host does between two passes counts little; more
+  // would only take memory.
+  int64_t tokens_per_pass() const override { return 16384; }
 
   dtype activation_type(dtype compute) const override {
     if (compute == dtype::i8)
