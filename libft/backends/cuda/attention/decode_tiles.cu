@@ -292,11 +292,21 @@ void launch(exec& ex, const attention_problem& p, const split_results& to) {
   launch<T, D, widest_group, S>(ex, p, to);
 }
 
+// Blocks that are fewer than the multiprocessors have all the more on its way each.
+template <class T, int D, int Many, int Alone>
+void launch_ring(exec& ex, const attention_problem& p, const split_results& to) {
+  const int64_t blocks = int64_t{to.splits} * p.rows * p.kv_heads;
+  if (2 * blocks <= device_attribute(cudaDevAttrMultiProcessorCount))
+    launch<T, D, Alone>(ex, p, to);
+  else
+    launch<T, D, Many>(ex, p, to);
+}
+
 template <class T>
 void launch(exec& ex, const attention_problem& p, const split_results& to) {
-  if (p.head_dim <= 64) return launch<T, 64, 2>(ex, p, to);
-  if (p.head_dim <= 128) return launch<T, 128, 1>(ex, p, to);
-  launch<T, 256, 1>(ex, p, to);
+  if (p.head_dim <= 64) return launch_ring<T, 64, 2, 4>(ex, p, to);
+  if (p.head_dim <= 128) return launch_ring<T, 128, 1, 4>(ex, p, to);
+  launch_ring<T, 256, 1, 3>(ex, p, to);
 }
 
 }  // namespace
