@@ -14,9 +14,6 @@ namespace ft::cuda {
 
 #if __CUDA_ARCH__ >= 900
 
-// The next kernel may come and wait in turn; await_previous_kernel() says so too.
-__device__ inline void admit_next_kernel() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
-
 __device__ inline void init_barrier(uint64_t& barrier, int arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(&barrier)), "r"(arrivals) : "memory");
 }

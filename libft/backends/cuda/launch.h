@@ -134,11 +134,18 @@ void launch_kernel(exec& ex, const char* op, const launch_shape& shape, void (*k
   check(cudaLaunchKernelEx(&config, kernel, P(arguments)...), op);
 }
 
+// The next kernel may come and wait in turn; await_previous_kernel() says so too.
+__device__ inline void admit_next_kernel() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
 // What every kernel calls first, before it reads or writes anything that another kernel writes or reads, and before any
 // thread returns: else the kernel after it could start while the one before it still runs.
 __device__ inline void await_previous_kernel() {
 #if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");  // the next may come and wait in turn
+  admit_next_kernel();
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }

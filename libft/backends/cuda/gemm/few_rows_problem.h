@@ -20,21 +20,31 @@ struct few_rows_problem {
   int rows, in_features, out_features;
 
 #ifdef __CUDACC__
-  // Several outputs at once, so that their biases and residuals are on their way together; a negative row stands for
-  // none. No other thread may finish them: the residual may lie in their place.
+  // What is added to some outputs; a negative row stands for none. They can be asked for as soon as the kernel before
+  // this one has ended, and come while the sums are made.
   template <int V>
-  __device__ void finish(const int (&row)[V], const int (&feature)[V], float (&sum)[V]) const {
-    float more[V] = {};
+  struct addends {
+    float bias[V] = {}, residual[V] = {};
+
+    __device__ addends(const few_rows_problem& p, const int (&row)[V], const int (&feature)[V]) {
 #pragma unroll
-    for (int i = 0; i < V; ++i) {
-      if (row[i] < 0) continue;
-      if (bias) sum[i] += bias[feature[i]];
-      if (residual) more[i] = widen(*residual.at(row[i], feature[i]));
+      for (int i = 0; i < V; ++i) {
+        if (row[i] < 0) continue;
+        if (p.bias) bias[i] = p.bias[feature[i]];
+        if (p.residual) residual[i] = widen(*p.residual.at(row[i], feature[i]));
+      }
     }
+  };
+
+  // No other thread may finish these outputs: the residual may lie in their place.
+  template <int V>
+  __device__ void finish(const int (&row)[V], const int (&feature)[V], float (&sum)[V], const addends<V>& more) const {
+#pragma unroll
+    for (int i = 0; i < V; ++i) sum[i] += more.bias[i];
     activate<V>(kind, sum);
 #pragma unroll
     for (int i = 0; i < V; ++i)
-      if (row[i] >= 0) *out.at(row[i], feature[i]) = narrow<Out>(sum[i] + more[i]);
+      if (row[i] >= 0) *out.at(row[i], feature[i]) = narrow<Out>(sum[i] + more.residual[i]);
   }
 #endif
 

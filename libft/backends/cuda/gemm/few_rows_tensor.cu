@@ -14,8 +14,8 @@ struct tile_copier {
     const int vector = threadIdx.x % 8;
     for (int j = 0; j < b.c.chunk; j += slab)
       for (int r = threadIdx.x / 8; r < b.features; r += blockDim.x / 8) {
-        const int k = b.begin + i * b.c.chunk + j + 8 * vector;
-        const bool inside = k < b.end && b.first + r < b.p.out_features;
+        const int k = i * b.c.chunk + j + 8 * vector;
+        const bool inside = k < b.p.in_features && b.first + r < b.p.out_features;
         copy_async(b.stage(i) + (j / slab * b.features + r) * 128 + (vector ^ r % 8) * 16,
                    b.p.weight + (inside ? int64_t{b.first + r} * b.p.in_features + k : 0), inside);
       }
@@ -23,8 +23,8 @@ struct tile_copier {
   __device__ void load_rows(int i) const {
     const int vector = threadIdx.x % 8;
     for (int row = threadIdx.x / 8; row < b.rows * b.c.chunk / slab; row += blockDim.x / 8) {
-      const int r = row % b.rows, k = b.begin + i * b.c.chunk + row / b.rows * slab + 8 * vector;
-      const bool inside = k < b.end && r < b.p.rows;
+      const int r = row % b.rows, k = i * b.c.chunk + row / b.rows * slab + 8 * vector;
+      const bool inside = k < b.p.in_features && r < b.p.rows;
       copy_async(b.x_of(i) + row * 128 + (vector ^ r % 8) * 16, inside ? b.p.x.at(r, k) : b.p.x.data, inside);
     }
   }
@@ -53,6 +53,8 @@ __global__ void __launch_bounds__(32 * most_tile_warps, 1)
     if (i < chunks) copier.load_rows(i);
     commit_copies();
   }
+  tile_join<T, Out, N> join(b);
+  const auto more = join.outputs.addends(p);
   tile_sums<T, Out, N> sums(c);
   for (int i = 0; i < chunks; ++i) {
     await_copies_but(ahead - 1);
@@ -65,33 +67,29 @@ __global__ void __launch_bounds__(32 * most_tile_warps, 1)
     sums.multiply(b, i);
   }
   await_copies<0>();
-  join_tiles(b, sums, true);
+  join.run(sums, more);
 #endif
 }
 
-constexpr int most_tiles = 12, fewest_tiles = 2, usual_warps = 8, most_in_cluster = 8;  // of a block
+constexpr int most_tiles = most_tile_warps, usual_warps = 8;
 
 // As even over the multiprocessors as can be: one block each, which takes most of the shared memory; or several, two of
 // them at a time, where one would have to sum too many features.
 tile_cut cut_for(const cuda_weight& weight) {
-  const int processors = device_attribute(cudaDevAttrMultiProcessorCount);
-  const int64_t tiles = ceil_div(weight.out_features, tile);
-  const auto tiles_of_block = [&](int cluster, int blocks) {
-    return static_cast<int>(ceil_div(tiles, int64_t{std::max(1, processors / cluster)} * blocks));
-  };
-  tile_cut c{.cluster = 1};
-  const bool clusters = device_generation() >= 9;
-  while (clusters && c.cluster < most_in_cluster && tiles_of_block(c.cluster, 1) < fewest_tiles) c.cluster *= 2;
-  int blocks = 1;
-  while (tiles_of_block(c.cluster, blocks) > most_tiles) ++blocks;
-  const int parts = clusters && blocks == 1 ? 1 : 2;  // of a multiprocessor
-  c.ring_bytes = (clusters ? 208 : 196) * 1024 / parts;
-  c.feature_warps = tiles_of_block(c.cluster, blocks);
+  const int64_t tiles = ceil_div(weight.out_features, tile),
+                processors = device_attribute(cudaDevAttrMultiProcessorCount);
+  int64_t blocks = 1;
+  while (ceil_div(tiles, processors * blocks) > most_tiles) ++blocks;
+  const bool copies_tiles = device_generation() >= 9;
+  const int parts = copies_tiles && blocks == 1 ? 1 : 2;  // of a multiprocessor
+  tile_cut c{};
+  c.ring_bytes = (copies_tiles ? 208 : 196) * 1024 / parts;
+  c.ahead_bytes = 96 * 1024 / parts;
+  c.feature_warps = static_cast<int>(ceil_div(tiles, processors * blocks));
   c.input_warps = std::max(1, usual_warps / c.feature_warps);
   const int step = std::max(slab, c.input_warps * 32), stage_bytes = 32 * 1024 / parts;  // of weights, about
-  const int64_t usual = stage_bytes / (c.features() * 2), four = ceil_div(weight.in_features, 4 * c.cluster);
+  const int64_t usual = stage_bytes / (c.features() * 2), four = ceil_div(weight.in_features, 4);
   c.chunk = static_cast<int>(std::max<int64_t>(1, std::min(usual / step, ceil_div(four, step)))) * step;
-  c.slice = static_cast<int>(ceil_div(ceil_div(weight.in_features, c.chunk), c.cluster)) * c.chunk;
   return c;
 }
 

@@ -3,12 +3,10 @@
 // copies the stages.
 //
 // The weights are the left operand of mma m16n8k16, 16 features at a time, and the rows are its columns, 8 at a time.
-// Each block reads all its input features of x, so it should have many features to use them for; where the matrix is
-// too low for that, the blocks of a cluster share the input features and join their sums through shared memory. The
-// cut depends on the weight alone, so that a row's result is the same to the bit whatever rows are beside it.
+// A block has all input features of its features, so that no two have to join their sums: 64 blocks, as a matrix of
+// 1024 features makes, draw as much as the memory gives. The cut depends on the weight alone, so that a row's result is
+// the same to the bit whatever rows are beside it.
 #pragma once
-
-#include <cooperative_groups.h>
 
 #include <algorithm>
 
@@ -23,12 +21,10 @@ inline constexpr int slab = 64;  // input features in 128 bytes: a row of shared
 inline constexpr int most_stages = 8, most_tile_warps = 16;
 
 struct tile_cut {
-  int cluster;                     // blocks that share the input features
   int feature_warps, input_warps;  // of a block
   int chunk;                       // input features of a stage
-  int slice;                       // input features of a block, whole chunks
-  int ring_bytes;                  // for stages
-  int stages;                      // the only one that depends on the number of rows
+  int ring_bytes, ahead_bytes;     // for stages, and for weights that are under way
+  int stages, ahead;               // as many fit into them. They depend on the rows too
 
   __host__ __device__ int features() const { return feature_warps * tile; }  // of a block
   __host__ __device__ int stage_bytes(int rows) const { return (features() + rows) * chunk * 2; }
@@ -44,18 +40,11 @@ struct tile_block {
   const tile_cut& c;
   char* ring;
   int features, first;  // of the block
-  int begin, end;       // its input features
 
   __device__ tile_block(const few_rows_problem<T, Out>& p, const tile_cut& c, char* ring)
-      : p(p),
-        c(c),
-        ring(ring),
-        features(c.features()),
-        first(static_cast<int>(blockIdx.x / c.cluster) * features),
-        begin(static_cast<int>(blockIdx.x % c.cluster) * c.slice),
-        end(min(p.in_features, begin + c.slice)) {}
+      : p(p), c(c), ring(ring), features(c.features()), first(static_cast<int>(blockIdx.x) * features) {}
 
-  __device__ int chunks() const { return end > begin ? (end - begin + c.chunk - 1) / c.chunk : 0; }
+  __device__ int chunks() const { return (p.in_features + c.chunk - 1) / c.chunk; }
   __device__ char* stage(int i) const { return ring + i % c.stages * c.stage_bytes(rows); }
   __device__ char* x_of(int i) const { return stage(i) + features * c.chunk * 2; }
 };
@@ -102,53 +91,62 @@ struct tile_sums {
   }
 };
 
-// Where a block of this one's cluster has what this one has at `own`.
-__device__ inline const float* of_block(const float* own, int block, int cluster) {
-#if __CUDA_ARCH__ >= 900
-  if (cluster > 1) return cooperative_groups::this_cluster().map_shared_rank(own, block);
-#endif
-  return own;
-}
-
-__device__ inline void await_cluster(int cluster) {
-#if __CUDA_ARCH__ >= 900
-  if (cluster > 1) return cooperative_groups::this_cluster().sync();
-#endif
-  __syncthreads();
-}
-
-// Joins the sums of a block, or of its cluster, where the stages were, and writes the outputs, each block of a cluster
-// a share of them. For all threads of a block, with sums or without.
+// Some of the outputs that a block has to write, the share of one of the threads with sums; and what is added to them.
 template <class T, class Out, int N>
-__device__ void join_tiles(const tile_block<T, Out, N>& b, const tile_sums<T, Out, N>& sums, bool has_sums) {
-  constexpr int at_once = 4;
-  float* partial = reinterpret_cast<float*>(b.ring);
-  __syncthreads();  // nobody reads stages any more
-  if (has_sums) sums.store(partial, b.features);
-  const int cluster = b.c.cluster, step = cluster * static_cast<int>(blockDim.x), outputs = b.features * b.p.rows;
-  await_cluster(cluster);
-  for (int begin = static_cast<int>(blockIdx.x % cluster * blockDim.x + threadIdx.x); begin < outputs;
-       begin += at_once * step) {
-    int row[at_once], feature[at_once], from[at_once];
-    float total[at_once] = {};
+struct tile_outputs {
+  static constexpr int at_once = N == 1 ? 2 : 4;
+  using problem = few_rows_problem<T, Out>;
+  int row[at_once], feature[at_once], from[at_once];  // `from`: of the partial sums
+
+  __device__ tile_outputs(const tile_block<T, Out, N>& b, int begin, int step) {
 #pragma unroll
     for (int i = 0; i < at_once; ++i) {
-      const int place = begin + i * step, r = place / b.features, f = place % b.features;
-      const bool inside = place < outputs && b.first + f < b.p.out_features;
+      const int place = begin + i * step, r = place / b.features, f = place - r * b.features;
+      const bool inside = r < b.p.rows && b.first + f < b.p.out_features;
       row[i] = inside ? r : -1;
       feature[i] = b.first + f;
       from[i] = inside ? r * (b.features + 4) + f : 0;
     }
-    for (int block = 0; block < cluster; ++block) {
-      const float* of = of_block(partial, block, cluster);
+  }
+  __device__ auto addends(const problem& p) const {
+    return typename problem::template addends<at_once>(p, row, feature);
+  }
+};
+
+// Joins the sums of a block where the stages were, and writes the outputs. For all threads of a block, of which the
+// first `threads` have sums.
+template <class T, class Out, int N>
+struct tile_join {
+  static constexpr int at_once = tile_outputs<T, Out, N>::at_once;
+  const tile_block<T, Out, N>& b;
+  const int threads = 32 * b.c.feature_warps * b.c.input_warps;
+  const bool has_sums = static_cast<int>(threadIdx.x) < threads;
+  int begin = has_sums ? static_cast<int>(threadIdx.x) : b.features * b.p.rows;
+  tile_outputs<T, Out, N> outputs{b, begin, threads};
+
+  __device__ explicit tile_join(const tile_block<T, Out, N>& b) : b(b) {}
+
+  // `more` is what is added to the first outputs.
+  __device__ void run(const tile_sums<T, Out, N>& sums,
+                      typename few_rows_problem<T, Out>::template addends<at_once> more) {
+    float* partial = reinterpret_cast<float*>(b.ring);
+    __syncthreads();  // nobody reads stages any more
+    if (has_sums) sums.store(partial, b.features);
+    __syncthreads();
+#pragma unroll 1
+    while (begin < b.features * b.p.rows) {
+      float total[at_once] = {};
+      const float* of = partial;
       for (int w = 0; w < b.c.input_warps; ++w, of += b.rows * (b.features + 4))
 #pragma unroll
-        for (int i = 0; i < at_once; ++i) total[i] += of[from[i]];
+        for (int i = 0; i < at_once; ++i) total[i] += of[outputs.from[i]];
+      b.p.finish(outputs.row, outputs.feature, total, more);
+      begin += at_once * threads;
+      outputs = {b, begin, threads};
+      more = outputs.addends(b.p);
     }
-    b.p.finish(row, feature, total);
   }
-  if (cluster > 1) await_cluster(cluster);  // nobody leaves while its sums are read
-}
+};
 
 // few_rows_tma.cu's part, on compute capability 9.0 and newer.
 void multiply_copied_tiles(exec& ex, const linear_args& args, const cuda_weight& weight, tile_cut cut);
@@ -176,11 +174,11 @@ void with_tiles(const linear_args& l, const cuda_weight& weight, F&& f) {
 // The number of stages, and what a launch needs beside them: `extra` bytes and warps.
 inline launch_shape tile_launch(tile_cut& c, int out_features, int rows, int extra_bytes, int extra_warps) {
   c.stages = std::clamp(c.ring_bytes / c.stage_bytes(rows), 2, most_stages);
+  c.ahead = std::clamp(c.ahead_bytes / (c.features() * c.chunk * 2), 1, c.stages);
   const int partial = c.input_warps * rows * (c.features() + 4) * int{sizeof(float)};
-  return {.grid = grid_size(ceil_div(out_features, c.features()) * c.cluster, "linear"),
+  return {.grid = grid_size(ceil_div(out_features, c.features()), "linear"),
           .block = static_cast<unsigned>((c.feature_warps * c.input_warps + extra_warps) * 32),
-          .shared_bytes = static_cast<size_t>(std::max(c.stages * c.stage_bytes(rows) + extra_bytes, partial)),
-          .cluster = static_cast<unsigned>(c.cluster)};
+          .shared_bytes = static_cast<size_t>(std::max(c.stages * c.stage_bytes(rows) + extra_bytes, partial))};
 }
 
 }  // namespace ft::cuda

@@ -1,8 +1,10 @@
 // A few rows times the weights at the speed of reading the weights once, on compute capability 9.0 and newer.
 //
-// What makes the speed is that enough bytes are under way at any time: one thread of a block has tiles copied through a
-// ring of stages while the other warps multiply. That includes the time between two kernels: a block fills its ring
-// with weights, which no kernel writes, before it waits for the kernel that writes its rows.
+// What makes the speed is that enough bytes are under way at any time, and not more: two threads of a block have tiles
+// copied through a ring of stages while the other warps multiply. The weights, which no kernel writes, are fetched
+// before the kernel that writes the rows has ended, so that its time is not lost. But a request waits for all that the
+// memory was asked for before it: with whole rings under way a small kernel that reads a few bytes takes ten
+// microseconds. So only as many weights are asked for at once as keep the memory busy.
 #include "backends/cuda/gemm/few_rows_tiles.h"
 #include "backends/cuda/gemm/tile_copy.h"
 #include "backends/cuda/gemm/tile_map.h"
@@ -13,65 +15,67 @@ namespace {
 template <class T, class Out, int N>
 struct tile_feeder {
   const tile_block<T, Out, N>& b;
-  const tile_map &weights, &x;
   stage_barriers barriers;
 
-  __device__ int k(int stage) const { return b.begin + stage * b.c.chunk; }
-
-  __device__ void load_weights(int i) const {
-    barriers.expect(i, b.c.stage_bytes(b.rows));
-    for (int j = 0; j < b.c.chunk / slab; j += weights.slabs)
-      copy_tile(b.stage(i) + j * b.features * 128, weights, k(i) + j * slab, b.first, barriers.full(i), read_once);
-  }
-  __device__ void load_rows(int i) const {
-    for (int j = 0; j < b.c.chunk / slab; j += x.slabs)
-      copy_tile(b.x_of(i) + j * b.rows * 128, x, k(i) + j * slab, 0, barriers.full(i), read_often);
-  }
-
-  __device__ int chunks_ahead() const { return min(b.c.stages, b.chunks()); }
-
-  // Both for one thread, start() before a __syncthreads() and before the kernel before this one has ended.
-  __device__ void start(int warps) const {
-    prefetch_map(weights);
-    prefetch_map(x);
-    barriers.create(warps);
-    for (int i = 0, ahead = chunks_ahead(); i < ahead; ++i) load_weights(i);
-  }
-  __device__ void feed() const {
-    const int chunks = b.chunks(), ahead = chunks_ahead();
-    for (int i = 0; i < ahead; ++i) load_rows(i);
-    for (int i = ahead; i < chunks; ++i) {
+  __device__ void feed_weights(const tile_map& weights) const {
+    const tile_cut c = b.c;
+#pragma unroll 1
+    for (int i = 0, chunks = b.chunks(); i < chunks; ++i) {
       barriers.await_empty(i);
-      load_weights(i);
-      load_rows(i);
+      if (i >= c.ahead) barriers.await_weights(i - c.ahead);
+      barriers.expect(barriers.weights_full(i), b.features * c.chunk * 2);
+      for (int j = 0; j < c.chunk / slab; j += weights.slabs)
+        copy_tile(b.stage(i) + j * b.features * 128, weights, i * c.chunk + j * slab, b.first, barriers.weights_full(i),
+                  read_once);
+    }
+  }
+  __device__ void feed_rows(const tile_map& x) const {
+    const tile_cut c = b.c;
+#pragma unroll 1
+    for (int i = 0, chunks = b.chunks(); i < chunks; ++i) {
+      barriers.await_empty(i);
+      barriers.expect(barriers.rows_full(i), b.rows * c.chunk * 2);
+      for (int j = 0; j < c.chunk / slab; j += x.slabs)
+        copy_tile(b.x_of(i) + j * b.rows * 128, x, i * c.chunk + j * slab, 0, barriers.rows_full(i), read_often);
     }
   }
 };
 
 template <class T, class Out, int N>
-__global__ void __launch_bounds__(32 * (most_tile_warps + 1), 1)
+__global__ void __launch_bounds__(32 * (most_tile_warps + 2), 1)
     copy_and_multiply(const __grid_constant__ few_rows_problem<T, Out> p, const __grid_constant__ tile_cut c,
                       const __grid_constant__ tile_map weights, const __grid_constant__ tile_map x) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ __align__(1024) char ring[];
   const tile_block<T, Out, N> b(p, c, ring);
-  const int warps = c.feature_warps * c.input_warps;
+  const int warps = c.feature_warps * c.input_warps, thread = static_cast<int>(threadIdx.x) - 32 * warps;
   const stage_barriers barriers{reinterpret_cast<uint64_t*>(ring + c.stages * c.stage_bytes(b.rows)), c.stages};
-  const tile_feeder<T, Out, N> feeder{b, weights, x, barriers};
-  const bool multiplies = static_cast<int>(threadIdx.x) < 32 * warps, feeds = threadIdx.x == 32 * warps;
-  if (feeds) feeder.start(warps);
+  const tile_feeder<T, Out, N> feeder{b, barriers};
+  if (thread == 0) {
+    prefetch_map(weights);
+    barriers.create(warps);
+  }
+  if (thread == 32) prefetch_map(x);
   __syncthreads();
+  if (thread == 0) {
+    admit_next_kernel();
+    feeder.feed_weights(weights);
+  }
   await_previous_kernel();
+  if (thread == 32) feeder.feed_rows(x);
+  tile_join<T, Out, N> join(b);
+  const auto more = join.outputs.addends(p);
   tile_sums<T, Out, N> sums(c);
-  if (feeds) feeder.feed();
-  if (multiplies)
+  if (join.has_sums)
+#pragma unroll 1
     for (int i = 0, chunks = b.chunks(); i < chunks; ++i) {
-      barriers.await_full(i);
+      barriers.await_weights(i);
+      barriers.await_rows(i);
       sums.multiply(b, i);
       __syncwarp();
       if (threadIdx.x % 32 == 0) barriers.release(i);
     }
-  join_tiles(b, sums, multiplies);
+  join.run(sums, more);
 #endif
 }
 
@@ -80,7 +84,7 @@ __global__ void __launch_bounds__(32 * (most_tile_warps + 1), 1)
 void multiply_copied_tiles(exec& ex, const linear_args& l, const cuda_weight& weight, tile_cut c) {
   with_tiles(l, weight, [&]<class T, class Out>(const few_rows_problem<T, Out>& p, auto n) {
     constexpr int rows = 8 * n.value;
-    const launch_shape shape = tile_launch(c, p.out_features, rows, 2 * most_stages * int{sizeof(uint64_t)}, 1);
+    const launch_shape shape = tile_launch(c, p.out_features, rows, 3 * most_stages * int{sizeof(uint64_t)}, 2);
     launch_kernel(
         ex, "linear", shape, copy_and_multiply<T, Out, n.value>, p, c,
         map_of_tiles(p.weight, weight.type, p.out_features, p.in_features, p.in_features, c.features(), c.chunk / slab),

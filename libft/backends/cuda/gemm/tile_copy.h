@@ -30,33 +30,38 @@ __device__ inline void prefetch_map(const tile_map& tiles) {
   asm volatile("prefetch.tensormap [%0];" : : "l"(&tiles.map) : "memory");
 }
 
-// For the i-th use of a ring's stages, i counting on: full(i) once its bytes have come, empty once each warp has
-// released it.
+// For the i-th use of a ring's stages, i counting on: weights_full(i) and rows_full(i) once their bytes have come,
+// empty once each warp has released it. Whoever has several copies under way expects their bytes first.
 struct stage_barriers {
-  uint64_t* of;  // [2 stages] in shared memory
+  uint64_t* of;  // [3 stages] in shared memory
   int stages;
 
-  __device__ uint32_t full(int i) const { return shared_address(of + i % stages); }
-  __device__ uint32_t empty(int i) const { return shared_address(of + stages + i % stages); }
+  __device__ uint32_t weights_full(int i) const { return shared_address(of + i % stages); }
+  __device__ uint32_t rows_full(int i) const { return shared_address(of + stages + i % stages); }
+  __device__ uint32_t empty(int i) const { return shared_address(of + 2 * stages + i % stages); }
 
-  // By one thread, before a __syncthreads(); it may use them at once.
+  // By one thread, before a __syncthreads().
   __device__ void create(int warps) const {
     for (int s = 0; s < stages; ++s) {
-      asm volatile("mbarrier.init.shared.b64 [%0], 1;" : : "r"(full(s)) : "memory");
+      asm volatile("mbarrier.init.shared.b64 [%0], 1;" : : "r"(weights_full(s)) : "memory");
+      asm volatile("mbarrier.init.shared.b64 [%0], 1;" : : "r"(rows_full(s)) : "memory");
       asm volatile("mbarrier.init.shared.b64 [%0], %1;" : : "r"(empty(s)), "r"(warps) : "memory");
     }
     asm volatile("fence.mbarrier_init.release.cluster;" : : : "memory");
     asm volatile("fence.proxy.async.shared::cta;" : : : "memory");
   }
-  __device__ void expect(int i, int bytes) const {
-    asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" : : "r"(full(i)), "r"(bytes) : "memory");
+  __device__ static void expect(uint32_t barrier, int bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" : : "r"(barrier), "r"(bytes) : "memory");
   }
   __device__ void release(int i) const {
     asm volatile("mbarrier.arrive.shared.b64 _, [%0];" : : "r"(empty(i)) : "memory");
   }
-  __device__ void await_full(int i) const { await(full(i), i / stages % 2); }
-  // Where the stage was in use before, i >= stages.
-  __device__ void await_empty(int i) const { await(empty(i), (i / stages - 1) % 2); }
+  __device__ void await_weights(int i) const { await(weights_full(i), i / stages % 2); }
+  __device__ void await_rows(int i) const { await(rows_full(i), i / stages % 2); }
+  // Where the stage was in use before; at once where it was not.
+  __device__ void await_empty(int i) const {
+    if (i >= stages) await(empty(i), (i / stages - 1) % 2);
+  }
 
  private:
   __device__ static void await(uint32_t barrier, int parity) {
