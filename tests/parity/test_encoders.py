@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from . import models
-from .compare import assert_close
+from .compare import DEVICE, assert_close
 from .pair import draw_prompt
 
 
@@ -39,9 +39,12 @@ def test_token_types(tiny, rng, name):
     assert not np.array_equal(with_types.last_hidden_state.numpy(), without.last_hidden_state.numpy())
 
 
+# Activations are float32 on the CPU; a GPU's have the stored dtype, and each sum with a residual is rounded to it.
 @pytest.mark.parametrize("name", ["bert", "roberta-mlm", "distilbert-sequence"])
 @pytest.mark.parametrize(
-    ("dtype", "bound"), [(torch.float16, 2e-3), (torch.bfloat16, 4e-2)], ids=["float16", "bfloat16"]
+    ("dtype", "bound"),
+    [(torch.float16, 2e-3 if DEVICE == "cpu" else 4e-3), (torch.bfloat16, 4e-2)],
+    ids=["float16", "bfloat16"],
 )
 def test_stored_dtypes(tiny, rng, name, dtype, bound):
     pair = tiny(name, dtype=dtype, shard_size="60KB")

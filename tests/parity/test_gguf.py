@@ -8,7 +8,7 @@ from gguf import GGMLQuantizationType as Type
 import pyft
 
 from . import gguf_files, models
-from .compare import assert_close, assert_greedy, assert_same, distance
+from .compare import DEVICE, assert_close, assert_greedy, assert_same, distance
 from .conftest import seed_of
 from .pair import Pair, draw_prompt
 
@@ -48,7 +48,8 @@ def _compare_quantised(pair, rng, what):
     """The blocks computed on as they are, and decoded to float32 when that is asked for."""
     model = _compare(pair, rng, QUANTISED_BOUND, what)
     whole = _compare(pair, rng, 1e-4, f"{what} in float32", dtype="float32")
-    assert model.weight_bytes < 0.4 * whole.weight_bytes
+    if DEVICE == "cpu":  # a GPU computes on the numbers that they stand for
+        assert model.weight_bytes < 0.4 * whole.weight_bytes
 
 
 @pytest.mark.parametrize("kind", gguf_files.BLOCK_TYPES)
