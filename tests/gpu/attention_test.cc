@@ -431,7 +431,8 @@ TEST(rotary_kv_write) {
   compare_with_reference("rotary_kv_write", 60, attention_bounds, [](draw& d, dtype type) -> placed_problem {
     shape s = some_shape(d);
     s.head_dim = d.one_of<int64_t>({64, 128, 256, 80, 2 * d.integer(1, 40)});
-    const int64_t n = d.one_of<int64_t>({s.head_dim / 2, d.integer(1, s.head_dim / 2), (s.head_dim / 2 + 7) / 8 * 4});
+    const int64_t most = s.head_dim / 2;  // pairs
+    const int64_t n = d.one_of<int64_t>({most, d.integer(1, most), std::min(most, (most + 7) / 8 * 4)});
     const sequences all(d, s, {static_cast<int32_t>(d.one_of<int64_t>({1, 16, d.integer(1, 60)}))}, type);
     const guarded table = guarded({all.offsets.back(), 2 * n}).fill(d);
     const rotary_style style = d.one_of({rotary_style::half, rotary_style::interleaved});

@@ -15,7 +15,10 @@ import pytest
 import torch
 
 from . import models
+from .compare import DEVICE
 from .pair import Pair
+
+MOST_OPEN = 12  # models at a time on a GPU, whose memory they would fill with pages and recorded passes
 
 _SEED = int(os.environ.get("FT_TEST_SEED") or secrets.randbits(31))
 
@@ -62,6 +65,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory):
             variant = models.VARIANTS[name]
             models.save(variant, folder, seed_of(*key), dtype, shard_size, **overrides)
             made[key] = Pair(variant, folder)
+        made[key] = made.pop(key)  # the last now
+        if DEVICE != "cpu":
+            for pair in list(made.values())[:-MOST_OPEN]:
+                pair.close()
         return made[key]
 
     return make

@@ -48,6 +48,11 @@ class Pair:
     def ft(self) -> Any:
         return pyft.load(str(self.folder), device=DEVICE)
 
+    def close(self) -> None:
+        """Gives pyft's memory back; it opens the folder again when it is asked again."""
+        if model := self.__dict__.pop("ft", None):
+            model.close()
+
     def load(self, **options: Any) -> Any:
         """Another pyft model of the same folder."""
         return pyft.load(str(self.folder), device=DEVICE, **options)
