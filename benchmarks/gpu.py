@@ -10,6 +10,7 @@ that differ in their number of new tokens; the median of several such difference
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import re
@@ -27,9 +28,6 @@ import torch
 import pyft
 from pyft import presets
 from pyft.forward import embed_rows
-
-COPY_BYTES = 4.28e12  # a second; measured on an H200 by copying between two buffers
-FLOAT16_RATE = 728e12  # operations a second; measured there on a product of random matrices
 
 PROMPT = 128
 FEW, MANY = 32, 160  # new tokens of the two runs whose difference is timed
@@ -86,9 +84,36 @@ def matrix_elements(name: str, part: re.Pattern[str] | None) -> int:
     )
 
 
+def device_seconds(run: Callable[[], Any], repeat: int = 10) -> float:
+    run()
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    for _ in range(repeat):
+        run()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / 1e3 / repeat
+
+
+@functools.cache
+def copy_rate() -> float:
+    """Bytes a second, read and written ones counted, of a copy within the GPU's memory."""
+    x = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
+    y = torch.empty_like(x)
+    return 2 * x.numel() / device_seconds(lambda: y.copy_(x))
+
+
+@functools.cache
+def float16_rate() -> float:
+    """Operations a second of a product of large random matrices."""
+    n = 8192
+    x, y = (torch.randn(n, n, device="cuda", dtype=torch.float16) for _ in range(2))
+    return 2 * n**3 / device_seconds(lambda: x @ y)
+
+
 def floor_ms(name: str, tokens: int, part: re.Pattern[str] | None = None) -> float:
     elements = matrix_elements(name, part)
-    return 1e3 * max(2 * elements / COPY_BYTES, 2 * elements * tokens / FLOAT16_RATE)
+    return 1e3 * max(2 * elements / copy_rate(), 2 * elements * tokens / float16_rate())
 
 
 def draw(model: Any, batch: int, length: int) -> list[np.ndarray]:
@@ -289,7 +314,9 @@ def main() -> None:
     parser.add_argument("--tune", action="store_true", help="choose matrix algorithms by timing them first")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    print(torch.cuda.get_device_name(), "PyTorch", torch.__version__, flush=True)
+    print(torch.cuda.get_device_name(), "PyTorch", torch.__version__)
+    print(f"copies {copy_rate() / 1e12:.2f} TB/s, float16 products {float16_rate() / 1e12:.0f} TFLOP/s", flush=True)
+    torch.cuda.empty_cache()
     rows: list[Row] = []
     for name in options.models.split(","):
         with tempfile.TemporaryDirectory(prefix=f"pyft-{name}-") as folder:
