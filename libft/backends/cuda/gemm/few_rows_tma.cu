@@ -12,6 +12,8 @@
 namespace ft::cuda {
 namespace {
 
+#if __CUDA_ARCH__ >= 900
+
 template <class T, class Out, int N>
 struct tile_feeder {
   const tile_block<T, Out, N>& b;
@@ -23,10 +25,10 @@ struct tile_feeder {
     for (int i = 0, chunks = b.chunks(); i < chunks; ++i) {
       barriers.await_empty(i);
       if (i >= c.ahead) barriers.await_weights(i - c.ahead);
-      barriers.expect(barriers.weights_full(i), b.features * c.chunk * 2);
+      arrive_expecting(barriers.weights_full(i), b.features * c.chunk * 2);
       for (int j = 0; j < c.chunk / slab; j += weights.slabs)
-        copy_tile(b.stage(i) + j * b.features * 128, weights, i * c.chunk + j * slab, b.first, barriers.weights_full(i),
-                  read_once);
+        copy_tile(b.stage(i) + j * b.features * 128, weights, i * c.chunk + j * slab, b.first,
+                  shared_address(&barriers.weights_full(i)), read_once);
     }
   }
   __device__ void feed_rows(const tile_map& x) const {
@@ -34,12 +36,15 @@ struct tile_feeder {
 #pragma unroll 1
     for (int i = 0, chunks = b.chunks(); i < chunks; ++i) {
       barriers.await_empty(i);
-      barriers.expect(barriers.rows_full(i), b.rows * c.chunk * 2);
+      arrive_expecting(barriers.rows_full(i), b.rows * c.chunk * 2);
       for (int j = 0; j < c.chunk / slab; j += x.slabs)
-        copy_tile(b.x_of(i) + j * b.rows * 128, x, i * c.chunk + j * slab, 0, barriers.rows_full(i), read_often);
+        copy_tile(b.x_of(i) + j * b.rows * 128, x, i * c.chunk + j * slab, 0, shared_address(&barriers.rows_full(i)),
+                  read_often);
     }
   }
 };
+
+#endif
 
 template <class T, class Out, int N>
 __global__ void __launch_bounds__(32 * (most_tile_warps + 2), 1)
