@@ -220,7 +220,8 @@ std::vector<tuned_product> planner::tune(const std::function<void()>& passes) {
     std::lock_guard lock(mutex_);
     tuning_ = tuning;
     timed_.clear();
-    plans_.clear();  // those of a range follow what was found for it
+    if (tuning) results_.clear();  // of a call that threw
+    plans_.clear();                // those of a range follow what was found for it
   };
   set_tuning(true);
   try {
