@@ -194,7 +194,10 @@ benchmark linear_case(const char* model, int64_t rows, int64_t in_features, int6
                       activation_kind kind = activation_kind::none) {
   const double elements = static_cast<double>(in_features * out_features + rows * (in_features + out_features));
   const bool activates = kind != activation_kind::none;
-  return {cat("linear ", model, " ", rows, " x ", in_features, " x ", out_features, activates ? " + bias, gelu" : ""),
+  return {cat("linear ", model, " ", rows, " x ", in_features, " x ", out_features,
+              !activates                      ? ""
+              : kind == activation_kind::gelu ? " + bias, gelu"
+                                              : " + bias, gelu_tanh"),
           elements * 2, 2.0 * static_cast<double>(rows * in_features) * static_cast<double>(out_features),
           static_cast<size_t>(in_features * out_features * 2), [=](tensors& m) -> std::function<void()> {
             const packed_weight* weight = m.weight(out_features, in_features);
@@ -205,36 +208,34 @@ benchmark linear_case(const char* model, int64_t rows, int64_t in_features, int6
           }};
 }
 
-// The products of a decoder's layer: query, key and value; output; up (and gate); down. And encoders' first of the
-// feed-forward network, with and without what follows it.
+// The products of a decoder's layer: query, key and value; output; up (and gate); down.
+void add_decoder_products(std::vector<benchmark>& cases, int64_t rows, activation_kind up) {
+  cases.push_back(linear_case("gpt-j", rows, 4096, 12288));
+  cases.push_back(linear_case("gpt-j", rows, 4096, 4096));
+  cases.push_back(linear_case("gpt-j", rows, 4096, 16384, up));
+  cases.push_back(linear_case("gpt-j", rows, 16384, 4096));
+  cases.push_back(linear_case("llama-8b", rows, 4096, 6144));
+  cases.push_back(linear_case("llama-8b", rows, 4096, 28672));
+  cases.push_back(linear_case("llama-8b", rows, 14336, 4096));
+}
+
+// Those, a head's, and encoders', of which the first of a feed-forward network comes with and without what follows it.
 void add_linear_cases(std::vector<benchmark>& cases) {
   for (int64_t rows : {1, 4, 8, 32}) {
-    cases.push_back(linear_case("gpt-j", rows, 4096, 12288));
-    cases.push_back(linear_case("gpt-j", rows, 4096, 4096));
-    cases.push_back(linear_case("gpt-j", rows, 4096, 16384));
-    cases.push_back(linear_case("gpt-j", rows, 16384, 4096));
+    add_decoder_products(cases, rows, activation_kind::none);
     cases.push_back(linear_case("gpt-j", rows, 4096, 50400));
-    cases.push_back(linear_case("llama-8b", rows, 4096, 6144));
-    cases.push_back(linear_case("llama-8b", rows, 4096, 28672));
-    cases.push_back(linear_case("llama-8b", rows, 14336, 4096));
+  }
+  for (int64_t rows : {64, 128, 256}) {
+    add_decoder_products(cases, rows, activation_kind::gelu_tanh);
+    cases.push_back(linear_case("bert-base", rows, 768, 2304));
+    cases.push_back(linear_case("bert-base", rows, 768, 768));
+    cases.push_back(linear_case("bert-base", rows, 768, 3072, activation_kind::gelu));
+    cases.push_back(linear_case("bert-base", rows, 3072, 768));
   }
   for (activation_kind kind : {activation_kind::none, activation_kind::gelu}) {
     cases.push_back(linear_case("bert-base", 4096, 768, 3072, kind));
     cases.push_back(linear_case("bert-large", 4096, 1024, 4096, kind));
     cases.push_back(linear_case("bert-large", 16384, 1024, 4096, kind));
-  }
-  for (int64_t rows : {64, 128, 256}) {
-    cases.push_back(linear_case("gpt-j", rows, 4096, 12288));
-    cases.push_back(linear_case("gpt-j", rows, 4096, 4096));
-    cases.push_back(linear_case("gpt-j", rows, 4096, 16384, activation_kind::gelu_tanh));
-    cases.push_back(linear_case("gpt-j", rows, 16384, 4096));
-    cases.push_back(linear_case("llama-8b", rows, 4096, 6144));
-    cases.push_back(linear_case("llama-8b", rows, 4096, 28672));
-    cases.push_back(linear_case("llama-8b", rows, 14336, 4096));
-    cases.push_back(linear_case("bert-base", rows, 768, 2304));
-    cases.push_back(linear_case("bert-base", rows, 768, 768));
-    cases.push_back(linear_case("bert-base", rows, 768, 3072, activation_kind::gelu));
-    cases.push_back(linear_case("bert-base", rows, 3072, 768));
   }
 }
 

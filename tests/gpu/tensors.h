@@ -20,29 +20,7 @@ inline constexpr int replays = 9;
 
 inline cudaStream_t stream() { return cuda::stream_of(gpu()); }
 
-// The median of the milliseconds that `launch` takes on the device.
-template <class F>
-double median_milliseconds(F&& launch) {
-  cudaEvent_t begin = nullptr, end = nullptr;
-  check(cudaEventCreate(&begin), "event");
-  check(cudaEventCreate(&end), "event");
-  std::vector<float> times;
-  for (int i = 0; i < replays + 2; ++i) {
-    check(cudaEventRecord(begin, stream()), "event");
-    launch();
-    check(cudaEventRecord(end, stream()), "event");
-    check(cudaEventSynchronize(end), "graph");
-    float elapsed = 0;
-    check(cudaEventElapsedTime(&elapsed, begin, end), "event");
-    if (i >= 2) times.push_back(elapsed);
-  }
-  cudaEventDestroy(begin);
-  cudaEventDestroy(end);
-  std::nth_element(times.begin(), times.begin() + replays / 2, times.end());
-  return times[replays / 2];
-}
-
-// Of one launch of what `record` captures.
+// The median of the milliseconds of several launches of what `record` captures.
 template <class F>
 double graph_milliseconds(F&& record) {
   cudaGraph_t graph = nullptr;
@@ -51,10 +29,25 @@ double graph_milliseconds(F&& record) {
   record();
   check(cudaStreamEndCapture(stream(), &graph), "capture");
   check(cudaGraphInstantiate(&runnable, graph, 0), "graph");
-  const double milliseconds = median_milliseconds([&] { check(cudaGraphLaunch(runnable, stream()), "graph"); });
+  cudaEvent_t begin = nullptr, end = nullptr;
+  check(cudaEventCreate(&begin), "event");
+  check(cudaEventCreate(&end), "event");
+  std::vector<float> times;
+  for (int i = 0; i < replays + 2; ++i) {
+    check(cudaEventRecord(begin, stream()), "event");
+    check(cudaGraphLaunch(runnable, stream()), "graph");
+    check(cudaEventRecord(end, stream()), "event");
+    check(cudaEventSynchronize(end), "graph");
+    float elapsed = 0;
+    check(cudaEventElapsedTime(&elapsed, begin, end), "event");
+    if (i >= 2) times.push_back(elapsed);
+  }
+  cudaEventDestroy(begin);
+  cudaEventDestroy(end);
   cudaGraphExecDestroy(runnable);
   cudaGraphDestroy(graph);
-  return milliseconds;
+  std::nth_element(times.begin(), times.begin() + replays / 2, times.end());
+  return times[replays / 2];
 }
 
 // Bytes a second, read and written ones counted, of a pass over the device's memory.
