@@ -40,6 +40,13 @@ const void* epilogue_bias(const linear_args& a) {
   return in_vectors(bias) ? bias : nullptr;
 }
 
+// What of the args cuBLASLt adds by itself. A residual is added to the product, before an activation if there is one:
+// then it has to wait.
+bool adds_bias_and_activates(const linear_args& a) {
+  return has_epilogue(a.activation) && (epilogue_bias(a) || !a.bias);
+}
+bool adds_residual(const linear_args& a) { return a.residual && a.activation == activation_kind::none; }
+
 }  // namespace
 
 // Half-precision operands have to start at even elements; the weight's own rows follow each other without a gap.
@@ -51,18 +58,13 @@ bool matmul_takes(const linear_args& a) {
   return a.weight->in_features % 2 == 0 && even(a.x) && even(a.out);
 }
 
-bool matmul_finishes(const linear_args& a) {
-  return has_epilogue(a.activation) && (epilogue_bias(a) || !a.bias) &&
-         (!a.residual || a.activation == activation_kind::none);
-}
+bool matmul_finishes(const linear_args& a) { return adds_bias_and_activates(a) && (adds_residual(a) || !a.residual); }
 
 linear_args matmul(exec& ex, const linear_args& a) {
   const cuda_weight& weight = on_gpu(*a.weight);
-  // The residual is added to the product, before an activation if there is one: then it has to wait.
-  const bool adds = a.residual && a.activation == activation_kind::none;
+  const bool adds = adds_residual(a), finishes = adds_bias_and_activates(a);
   const tensor& added = adds ? a.residual : a.out;
   const void* bias = epilogue_bias(a);
-  const bool finishes = has_epilogue(a.activation) && (bias || !a.bias);
   product_shape shape{.rows = a.x.dim(0),
                       .out_features = weight.out_features,
                       .in_features = weight.in_features,
