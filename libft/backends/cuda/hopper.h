@@ -39,6 +39,17 @@ __device__ inline void await(uint64_t& barrier, int parity) {
       : "memory");
 }
 
+// A stage of a ring of barriers, and the parity of its use.
+struct ring_place {
+  int stage = 0, parity = 0;
+
+  __device__ void advance(int stages) {
+    if (++stage < stages) return;
+    stage = 0;
+    parity ^= 1;
+  }
+};
+
 __device__ inline void prefetch_map(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(reinterpret_cast<uint64_t>(&map)) : "memory");
 }
@@ -61,15 +72,17 @@ __device__ inline void copy_box_to(uint16_t blocks, void* to, const CUtensorMap&
       : "memory");
 }
 
+// Where another block of the cluster has what this one has at `own`.
+__device__ inline uint32_t address_in_block(const void* own, int block) {
+  uint32_t there;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(shared_address(own)), "r"(block));
+  return there;
+}
+
 // Arrives at the barrier that lies at this place in another block of the cluster, or in this one. It tells of products
 // and copies that are done, not of stores: a release to the cluster would wait for all of the thread's.
-__device__ inline void arrive_in(uint32_t block, uint64_t& barrier) {
-  asm volatile(
-      "{\n.reg .b32 there;\n"
-      "mapa.shared::cluster.u32 there, %0, %1;\n"
-      "mbarrier.arrive.shared::cluster.b64 _, [there];\n}" ::"r"(shared_address(&barrier)),
-      "r"(block)
-      : "memory");
+__device__ inline void arrive_in(int block, uint64_t& barrier) {
+  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(address_in_block(&barrier, block)) : "memory");
 }
 
 // A barrier of all threads of the cluster, to which the warps come whole; it publishes no stores either.
@@ -93,12 +106,6 @@ __device__ inline void publish_stores() { asm volatile("fence.proxy.async.shared
 __device__ inline void arrive_at_cluster() { asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory"); }
 __device__ inline void await_cluster_arrivals() { asm volatile("barrier.cluster.wait;" ::: "memory"); }
 
-// Where another block of the cluster has what this one has at `own`.
-__device__ inline uint32_t address_in_block(const void* own, int block) {
-  uint32_t there;
-  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(shared_address(own)), "r"(block));
-  return there;
-}
 // Copies shared memory there, whole 16 bytes, after publish_stores(); a barrier there counts them. The block that sends
 // has to live until they have come.
 __device__ inline void send_bytes(uint32_t to, const void* from, int bytes, uint32_t barrier) {

@@ -292,12 +292,12 @@ void launch(exec& ex, const attention_problem& p, const split_results& to) {
   launch<T, D, widest_group, S>(ex, p, to);
 }
 
-// Blocks that are fewer than the multiprocessors have all the more on its way each.
-template <class T, int D, int Many, int Alone>
+// Blocks that are fewer than half the multiprocessors have all the more on its way each.
+template <class T, int D, int Many, int Few>
 void launch_ring(exec& ex, const attention_problem& p, const split_results& to) {
   const int64_t blocks = int64_t{to.splits} * p.rows * p.kv_heads;
   if (2 * blocks <= device_attribute(cudaDevAttrMultiProcessorCount))
-    launch<T, D, Alone>(ex, p, to);
+    launch<T, D, Few>(ex, p, to);
   else
     launch<T, D, Many>(ex, p, to);
 }

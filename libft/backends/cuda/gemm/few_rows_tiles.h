@@ -11,13 +11,13 @@
 #include <algorithm>
 
 #include "backends/cuda/gemm/few_rows_problem.h"
+#include "backends/cuda/gemm/tile_map.h"
 #include "backends/cuda/launch.h"
 #include "backends/cuda/tensor_core.h"
 
 namespace ft::cuda {
 
 inline constexpr int tile = 16;  // features of one mma
-inline constexpr int slab = 64;  // input features in 128 bytes: a row of shared memory
 inline constexpr int most_stages = 8, most_tile_warps = 16;
 
 struct tile_cut {

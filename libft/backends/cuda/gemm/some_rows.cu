@@ -16,7 +16,7 @@ bool is_small(const cuda_weight& weight) { return weight.out_features * weight.i
 int stages_of(const row_cut& c, int64_t in_features, bool apart) {
   const int rows = c.row_groups * 64, stage = (c.features + rows) * c.slabs * slab_bytes;
   const int sums = apart ? 2 * rows * (c.features + sums_gap) * 4 : 0;
-  const int64_t chunks = ceil_div(in_features, c.slabs * slab_features * c.parts);
+  const int64_t chunks = ceil_div(in_features, c.slabs * slab * c.parts);
   return static_cast<int>(std::min<int64_t>({(block_bytes - head_bytes - sums) / stage, chunks, most_ring_stages}));
 }
 
@@ -24,7 +24,7 @@ int stages_of(const row_cut& c, int64_t in_features, bool apart) {
 // takes more blocks, of few features or parts of the input features.
 row_cut cut_of_small(const cuda_weight& weight, int64_t rows, int processors) {
   row_cut c{.row_groups = 1, .features = 32, .parts = 1, .slabs = 4};
-  const int64_t row_tiles = ceil_div(rows, 64), slabs = ceil_div(weight.in_features, slab_features);
+  const int64_t row_tiles = ceil_div(rows, 64), slabs = ceil_div(weight.in_features, slab);
   const auto blocks = [&] { return ceil_div(weight.out_features, c.features) * row_tiles * c.parts; };
   if (blocks() > processors) c.features = 64;
   while (c.parts < 8 && 2 * blocks() <= processors && slabs / (2 * c.parts) >= 6) c.parts *= 2;

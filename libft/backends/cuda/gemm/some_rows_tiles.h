@@ -17,7 +17,6 @@
 
 namespace ft::cuda {
 
-inline constexpr int slab_features = 64, slab_bytes = 128;  // input features of a row of a tile
 inline constexpr int most_ring_stages = 24, most_tile_features = 256;
 inline constexpr int barrier_bytes = 1024, head_bytes = barrier_bytes + most_tile_features * 4;  // then comes the ring
 inline constexpr int sums_gap = 8;  // floats between rows of sums, against bank conflicts
@@ -60,17 +59,6 @@ struct row_tile {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-// Counts uses of the ring's stages.
-struct ring_use {
-  int stage = 0, parity = 0;
-
-  __device__ void advance(int stages) {
-    if (++stage < stages) return;
-    stage = 0;
-    parity ^= 1;
-  }
-};
-
 // Where a block stands: its tile, its part of the input features, and its shared memory. A stage holds
 // [slabs][F][64] weights and [slabs][rows][64] of x.
 template <int W, int F>
@@ -86,7 +74,7 @@ struct row_block {
         part(static_cast<int>(blockIdx.x) % c.parts),
         feature(static_cast<int>(blockIdx.x) / c.parts * F),
         row(static_cast<int>(blockIdx.y) * tile::rows) {
-    const int width = c.slabs * slab_features, all = (p.in_features + width - 1) / width;
+    const int width = c.slabs * slab, all = (p.in_features + width - 1) / width;
     begin = all * part / c.parts;
     chunks = all * (part + 1) / c.parts - begin;
   }
@@ -118,18 +106,18 @@ struct row_block {
   __device__ void load_weights(int stage, int i, const tile_map& from) const {
     arrive_expecting(full(stage), tile::stage_bytes(cut));
     for (int s = 0; s < cut.slabs; s += from.slabs)
-      copy_tile(weights(stage) + s * F * slab_bytes, from, ((begin + i) * cut.slabs + s) * slab_features, feature,
+      copy_tile(weights(stage) + s * F * slab_bytes, from, ((begin + i) * cut.slabs + s) * slab, feature,
                 shared_address(&full(stage)), read_once);
   }
   __device__ void load_x(int stage, int i, const tile_map& from) const {
     for (int s = 0; s < cut.slabs; s += from.slabs)
-      copy_tile(x(stage) + s * tile::rows * slab_bytes, from, ((begin + i) * cut.slabs + s) * slab_features, row,
+      copy_tile(x(stage) + s * tile::rows * slab_bytes, from, ((begin + i) * cut.slabs + s) * slab, row,
                 shared_address(&full(stage)), read_often);
   }
   // What the copying thread does once the rows are there.
   __device__ void feed(const tile_map& weights_map, const tile_map& x_map) const {
     for (int i = 0; i < min(cut.stages, chunks); ++i) load_x(i, i, x_map);
-    ring_use use;
+    ring_place use;
     for (int i = cut.stages; i < chunks; ++i, use.advance(cut.stages)) {
       await(empty(use.stage), use.parity);
       load_weights(use.stage, i, weights_map);
@@ -148,7 +136,7 @@ struct row_block {
 template <class T, int W, int F>
 __device__ __forceinline__ void multiply_chunks(float (&sum)[F / 2], const row_block<W, F>& b) {
   const int group = threadIdx.x / 128;
-  ring_use use;
+  ring_place use;
   int before = 0;
   for (int i = 0; i < b.chunks; ++i, before = use.stage, use.advance(b.cut.stages)) {
     const uint8_t *x = b.x(use.stage) + group * 64 * slab_bytes, *weights = b.weights(use.stage);

@@ -8,6 +8,8 @@
 
 namespace ft::cuda {
 
+inline constexpr int slab_bytes = 128, slab = slab_bytes / 2;  // of a row of a tile, and the columns of a 16-bit type
+
 // Tiles of `box_rows` (at most 256) rows and `slabs` times 128 bytes of each, [slabs][box_rows][128 bytes], for a
 // matrix of a 16-bit type whose start and row stride are multiples of 16 bytes. In shared memory, at a multiple of 1024
 // bytes, the 16-byte vectors of a row stand at (vector ^ row % 8); what lies outside of the matrix is zero. More than

@@ -23,18 +23,6 @@ namespace {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-// A stage of the ring, and which turn it is.
-template <int Stages>
-struct ring_place {
-  int stage = 0, parity = 0;
-
-  __device__ void advance() {
-    if (++stage < Stages) return;
-    stage = 0;
-    parity ^= 1;
-  }
-};
-
 // One thread's work: copies x and weights to the ring.
 template <class T, int N>
 __device__ __forceinline__ void feed(tile_layout<T, N>& shared, const wide_problem<T>& p) {
@@ -49,13 +37,13 @@ __device__ __forceinline__ void feed(tile_layout<T, N>& shared, const wide_probl
   };
   prefetch_map(p.weights);
   prefetch_map(p.x);
-  ring_place<stages> place;
+  ring_place place;
   tiles.for_each([&](int row, int column, int i) {
     if (i == 0) {  // no kernel writes weights
       for (int k = 0; k < early; ++k) load_weights(k, column, k);
       await_previous_kernel();
     }
-    for (int k = 0; k < tiles.slabs; ++k, place.advance()) {
+    for (int k = 0; k < tiles.slabs; ++k, place.advance(stages)) {
       if (i > 0 || k >= early) {
         await(shared.empty[place.stage], place.parity ^ 1);
         load_weights(place.stage, column, k);
@@ -87,7 +75,7 @@ template <class T, int N>
 __device__ __forceinline__ void multiply(tile_layout<T, N>& shared, const wide_problem<T>& p, int group) {
   const block_tiles<N> tiles(p);
   const int lane = threadIdx.x % 32;
-  ring_place<tile_layout<T, N>::stages> place;
+  ring_place place;
   float sums[N / 2];
   const auto release = [&](int stage) {
     if (lane < cluster_blocks) arrive_in(lane, shared.empty[stage]);
@@ -107,7 +95,7 @@ __device__ __forceinline__ void multiply(tile_layout<T, N>& shared, const wide_p
         release(previous);
       }
       previous = place.stage;
-      place.advance();
+      place.advance(tile_layout<T, N>::stages);
     }
     await_products<0>();
     release(previous);

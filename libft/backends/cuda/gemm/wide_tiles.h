@@ -1,6 +1,7 @@
 // The tiles of wide_product.cu: what shared memory holds of one, which of them a block computes, and in what order.
 #pragma once
 
+#include "backends/cuda/gemm/tile_map.h"
 #include "backends/cuda/hopper.h"
 #include "backends/cuda/vector.h"
 #include "ops/activation.h"
@@ -12,7 +13,6 @@ inline constexpr int group_threads = 128, group_rows = 64, multiplying_groups = 
                      tile_rows = multiplying_groups * group_rows;
 inline constexpr int warps_in_group = group_threads / 32, finishing_warps = 3;
 inline constexpr int block_threads = multiplying_groups * group_threads + (finishing_warps + 1) * 32;
-inline constexpr int slab = 64;  // columns of a stage: 128 bytes
 inline constexpr int cluster_blocks = 2;
 inline constexpr int tiles_down = 8;  // of clusters, in the square of tiles that are computed at a time
 
