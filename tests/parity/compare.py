@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 # FT_TEST_DEVICE=cuda asks the same questions of a GPU.
 DEVICE = os.environ.get("FT_TEST_DEVICE", "cpu")
 
 FLOAT32_BOUND = 1e-4  # max |difference| over max |reference|, for whole models in float32
+BOUNDS = {"float32": FLOAT32_BOUND, "float16": 4e-3, "bfloat16": 4e-2, "int8": 2e-1}  # and in each dtype
+INT8 = pytest.param("int8", marks=pytest.mark.skipif(DEVICE != "cpu", reason="a GPU does not compute in int8"))
 FALSE_ALARM = 1e-7  # chance that a statistical test of a correct sampler fails
 
 
@@ -32,16 +36,35 @@ def assert_close(ours: object, reference: object, what: str, bound: float = FLOA
     assert d <= bound, f"{what}: relative distance {d:.3g}, bound {bound:.3g}"
 
 
-def assert_same(ours: object, other: object, what: str = "the same rows, computed otherwise") -> None:
+def assert_same(
+    ours: object, other: object, what: str = "the same rows, computed otherwise", bound: float = FLOAT32_BOUND
+) -> None:
     """Fails unless two of our own results are equal: on the CPU to the bit, on a GPU, which does not promise
-    that, up to rounding."""
+    that, up to rounding: `bound`, as assert_close has it, of 1 at least."""
     a, b = np.asarray(ours), np.asarray(other)
     if DEVICE == "cpu":
         assert np.array_equal(a, b, equal_nan=True), f"{what}: not equal to the bit"
         return
     assert a.shape == b.shape, f"{what}: shape {a.shape}, expected {b.shape}"
     largest = np.nanmax(np.abs(b), initial=0)
-    np.testing.assert_allclose(a, b, rtol=0, atol=FLOAT32_BOUND * max(1, largest), err_msg=what)
+    np.testing.assert_allclose(a, b, rtol=0, atol=bound * max(1, largest), err_msg=what)
+
+
+def assert_same_generation(ours: Any, other: Any, bound: float = FLOAT32_BOUND, beams: bool = False) -> None:
+    """Fails unless two of our own greedy or beam searches (with log-probabilities) found the same. On a GPU rounding
+    may decide between two tokens that are as probable as each other: what follows them cannot be compared, and
+    of beams only the scores."""
+    same = np.array_equal(ours.token_ids, other.token_ids)
+    if DEVICE == "cpu" or same:
+        assert same
+        assert_same(ours.logprobs, other.logprobs, bound=bound)
+    elif beams:
+        assert_same(ours.score, other.score, "the best beams' scores", bound)
+    else:
+        shortest = min(len(ours.token_ids), len(other.token_ids))
+        first = int(np.argmax(np.append(ours.token_ids[:shortest] != other.token_ids[:shortest], True)))
+        assert first < shortest, "one generation is the beginning of the other"
+        assert_same(ours.logprobs[: first + 1], other.logprobs[: first + 1], f"up to token {first}", bound)
 
 
 def assert_greedy(ours: Sequence[int], reference: Sequence[int], scores: np.ndarray, what: str) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from . import models
-from .compare import DEVICE, assert_close
+from .compare import BOUNDS, DEVICE, INT8, assert_close
 from .pair import draw_prompt
 
 
@@ -56,15 +56,12 @@ def test_stored_dtypes(tiny, rng, name, shards, dtype, bound):
     assert_close(exact, pair.hf_forward(ids)["logits"], f"{name} stored in {dtype}, computed in float32")
 
 
-@pytest.mark.parametrize(("dtype", "bound"), [("bfloat16", 4e-2), ("float16", 4e-3), ("int8", 2e-1)])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", INT8])
 @pytest.mark.parametrize("name", ["llama-gqa", "gpt2", "gpt-neox"])  # weights as they are, transposed, fused by heads
-def test_computed_dtypes(tiny, rng, name, dtype, bound):
+def test_computed_dtypes(tiny, rng, name, dtype):
     """A float32 checkpoint loaded in fewer bits stays within that many bits of the float32 oracle."""
     pair = tiny(name)
-    if DEVICE != "cpu":
-        if dtype == "int8":
-            pytest.skip("int8 computes on the CPU")
-        bound *= 4
+    bound = BOUNDS[dtype] * (1 if DEVICE == "cpu" else 4)  # a GPU's activations have as few bits as its weights
     ids = draw_prompt(rng, models.VOCAB, 40, 60)
     ours = pair.load(dtype=dtype).forward([ids]).logits.numpy()[0]
     assert_close(ours, pair.hf_forward(ids)["logits"], f"computed in {dtype}", bound)

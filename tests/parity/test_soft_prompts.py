@@ -8,7 +8,7 @@ from transformers import DynamicCache
 import pyft
 
 from . import models
-from .compare import assert_greedy
+from .compare import assert_greedy, assert_same_generation
 from .pair import draw_prompt
 from .test_inputs_embeds import drawn_embeddings
 
@@ -64,10 +64,8 @@ def test_embeddings_among_tokens(tiny, rng, name):
     given = {start: rows.numpy() for start, rows in spans.items()}
     ours = model.generate(prompt, inputs_embeds=given, max_new_tokens=NEW, stop_token_ids=[])
     assert_greedy(ours.token_ids, tokens, scores, name)
-    plain = model.generate(prompt, max_new_tokens=NEW, stop_token_ids=[], logprobs=True)
-    assert np.array_equal(
-        plain.logprobs, pair.ft.generate(prompt, max_new_tokens=NEW, stop_token_ids=[], logprobs=True).logprobs
-    )
+    settings = {"max_new_tokens": NEW, "stop_token_ids": [], "logprobs": True}
+    assert_same_generation(model.generate(prompt, **settings), pair.ft.generate(prompt, **settings))
 
     seen = []
     model.generate(
