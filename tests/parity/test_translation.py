@@ -47,7 +47,7 @@ def test_tokens_do_not_depend_on_the_batch_or_the_steps(tiny, rng, name, dtype):
     """To the bit, log-probabilities too: alone, among others, and with room for few tokens or pages at a time."""
     pair = tiny(name)
     sources = [draw_prompt(rng, models.VOCAB, 1, 60) for _ in range(7)]
-    settings = {"max_new_tokens": 24, "stop_token_ids": [], "logprobs": True, **LIVELY}
+    settings = {"max_new_tokens": 24, "stop_token_ids": [], "logprobs": "processed", **LIVELY}
     together = pair.load(dtype=dtype).generate(sources, **settings)
     chunked = pair.load(dtype=dtype, max_tokens_per_step=5, max_batch_size=3).generate(sources, **settings)
     model = pair.load(dtype=dtype, threads=1)
