@@ -11,6 +11,7 @@ void embedding(exec& ex, const embedding_args& a) {
   const int64_t tokens = c.dim("ids", a.ids, 1, 0);
   const int64_t width = c.dim("out", a.out, 2, 1);
   c.packed("ids", a.ids, dtype::i32, {tokens});
+  if (a.chosen) c.packed("chosen", a.chosen, dtype::i32, {c.dim("chosen", a.chosen, 1, 0)});
   c.dense_rows("out", a.out, c.activations("out", a.out), {tokens, width});
   c.require(!a.packed != !a.table, "exactly one of packed and table must be given");
   if (a.packed) {

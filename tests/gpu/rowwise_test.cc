@@ -201,6 +201,7 @@ TEST(embedding_of_plain_tables) {
     const guarded table = drawn(d, {rows, width}, stored);
     std::vector<int32_t> ids(static_cast<size_t>(n));
     for (int32_t& i : ids) i = static_cast<int32_t>(d.integer(0, rows - 1));
+    const std::vector<int32_t> chosen = choose_later(d, rows, ids);
     const guarded before = rounded(guarded({n, width}, gap).fill(d), type);
     const float factor = d.one_of({1.0f, 24.0f});
     const bool accumulate = d.coin();
@@ -208,6 +209,7 @@ TEST(embedding_of_plain_tables) {
       placed& out = on.put(before, type);
       ops::embedding(on.ex, {.out = out.view(),
                              .ids = on.put(ids),
+                             .chosen = on.put(chosen),
                              .table = on.put(table, stored).view(),
                              .scale = factor,
                              .accumulate = accumulate});

@@ -100,6 +100,16 @@ inline tensor vector_of(const std::vector<int32_t>& v) {
   return tensor(const_cast<int32_t*>(v.data()), dtype::i32, {static_cast<int64_t>(v.size())});
 }
 
+// Replaces some of an embedding's ids, each in [0, rows), by references to chosen tokens, which are returned; some of
+// these were never chosen.
+inline std::vector<int32_t> choose_later(draw& d, int64_t rows, std::vector<int32_t>& ids) {
+  std::vector<int32_t> chosen(static_cast<size_t>(d.integer(1, 9)));
+  for (int32_t& c : chosen) c = static_cast<int32_t>(d.integer(-1, rows - 1));
+  for (int32_t& id : ids)
+    if (d.coin()) id = static_cast<int32_t>(-d.integer(1, static_cast<int64_t>(chosen.size())));
+  return chosen;
+}
+
 // Kernels of one level with threads and scratch of their own.
 struct machine {
   machine(cpu::isa_level level, int threads)

@@ -173,6 +173,7 @@ TEST(embedding_of_plain_tables_matches_reference) {
       narrow.push_back(type == dtype::f16 ? cpu::from_float<cpu::f16>(v).bits : cpu::from_float<cpu::bf16>(v).bits);
     std::vector<int32_t> ids(static_cast<size_t>(n));
     for (int32_t& i : ids) i = static_cast<int32_t>(d.integer(0, rows - 1));
+    std::vector<int32_t> chosen = choose_later(d, rows, ids);
     const guarded before = guarded({n, width}, gap).fill(d);
     const float factor = d.one_of({1.0f, 24.0f});
     const bool accumulate = d.coin();
@@ -181,6 +182,7 @@ TEST(embedding_of_plain_tables_matches_reference) {
       void* table = type == dtype::f32 ? static_cast<void*>(wide.data()) : narrow.data();
       ops::embedding(ex, {.out = out.view(),
                           .ids = vector_of(ids),
+                          .chosen = vector_of(chosen),
                           .table = tensor(table, type, {rows, width}),
                           .scale = factor,
                           .accumulate = accumulate});

@@ -1,4 +1,6 @@
 // embedding: rows of a plain table are widened on the way; a packed weight knows how to unpack a row of its own.
+#include <algorithm>
+
 #include "backends/cpu/isa/isa_ops.h"
 #include "backends/cpu/isa/parallel.h"
 #include "backends/cpu/isa/simd.h"
@@ -6,6 +8,11 @@
 
 namespace ft::cpu::FT_ISA {
 namespace {
+
+int32_t id_of(const embedding_args& a, int64_t token) {
+  const int32_t id = a.ids.as<int32_t>()[token];
+  return id < 0 ? std::max(0, a.chosen.as<int32_t>()[-1 - id]) : id;
+}
 
 template <class T>
 FT_INLINE void put_row(const embedding_args& a, const T* from, float* out) {
@@ -19,7 +26,7 @@ template <class T>
 void from_table(exec& ex, const embedding_args& a) {
   share(ex, a.out.shape[0], a.out.shape[1], [&](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; ++t)
-      put_row(a, a.table.as<T>() + a.ids.as<int32_t>()[t] * a.table.stride[0], a.out.as<float>() + t * a.out.stride[0]);
+      put_row(a, a.table.as<T>() + id_of(a, t) * a.table.stride[0], a.out.as<float>() + t * a.out.stride[0]);
   });
 }
 
@@ -31,7 +38,7 @@ void from_packed(exec& ex, const embedding_args& a) {
   share(ex, a.out.shape[0], 4 * width, [&](int64_t begin, int64_t end, int worker) {
     float* row = rows + worker * width;
     for (int64_t t = begin; t < end; ++t) {
-      table.unpack_row(a.ids.as<int32_t>()[t], row);
+      table.unpack_row(id_of(a, t), row);
       put_row(a, row, a.out.as<float>() + t * a.out.stride[0]);
     }
   });

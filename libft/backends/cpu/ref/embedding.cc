@@ -1,4 +1,6 @@
 // The oracle for embedding.
+#include <algorithm>
+
 #include "backends/cpu/half.h"
 #include "backends/cpu/packed.h"
 #include "backends/cpu/ref/ref_ops.h"
@@ -26,7 +28,9 @@ void embedding(exec& ex, const embedding_args& a) {
   float* row = ex.scratch.make<float>(width);
   for (int64_t t = 0; t < a.out.shape[0]; ++t) {
     float* out = a.out.as<float>() + t * a.out.stride[0];
-    read_row(a, a.ids.as<int32_t>()[t], row);
+    int32_t id = a.ids.as<int32_t>()[t];
+    if (id < 0) id = std::max(0, a.chosen.as<int32_t>()[-1 - id]);
+    read_row(a, id, row);
     for (int64_t i = 0; i < width; ++i) out[i] = a.scale * row[i] + (a.accumulate ? out[i] : 0.0f);
   }
 }
