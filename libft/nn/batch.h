@@ -21,7 +21,8 @@ struct ragged_batch {
   int64_t num_rows = 0;
 
   // On the device, i32.
-  tensor token_ids;       // [num_tokens]
+  tensor token_ids;       // [num_tokens]; a decoder's may be among the chosen ones
+  tensor chosen;          // what earlier steps chose (ops/embedding.h); null: nothing
   tensor positions;       // [num_tokens], from 0 within a sequence
   tensor token_type_ids;  // [num_tokens]; null when the model has none
   tensor row_offsets;     // [num_rows + 1]

@@ -21,9 +21,11 @@ struct embedding {
   // From now on id 0 means the plain table's row `count`.
   void skip_rows(int64_t count) { table.view = table.view.slice(0, count, table.view.dim(0)); }
 
-  // out[t] = scale * table[ids[t]]
-  void forward(run& run, const tensor& ids, const tensor& out, float scale = 1) const {
-    ops::embedding(run.ex, {.out = out, .ids = ids, .packed = packed.get(), .table = table.view, .scale = scale});
+  // out[t] = scale * table[ids[t]]; `chosen` as ops/embedding.h has it
+  void forward(run& run, const tensor& ids, const tensor& out, float scale = 1, const tensor& chosen = {}) const {
+    ops::embedding(
+        run.ex,
+        {.out = out, .ids = ids, .chosen = chosen, .packed = packed.get(), .table = table.view, .scale = scale});
   }
 
   // out[t] += table[ids[t]]

@@ -47,6 +47,7 @@ class stream_point {
   virtual ~stream_point() = default;
   virtual void hold(void* stream) = 0;  // what is queued on this stream from now on comes after the point
   virtual void wait() = 0;              // returns when the point is reached
+  virtual void move(void* stream) = 0;  // from now on the point is where this stream, of the same device, is now
 };
 
 // A matrix product whose algorithm was chosen by timing: its shape in words, and the microseconds before and after.
@@ -98,6 +99,9 @@ class backend {
   // when upload returns; the bytes have arrived when download does.
   virtual void upload(void* to, const void* from_host, size_t bytes, void* stream) = 0;
   virtual void download(void* to_host, const void* from, size_t bytes, void* stream) = 0;
+  // As download, but queued only, where there is a stream: the bytes have arrived, in transfer_memory(), when a later
+  // point of the stream is reached.
+  virtual void download_later(void* to_host, const void* from, size_t bytes, void* stream) = 0;
   // From one place in the device's memory to another, and zeros; queued only, where there is a stream.
   virtual void copy(void* to, const void* from, size_t bytes, void* stream) = 0;
   virtual void clear(void* to, size_t bytes, void* stream) = 0;
@@ -157,6 +161,9 @@ struct exec {
 
   void upload(void* to, const void* from_host, size_t bytes) { device.upload(to, from_host, bytes, stream); }
   void download(void* to_host, const void* from, size_t bytes) { device.download(to_host, from, bytes, stream); }
+  void download_later(void* to_host, const void* from, size_t bytes) {
+    device.download_later(to_host, from, bytes, stream);
+  }
   void copy(void* to, const void* from, size_t bytes) { device.copy(to, from, bytes, stream); }
   void clear(void* to, size_t bytes) { device.clear(to, bytes, stream); }
 };

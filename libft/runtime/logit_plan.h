@@ -4,12 +4,14 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <compare>
 #include <cstdint>
 #include <vector>
 
 #include "core/tensor.h"
 #include "decode/processors.h"
+#include "ops/top_k.h"
 #include "runtime/request.h"
 
 namespace ft::runtime {
@@ -37,6 +39,8 @@ struct logit_rows {
 // as.
 class logit_plan {
  public:
+  static constexpr int64_t most_candidates = std::bit_ceil(size_t{most_top_k});
+
   explicit logit_plan(int64_t vocab_size) : editor_(vocab_size) {}
   void reserve(int64_t rows);
   void clear();

@@ -55,9 +55,8 @@ logits_use request::use_of_logits(const sequence& s) const {
 }
 
 bool request::needs_logits_here(const sequence& s) const {
-  const auto num_new = static_cast<int64_t>(new_tokens(s).size());
   if (callbacks_.on_logits || callbacks_.constrain_logits || settings_.is_diverse()) return true;
-  if (settings_.forces_token(s.length(), num_new)) return true;
+  if (settings_.forces_token(s.length(), num_new(s))) return true;
   if (live_ < sequences_.size() && settings_.do_sample) return true;  // the others draw from the same row
   // Raw log-probabilities are to the bit what they are in a prompt: they come from the logits before any change, by the
   // operation that a prompt's come from or by its like (ops/top_k.h).
@@ -66,11 +65,19 @@ bool request::needs_logits_here(const sequence& s) const {
   return settings_.logprobs == decode::logprobs_kind::raw && (changes || by_other_means);
 }
 
+bool request::goes_on_unread(const sequence& s) const {
+  const logits_use use = use_of_logits(s);
+  return !settings_.uses_beams() && !settings_.edits_logits() && live_ == sequences_.size() &&
+         (use == logits_use::sampled || use == logits_use::best);
+}
+
 uint64_t request::seed_of(const sequence& s) const {
   return settings_.seed + static_cast<uint64_t>(&s - sequences_.data());
 }
 
-double request::uniform_of(const sequence& s) const { return decode::uniform(seed_of(s), new_tokens(s).size()); }
+double request::uniform_of(const sequence& s) const {
+  return decode::uniform(seed_of(s), static_cast<uint64_t>(num_new(s)));
+}
 
 size_t request::num_outputs() const {
   std::lock_guard lock(mutex_);

@@ -94,7 +94,11 @@ class request {
   std::span<const int32_t> new_tokens(const sequence& s) const {
     return std::span(s.tokens).subspan(static_cast<size_t>(prompt_length_));
   }
+  int64_t num_new(const sequence& s) const { return s.length() - prompt_length_; }
   logits_use use_of_logits(const sequence& s) const;
+  // Whether what follows the sequence depends on its last token in no other way than through the network, so that the
+  // device can go on before the host knows it.
+  bool goes_on_unread(const sequence& s) const;
   // Whether the host has changes to make of which the device knows nothing.
   bool needs_logits_here(const sequence& s) const;
   // The seed of a sequence's draws, and the random number that its next token is drawn with.

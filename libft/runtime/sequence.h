@@ -14,13 +14,20 @@ struct sequence {
   std::vector<int32_t> tokens;  // prompt and new ones; reserved to the final length
   std::vector<float> logprobs;  // of the new ones, where they are kept
   std::vector<int32_t> pages;   // may be shared with other sequences; reserved to the final length
-  int64_t computed = 0;         // tokens whose keys and values are in the cache
+  int32_t chosen_at = -1;       // where the device leaves the token behind them, which is yet to be read; -1: none is
+  int64_t computed = 0;         // tokens whose keys and values are in the cache when the steps under way are done
   int64_t kept = 0;             // the first pages, which the pool keeps for other requests too
-  int64_t scheduled = 0;        // tokens that the step under way computes
-  int32_t logits_row = -1;      // of the step under way; -1: none
+  int64_t scheduled = 0;        // tokens that the step being composed computes
+  int32_t logits_row = -1;      // of the step whose tokens are being chosen; -1: none
   bool ended = false;
 
-  int64_t length() const { return static_cast<int64_t>(tokens.size()); }
+  int64_t known() const { return static_cast<int64_t>(tokens.size()); }
+  int64_t length() const { return known() + (chosen_at >= 0); }
+
+  // As ops/embedding.h takes it; an embedding stands for a token -1.
+  int32_t id_of(int64_t index) const {
+    return index < known() ? std::max(0, tokens[static_cast<size_t>(index)]) : -1 - chosen_at;
+  }
 
   void reserve(int64_t most_tokens, int64_t most_pages) {
     tokens.reserve(static_cast<size_t>(most_tokens));
@@ -68,11 +75,11 @@ struct sequence {
     return found;
   }
 
-  // Lets the pool keep the pages that are full by now. Where it has one of the same tokens, which holds the same to
-  // the bit, that one is used from now on: whoever holds a kept page thus holds all kept ones before it.
+  // Lets the pool keep the pages that are full of known tokens by now. Where it has one of the same tokens, which holds
+  // the same to the bit, that one is used from now on: whoever holds a kept page thus holds all kept ones before it.
   void keep_pages(page_pool& pool) {
     const int64_t page_tokens = pool.page_tokens();
-    while ((kept + 1) * page_tokens <= computed) {
+    while ((kept + 1) * page_tokens <= std::min(computed, known())) {
       const auto held = page_of(kept, page_tokens);
       const int32_t same = pool.find(last_kept(), held);
       if (same != prefix_index::none) {
@@ -82,6 +89,12 @@ struct sequence {
       pool.keep(pages[static_cast<size_t>(kept)], last_kept(), held);
       ++kept;
     }
+  }
+
+  // Takes the token that follows the known ones.
+  void append(int32_t token) {
+    tokens.push_back(token);
+    chosen_at = -1;
   }
 
   void release_pages(page_pool& pool) {

@@ -42,8 +42,8 @@ std::shared_ptr<session> session::create(std::shared_ptr<model> m, const session
 session::session(std::shared_ptr<model> m, const session_options& options)
     : model_(std::move(m)),
       options_(options),
-      sources_(model_->config().output_size()),
-      batch_(model_->config().output_size(), model_->config().vocab_size),
+      goes_ahead_(options.goes_ahead.value_or(model_->compute().stream() != nullptr)),
+      steps_{queued_step(model_->config()), queued_step(model_->config())},
       chooser_(model_->config().vocab_size) {
   const arch::model_config& config = model_->config();
   backend& device = model_->compute().device();
@@ -72,8 +72,11 @@ session::session(std::shared_ptr<model> m, const session_options& options)
 
   const size_t rows = static_cast<size_t>(options_.max_batch_size);
   running_.reserve(rows);
-  if (config.is_encoder_decoder) sources_.reserve(options_.max_batch_size);
-  batch_.reserve(options_.max_batch_size, std::max(options_.max_tokens_per_step, options_.max_batch_size));
+  for (queued_step& s : steps_)
+    s.reserve(config, options_.max_batch_size, std::max(options_.max_tokens_per_step, options_.max_batch_size));
+  const int64_t most_chosen = step_logits::most_chosen(options_.max_batch_size);
+  chosen_memory_ = buffer(*model_->compute().device_memory(), bytes_of(dtype::i32, most_chosen));
+  chosen_ = tensor(chosen_memory_.data(), dtype::i32, {most_chosen});
 }
 
 std::shared_ptr<request> session::prepare(std::span<const int32_t> prompt, decode::options settings,
@@ -140,6 +143,8 @@ void session::close() {
       std::unique_lock lock(mutex_);
       changed_.wait(lock, [&] { return !driver_; });
       if (unfinished() == 0) {
+        ahead_ = nullptr;
+        for (queued_step& s : steps_) s.drop();
         pages_.reset();
         return;
       }
@@ -155,31 +160,77 @@ session_stats session::stats() const {
 
 void session::drive_one_step() noexcept {
   const uint64_t allocations_before = allocation_count();
+  bool stepped = false;
+  uint64_t copies = 0;
   try {
     retire_cancelled();
-    admit();
-    compose();
-    if (!batch_.empty() || !sources_.empty()) {
-      compute();
-      choose_tokens();
+    queued_step& now = next_step();
+    if (!now.empty()) {
+      stepped = true;
+      copies = now.batch.num_copies();
+      if (can_go_ahead()) go_ahead_of(now);
+      now.wait();
+      choose_tokens(now);
     }
+    now.clear();
   } catch (const error& e) {
-    fail_batch(e.code(), e.what());
+    fail_steps(e.code(), e.what());
   } catch (const std::bad_alloc&) {
-    fail_batch(FT_ERROR_OUT_OF_MEMORY, "out of memory while computing a step");
+    fail_steps(FT_ERROR_OUT_OF_MEMORY, "out of memory while computing a step");
   } catch (const std::exception& e) {
-    fail_batch(FT_ERROR_INTERNAL, e.what());
+    fail_steps(FT_ERROR_INTERNAL, e.what());
   }
   remove_finished();
   std::lock_guard lock(mutex_);
   stats_.allocations += allocation_count() - allocations_before;
-  stats_.steps += !batch_.empty() || !sources_.empty();
-  stats_.pages_copied += batch_.num_copies();
+  stats_.steps += stepped;
+  stats_.pages_copied += copies;
   stats_.pages_in_use = pages_->in_use();
   stats_.pages_kept = pages_->idle();
   stats_.prompt_tokens_reused += std::exchange(reused_tokens_, 0);
-  batch_.clear();
-  sources_.clear();
+}
+
+// The step that was queued ahead, or else one of all that there is to do now.
+queued_step& session::next_step() {
+  if (queued_step* ahead = std::exchange(ahead_, nullptr)) {
+    if (!ahead->all_finished()) return *ahead;
+    ahead->drop();
+  }
+  queued_step& now = steps_[0];
+  admit();
+  compose(now);
+  if (!now.empty()) launch(now);
+  return now;
+}
+
+// Whether what the step under way leaves to do is known before its tokens are: the next token of every sequence, since
+// nobody can join, and every sequence's tokens are chosen on the device.
+bool session::can_go_ahead() {
+  if (!goes_ahead_) return false;
+  {
+    std::lock_guard lock(mutex_);
+    if (!waiting_.empty() && can_admit(*waiting_.front())) return false;
+  }
+  const auto is_known = [](const request_ptr& r) {
+    return !r->cancelled() && std::ranges::all_of(r->live(), [&](const sequence& s) {
+      return s.ended || (s.computed == s.length() && r->goes_on_unread(s));
+    });
+  };
+  return std::ranges::all_of(running_, is_known);
+}
+
+// Queues the step that follows `now`, as though no sequence ended with the token that `now` gives it. What it computes
+// for one that does is lost.
+void session::go_ahead_of(queued_step& now) {
+  queued_step& next = &now == &steps_[0] ? steps_[1] : steps_[0];
+  now.batch.hand_out_logits();
+  now.batch.each_row([&](const request&, sequence& s) {
+    if (!s.ended) s.chosen_at = now.logits.place_of_choice(s.logits_row);
+  });
+  compose(next);
+  if (next.empty()) return;
+  launch(next);
+  ahead_ = &next;
 }
 
 void session::retire_cancelled() {
@@ -193,15 +244,13 @@ void session::admit() {
   std::lock_guard lock(mutex_);
   while (!waiting_.empty()) {
     const request_ptr& next = waiting_.front();
+    if (!can_admit(*next)) break;
     if (next->cancelled()) {
       finish(*next, FT_FINISH_CANCELLED, FT_ERROR_CANCELLED, "the request was cancelled");
       waiting_.pop_front();
       continue;
     }
-    const int64_t rows = next->settings_.width();
-    if (running_rows_ + rows > options_.max_batch_size) break;
-    if (!has_room(*next)) break;
-    running_rows_ += rows;
+    running_rows_ += next->settings_.width();
     reserved_pages_ += next->most_pages_;
     running_.push_back(next);
     reuse_prefix(*next);
@@ -209,33 +258,36 @@ void session::admit() {
   }
 }
 
+bool session::can_admit(const request& r) const {
+  return r.cancelled() || (running_rows_ + r.settings_.width() <= options_.max_batch_size && has_room(r));
+}
+
 // Requests that decode come first, so that a long prompt never holds them up; prompts share what room is left.
-void session::compose() {
-  sources_.clear();
-  batch_.clear();
+void session::compose(queued_step& next) {
+  next.clear();
   int64_t room = std::max(options_.max_tokens_per_step, running_rows_);
   for (bool decoding : {true, false})
-    for (const request_ptr& r : running_) add_rows(*r, decoding, room);
-  batch_.finish(max_pages_per_row_);
+    for (const request_ptr& r : running_) add_rows(next, *r, decoding, room);
+  next.batch.finish(max_pages_per_row_);
 }
 
 // An encoder reads its whole source in one step, so one source may take more than the room that is left.
-void session::add_source(request& r, int64_t& room) {
-  if (room == 0 || (!sources_.empty() && r.source_length() > room)) return;
-  sources_.add(r, *pages_);
+void session::add_source(queued_step& next, request& r, int64_t& room) {
+  if (room == 0 || (!next.sources.empty() && r.source_length() > room)) return;
+  next.sources.add(r, *pages_);
   room -= std::min(room, r.source_length());
 }
 
-void session::add_rows(request& r, bool decoding, int64_t& room) {
+void session::add_rows(queued_step& next, request& r, bool decoding, int64_t& room) {
   if (r.prompt_computed() != decoding) return;
   if (!decoding) reuse_prefix(r);
-  if (r.awaits_encoder()) add_source(r, room);
+  if (r.awaits_encoder()) add_source(next, r, room);
   if (r.awaits_encoder()) return;
   for (sequence& s : r.live()) {
-    if (s.ended || room == 0) continue;
+    if (s.ended || room == 0 || s.length() == r.last_length_) continue;
     s.scheduled = std::min(s.length() - s.computed, room);
     room -= s.scheduled;
-    batch_.add(r, s, *pages_);
+    next.batch.add(r, s, *pages_);
   }
 }
 
@@ -267,54 +319,27 @@ void session::pin_prompt(request& r) noexcept {
   }
 }
 
-void session::compute() {
-  const auto all_cancelled = [](void* self) {
-    const auto cancelled = [](std::span<request* const> requests) {
-      return std::all_of(requests.begin(), requests.end(), [](const request* r) { return r->cancelled(); });
-    };
-    return cancelled(static_cast<session*>(self)->batch_.requests()) &&
-           cancelled(static_cast<session*>(self)->sources_.requests());
-  };
-  logits_.expect(model_->compute().device(), batch_.logits().rows(), model_->config().vocab_size);
-  model_->compute().compute(
-      [&](nn::run& run) {
-        if (!sources_.empty()) sources_.compute(run, model_->network(), *pages_);
-        if (batch_.empty()) return;
-        // Before the upload: as soon as its numbers are there, a GPU may read the keys of earlier steps (attention/).
-        batch_.copy_pages(run, *pages_);
-        batch_.write_prefixes(run, *pages_);
-        const nn::ragged_batch batch = batch_.upload(run, *pages_);
-        const auto pass = [&](nn::run& r) {
-          const tensor hidden = model_->network().hidden(r, batch);
-          batch_.score_prompts(r, model_->network(), hidden);
-          return step_logits::compute(r, model_->network(), hidden, batch_.logits());
-        };
-        const auto made = batch_.only_decodes() ? recorded_steps_.compute(run, batch_.shape(), pass) : pass(run);
-        logits_.download(run, made);
-        batch_.each_row([&](const request& r, const sequence& s) {
-          if (token_chooser::needs_whole(r, s, logits_)) logits_.download_whole(run, made, s.logits_row);
-        });
-      },
-      all_cancelled, this);
-
-  auto prompt_tokens = static_cast<uint64_t>(sources_.num_tokens());
-  for (request* r : batch_.requests())
+void session::launch(queued_step& next) {
+  next.launch(*model_, *pages_, recorded_steps_, chosen_);
+  auto prompt_tokens = static_cast<uint64_t>(next.sources.num_tokens());
+  for (const request* r : next.batch.requests())
     if (!r->prompt_computed()) prompt_tokens += static_cast<uint64_t>(r->sequences_[0].scheduled);
-  for (sequence* s : batch_.rows()) s->computed += s->scheduled;
-  for (request* r : batch_.requests()) {
-    if (!r->shares_prefix_) continue;
-    for (sequence& s : r->live()) s.keep_pages(*pages_);
-    pin_prompt(*r);
-  }
+  next.batch.each_row([](const request&, sequence& s) { s.computed += s.scheduled; });
   std::lock_guard lock(mutex_);
   stats_.prompt_tokens += prompt_tokens;
 }
 
-void session::choose_tokens() {
+void session::choose_tokens(queued_step& now) {
   const uint64_t before = chooser_.chosen();
-  for (request* r : batch_.requests()) {
+  now.batch.hand_out_logits();
+  for (request* r : now.batch.requests()) {
+    if (r->finished()) continue;  // since the step was queued
     try {
-      const token_chooser::verdict v = chooser_.choose(*r, logits_, *pages_);
+      if (r->shares_prefix_) {
+        for (sequence& s : r->live()) s.keep_pages(*pages_);
+        pin_prompt(*r);
+      }
+      const token_chooser::verdict v = chooser_.choose(*r, now.logits, *pages_);
       if (v.reason == FT_FINISH_CANCELLED)
         finish(*r, v.reason, FT_ERROR_CANCELLED, cat("the ", v.callback, " callback cancelled the request").c_str());
       else if (v.reason != FT_FINISH_NONE)
@@ -349,20 +374,25 @@ void session::finish(request& r, ft_finish_reason reason, ft_status status, cons
   r.finish_.store(reason, std::memory_order_release);
 }
 
-void session::fail_batch(ft_status status, const char* message) noexcept {
+// A step queued ahead has the requests of the one before it, or some of them.
+void session::fail_steps(ft_status status, const char* message) noexcept {
   const auto reason = status == FT_ERROR_CANCELLED ? FT_FINISH_CANCELLED : FT_FINISH_ERROR;
-  for (std::span<request* const> requests : {sources_.requests(), batch_.requests()})
-    for (request* r : requests)
-      if (!r->finished()) finish(*r, reason, status, message);
+  for (queued_step& s : steps_)
+    for (std::span<request* const> requests : {s.sources.requests(), s.batch.requests()})
+      for (request* r : requests)
+        if (!r->finished()) finish(*r, reason, status, message);
+  ahead_ = nullptr;
+  for (queued_step& s : steps_) s.drop();
 }
 
 // Lets go of finished requests; the last reference to one may go here.
 void session::remove_finished() noexcept {
   std::lock_guard lock(mutex_);
-  std::erase_if(running_, [&](const request_ptr& r) {
+  std::erase_if(running_, [&](request_ptr& r) {
     if (!r->finished()) return false;
     reserved_pages_ -= r->most_pages_;
     running_rows_ -= r->settings_.width();
+    if (ahead_) ahead_->hold(std::move(r));
     return true;
   });
 }

@@ -2,6 +2,7 @@
 // README.md beside this file is the contract on threads and ownership.
 #pragma once
 
+#include <array>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -12,11 +13,10 @@
 #include <thread>
 #include <vector>
 
-#include "runtime/encoder_batch.h"
 #include "runtime/model.h"
 #include "runtime/page_pool.h"
+#include "runtime/queued_step.h"
 #include "runtime/request.h"
-#include "runtime/step_batch.h"
 #include "runtime/token_chooser.h"
 
 namespace ft::runtime {
@@ -29,6 +29,7 @@ struct session_options {
   int64_t kv_cache_bytes = 0;       // 0: half of the free memory, or what the largest batch can fill if that is less
   bool prefix_cache = true;         // keep the pages of finished requests for those that begin alike,
   int64_t prefix_cache_bytes = 0;   // as many; 0: kv_cache_bytes where it is given, else default_prefix_cache_bytes
+  std::optional<bool> goes_ahead;   // queue a step while the last one runs; default: where the device runs by itself
 };
 
 struct session_stats {
@@ -68,8 +69,9 @@ class session : public std::enable_shared_from_this<session> {
 
   using request_ptr = std::shared_ptr<request>;
 
-  void add_source(request& r, int64_t& room);
-  void add_rows(request& r, bool decoding, int64_t& room);
+  void add_source(queued_step& next, request& r, int64_t& room);
+  void add_rows(queued_step& next, request& r, bool decoding, int64_t& room);
+  bool can_admit(const request& r) const;
   bool has_room(const request& r) const;
   void reuse_prefix(request& r);
   void pin_prompt(request& r) noexcept;
@@ -79,11 +81,14 @@ class session : public std::enable_shared_from_this<session> {
   void drive_one_step() noexcept;
   void admit();
   void retire_cancelled();
-  void compose();
-  void compute();
-  void choose_tokens();
+  queued_step& next_step();
+  bool can_go_ahead();
+  void go_ahead_of(queued_step& now);
+  void compose(queued_step& next);
+  void launch(queued_step& next);
+  void choose_tokens(queued_step& now);
   void finish(request& r, ft_finish_reason reason, ft_status status = FT_OK, const char* message = "") noexcept;
-  void fail_batch(ft_status status, const char* message) noexcept;
+  void fail_steps(ft_status status, const char* message) noexcept;
   void remove_finished() noexcept;
 
   const std::shared_ptr<model> model_;
@@ -104,10 +109,12 @@ class session : public std::enable_shared_from_this<session> {
   uint64_t reused_tokens_ = 0;  // of prompts, in the step under way
   int64_t max_pages_per_row_ = 0;
   int64_t running_rows_ = 0;  // sequences that the running requests may have
-  encoder_batch sources_;
-  step_batch batch_;
-  recorded_passes<step_shape, logit_results> recorded_steps_;
-  step_logits logits_;
+  const bool goes_ahead_;
+  buffer chosen_memory_;
+  tensor chosen_;  // view of it: what the last step queued chooses on the device (step_logits.h)
+  recorded_steps recorded_steps_;
+  std::array<queued_step, 2> steps_;
+  queued_step* ahead_ = nullptr;  // of the two, the one that is queued already; null: none
   token_chooser chooser_;
 };
 

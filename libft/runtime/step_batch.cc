@@ -27,7 +27,7 @@ void step_batch::reserve(int64_t rows, int64_t tokens) {
   rows_.reserve(n);
   owners_.reserve(n);
   for (auto* per_token : {&token_ids_, &positions_, &slots_}) per_token->reserve(static_cast<size_t>(tokens));
-  for (auto* per_row : {&context_lengths_, &cross_lengths_, &copy_from_, &copy_to_}) per_row->reserve(n);
+  for (auto* per_row : {&context_lengths_, &cross_lengths_, &copy_from_, &copy_to_, &logits_rows_}) per_row->reserve(n);
   row_offsets_.reserve(n + 1);
   logits_.reserve(rows);
 }
@@ -37,10 +37,10 @@ void step_batch::clear() {
   rows_.clear();
   owners_.clear();
   embedded_.clear();
-  for (auto* v : {&token_ids_, &positions_, &row_offsets_, &slots_, &page_table_, &context_lengths_, &cross_page_table_,
-                  &cross_lengths_, &copy_from_, &copy_to_})
+  for (auto* v : {&token_ids_, &positions_, &slots_, &page_table_, &context_lengths_, &cross_page_table_,
+                  &cross_lengths_, &copy_from_, &copy_to_, &logits_rows_})
     v->clear();
-  row_offsets_.push_back(0);
+  row_offsets_.resize(1);
   logits_.clear();
   widest_ = 1;
   widest_source_ = 0;
@@ -62,7 +62,7 @@ void step_batch::add(request& r, sequence& s, page_pool& pool) {
   widest_ = std::max(widest_, static_cast<int64_t>(s.pages.size()));
   if (!r.is_two_sided()) embedded_.add(r.soft_, s.computed, s.computed + s.scheduled, num_tokens());
   for (int64_t position = begin; position < end; ++position) {
-    token_ids_.push_back(std::max(0, s.tokens[static_cast<size_t>(position - prefix)]));
+    token_ids_.push_back(s.id_of(position - prefix));
     positions_.push_back(static_cast<int32_t>(position));
     slots_.push_back(pool.slot_of(s.pages, position));
   }
@@ -88,18 +88,22 @@ void step_batch::finish(int64_t most_pages) {
 }
 
 void step_batch::place_logits() {
+  logits_rows_.assign(rows_.size(), -1);
   for (logits_use use : {logits_use::logits, logits_use::log_probabilities, logits_use::beam_candidates,
                          logits_use::candidates, logits_use::sampled, logits_use::best})
     for (size_t row = 0; row < rows_.size(); ++row) {
       sequence& s = *rows_[row];
       const request& r = *owners_[row];
       const bool more_to_come = s.computed + s.scheduled < s.length();  // of the prompt
-      if (more_to_come)
-        s.logits_row = -1;
-      else if (r.use_of_logits(s) == use)
-        s.logits_row = logits_.add(use, r, s, row_offsets_[row + 1] - 1);
+      if (!more_to_come && r.use_of_logits(s) == use)
+        logits_rows_[row] = logits_.add(use, r, s, row_offsets_[row + 1] - 1);
     }
   logits_.finish();
+  hand_out_logits();
+}
+
+void step_batch::hand_out_logits() const {
+  for (size_t row = 0; row < rows_.size(); ++row) rows_[row]->logits_row = logits_rows_[row];
 }
 
 void step_batch::copy_pages(nn::run& run, const page_pool& pool) {

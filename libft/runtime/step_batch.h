@@ -29,7 +29,7 @@ class step_batch {
  public:
   step_batch(int64_t embedding_width, int64_t vocab_size) : embedded_(embedding_width), logits_(vocab_size) {}
   void reserve(int64_t rows, int64_t tokens);
-  void clear();
+  void clear();  // allocates nothing
 
   // Adds the sequence's `scheduled` next tokens as a row, with the pages they need; asks for the logits that follow
   // when these are its last tokens.
@@ -52,6 +52,10 @@ class step_batch {
   const logit_plan& logits() const { return logits_; }
   size_t num_copies() const { return copy_from_.size(); }
 
+  // Tells every sequence which row of the logits is its own. finish() does; to be called again before tokens are chosen
+  // when another step has been composed since.
+  void hand_out_logits() const;
+
   // Copies the pages that are about to be written to and are shared.
   void copy_pages(nn::run& run, const page_pool& pool);
   // Writes the prefixes of requests that begin in this step.
@@ -73,10 +77,12 @@ class step_batch {
   std::vector<sequence*> rows_;
   std::vector<request*> owners_;  // of each row
   embedded_tokens embedded_;
-  std::vector<int32_t> token_ids_, positions_, row_offsets_, slots_, page_table_, context_lengths_;
+  std::vector<int32_t> token_ids_, positions_, slots_, page_table_, context_lengths_;
+  std::vector<int32_t> row_offsets_{0};
   std::vector<int32_t> cross_page_table_, cross_lengths_;  // of encoder-decoders
   std::vector<int32_t> copy_from_, copy_to_;
-  std::vector<int32_t> staged_;  // all that upload() copies
+  std::vector<int32_t> logits_rows_;  // of each row; -1: none
+  std::vector<int32_t> staged_;       // all that upload() copies
   logit_plan logits_;
   int64_t widest_ = 1;
   int64_t widest_source_ = 0;  // 0: rows have no source

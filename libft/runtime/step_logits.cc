@@ -65,7 +65,7 @@ void choose(exec& ex, const tensor& logits, const tensor& chosen, const logit_pl
 }  // namespace
 
 logit_results step_logits::compute(nn::run& run, const arch::network& network, const tensor& hidden,
-                                   const logit_plan& plan) {
+                                   const logit_plan& plan, const tensor& chosen) {
   const logit_rows& rows = plan.rows();
   if (rows.total() == 0) return {};
   const tensor last = run.make({rows.total(), hidden.dim(1)});
@@ -73,9 +73,13 @@ logit_results step_logits::compute(nn::run& run, const arch::network& network, c
   logit_results made;
   made.logits = network.logits(run, last);
   FT_CHECK(made.logits.contiguous());
-  if (const int64_t size = layout(rows).size; size > 0) made.chosen = run.activations.make(dtype::i32, {size});
+  if (const int64_t size = layout(rows).size; size > 0) made.chosen = chosen.slice(0, 0, size);
   choose(run.ex, made.logits, made.chosen, plan);
   return made;
+}
+
+int64_t step_logits::most_chosen(int64_t rows) {
+  return layout({.candidates = rows, .num_candidates = logit_plan::most_candidates}).size;
 }
 
 void step_logits::expect(backend& device, const logit_rows& rows, int64_t vocab_size) {
@@ -89,7 +93,7 @@ void step_logits::expect(backend& device, const logit_rows& rows, int64_t vocab_
 
 void step_logits::download(nn::run& run, const logit_results& made) {
   const auto copy = [&](const buffer& to, const tensor& from) {
-    if (from && from.size() > 0) run.ex.download(to.data(), from.data, bytes_of(from.type, from.size()));
+    if (from && from.size() > 0) run.ex.download_later(to.data(), from.data, bytes_of(from.type, from.size()));
   };
   if (made.logits) copy(whole_, made.logits.slice(0, 0, rows_.first_candidates()));
   copy(chosen_, made.chosen);
@@ -123,11 +127,15 @@ decode::candidate_row step_logits::candidates(int32_t row) const {
 decode::sampler::choice step_logits::sampled(int32_t row) const {
   const layout at(rows_);
   const int64_t i = row - rows_.first_sampled();
-  return {chosen_.as<int32_t>()[at.token + i], chosen_.as<float>()[at.log_prob + i]};
+  return {chosen_.as<int32_t>()[place_of_choice(row)], chosen_.as<float>()[at.log_prob + i]};
 }
 
-int32_t step_logits::best(int32_t row) const {
-  return chosen_.as<int32_t>()[layout(rows_).best + row - rows_.first_best()];
+int32_t step_logits::place_of_choice(int32_t row) const {
+  const layout at(rows_);
+  return static_cast<int32_t>(is_sampled(row) ? at.token + row - rows_.first_sampled()
+                                              : at.best + row - rows_.first_best());
 }
+
+int32_t step_logits::best(int32_t row) const { return chosen_.as<int32_t>()[place_of_choice(row)]; }
 
 }  // namespace ft::runtime

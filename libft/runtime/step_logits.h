@@ -21,13 +21,15 @@ struct logit_results {
 
 class step_logits {
  public:
-  // Queues the work that gives the logits that follow hidden [tokens, hidden_size], and what the plan asks of them.
-  static logit_results compute(nn::run& run, const arch::network& network, const tensor& hidden,
-                               const logit_plan& plan);
+  // Queues the work that gives the logits that follow hidden [tokens, hidden_size], and what the plan asks of them,
+  // which goes to `chosen`: i32, most_chosen(rows) elements or more.
+  static logit_results compute(nn::run& run, const arch::network& network, const tensor& hidden, const logit_plan& plan,
+                               const tensor& chosen);
+  static int64_t most_chosen(int64_t rows);
 
   // Makes room on the host; before the pass.
   void expect(backend& device, const logit_rows& rows, int64_t vocab_size);
-  // Waits for the results.
+  // Queues the copy of the results to the host.
   void download(nn::run& run, const logit_results& made);
   // For a row whose candidates turn out too few; it is whole from then on. Within the same pass.
   void download_whole(nn::run& run, const logit_results& made, int32_t row);
@@ -36,6 +38,8 @@ class step_logits {
   bool is_whole(int32_t row) const { return row < rows_.first_candidates() || is_fetched(row); }
   bool is_edited(int32_t row) const { return row >= rows_.first_candidates(); }
   bool has_candidates(int32_t row) const { return !is_whole(row) && row < rows_.first_sampled(); }
+  // Where among the chosen the device leaves the token of a row that it chooses itself, sampled or best.
+  int32_t place_of_choice(int32_t row) const;
   bool is_sampled(int32_t row) const { return row >= rows_.first_sampled() && row < rows_.first_best(); }
   std::span<float> whole(int32_t row);
   decode::candidate_row candidates(int32_t row) const;

@@ -139,7 +139,7 @@ token_chooser::verdict token_chooser::choose_one(request& r, size_t index, step_
 
   output& out = r.outputs_[index];
   const int asked = asks_to_stop(r, s, choice.token);
-  s.tokens.push_back(choice.token);
+  s.append(choice.token);
   {
     std::lock_guard lock(r.mutex_);
     out.tokens.push_back(choice.token);
@@ -203,7 +203,7 @@ token_chooser::verdict token_chooser::choose_beams(request& r, step_logits& logi
     for (const decode::continuation& c : group.running()) {
       sequence& s = r.next_[next++];
       s.fork(rows[c.parent], pool);
-      s.tokens.push_back(c.token);
+      s.append(c.token);
       if (r.keeps_logprobs()) s.logprobs.push_back(c.logprob);
     }
     if (r.settings_.diversity_penalty > 0)

@@ -65,6 +65,7 @@ class recorder final : public backend {
 
   void upload(void* to, const void* from, size_t bytes, void*) override { std::memcpy(to, from, bytes); }
   void download(void* to, const void* from, size_t bytes, void*) override { std::memcpy(to, from, bytes); }
+  void download_later(void* to, const void* from, size_t bytes, void*) override { std::memcpy(to, from, bytes); }
   void copy(void* to, const void* from, size_t bytes, void*) override { std::memcpy(to, from, bytes); }
   void clear(void* to, size_t bytes, void*) override { std::memset(to, 0, bytes); }
   int64_t tokens_per_pass() const override { return 8; }

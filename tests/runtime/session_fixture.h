@@ -49,8 +49,9 @@ struct drawn_request {
 // Runs requests with settings that draw(random) gives together in one session, too small for all of them: some join
 // as others leave, and prompts are cut in odd places.
 template <class Draw>
-std::vector<drawn_request> run_together(const std::shared_ptr<runtime::model>& m, std::mt19937& random, Draw draw) {
-  auto s = runtime::session::create(m, {.max_batch_size = 7, .max_tokens_per_step = 19});
+std::vector<drawn_request> run_together(const std::shared_ptr<runtime::model>& m, std::mt19937& random, Draw draw,
+                                        std::optional<bool> goes_ahead = {}) {
+  auto s = runtime::session::create(m, {.max_batch_size = 7, .max_tokens_per_step = 19, .goes_ahead = goes_ahead});
   std::vector<drawn_request> all;
   for (int i = 0; i < 40; ++i) {
     const auto prompt = draw_prompt(random);

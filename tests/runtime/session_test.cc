@@ -57,6 +57,83 @@ TEST(tokens_do_not_depend_on_the_batch) {
   }
 }
 
+// As on a GPU: what steps queued ahead compute is what they would have computed in their turn, whoever joins, ends,
+// stops or is cancelled meanwhile.
+TEST(steps_queued_ahead_change_no_token) {
+  const uint32_t seed = std::random_device{}();
+  std::mt19937 random(seed);
+  auto m = open_tiny();
+  const auto draw = [](std::mt19937& from) {
+    decode::options o = draw_settings(from);
+    if (from() % 4 == 0) return o;
+    decode::options plain;  // of these every step may be queued ahead
+    plain.max_new_tokens = o.max_new_tokens;
+    plain.do_sample = o.do_sample;
+    plain.temperature = o.temperature;
+    plain.seed = o.seed;
+    plain.stop_token_ids = o.stop_token_ids;
+    if (o.do_sample && from() % 3 == 0) plain.num_return_sequences = 3;
+    if (from() % 8 == 0) plain.forced_eos_token_ids = {5};
+    return plain;
+  };
+  for (int round = 0; round < 5; ++round)
+    for (const drawn_request& one : run_together(m, random, draw, true))
+      CHECK_MSG(new_tokens(*one.r) == alone(m, one.prompt, one.settings), "seed ", seed);
+}
+
+TEST(a_step_is_queued_ahead_where_its_tokens_are_known_to_the_device) {
+  auto m = open_tiny();
+  const std::vector<int32_t> a_page(16, 3);
+  decode::options greedy, penalised;
+  greedy.max_new_tokens = penalised.max_new_tokens = 40;
+  penalised.repetition_penalty = 1.3f;
+  const auto pages_after_prompt = [&](const decode::options& o, int max_new, bool goes_ahead) {
+    auto s = session::create(m, {.goes_ahead = goes_ahead});
+    decode::options own = o;
+    own.max_new_tokens = max_new;
+    auto r = start(*s, a_page, own);
+    s->step();
+    const int64_t pages = s->stats().pages_in_use;
+    s->close();  // whatever is under way
+    CHECK_EQ(r->finished(), true);
+    return pages;
+  };
+  CHECK_EQ(pages_after_prompt(greedy, 40, false), 1);
+  CHECK_EQ(pages_after_prompt(greedy, 40, true), 2);  // the new token has its page already
+  CHECK_EQ(pages_after_prompt(greedy, 1, true), 0);
+  CHECK_EQ(pages_after_prompt(penalised, 40, true), 1);
+}
+
+TEST(a_request_may_end_while_its_next_step_is_under_way) {
+  auto m = open_tiny();
+  auto s = session::create(m, {.max_batch_size = 2, .goes_ahead = true});
+  decode::options o;
+  o.max_new_tokens = 40;
+  const std::vector<int32_t> prompt{1, 5, 9, 3};
+  const std::vector<int32_t> expected = alone(m, prompt, o);
+  int seen = 0;
+  auto stopped = start(*s, prompt, o, {.on_token = [&](int32_t) { return ++seen == 3 ? FT_STOP : FT_CONTINUE; }});
+  auto cancelled = start(*s, prompt, o);
+  auto waiting = start(*s, prompt, o);  // there is no room for it yet
+  for (int i = 0; i < 4; ++i) s->step();
+  CHECK_EQ(stopped->finish_reason(), FT_FINISH_STOP);
+  CHECK_EQ(new_tokens(*stopped).size(), 3u);
+  stopped.reset();
+  cancelled->cancel();
+  s->step();
+  CHECK_EQ(cancelled->finish_reason(), FT_FINISH_CANCELLED);
+  cancelled.reset();
+  s->wait(*waiting);
+  CHECK(new_tokens(*waiting) == expected);
+  CHECK_EQ(s->stats().pages_in_use, 0);
+  auto last = start(*s, prompt, o, {.on_token = [](int32_t) { return FT_STOP; }});
+  s->wait(*last);
+  auto next = start(*s, prompt, o);
+  s->wait(*next);
+  CHECK(new_tokens(*next) == expected);
+  s->close();
+}
+
 TEST(threads_may_drive_together) {
   auto m = open_tiny();
   auto s = session::create(m, {});
@@ -80,16 +157,18 @@ TEST(threads_may_drive_together) {
 
 TEST(a_steady_step_allocates_nothing) {
   auto m = open_tiny();
-  auto s = session::create(m, {});
-  decode::options o;
-  o.max_new_tokens = 100;
-  std::vector<std::shared_ptr<request>> requests;
-  for (int i = 0; i < 4; ++i) requests.push_back(start(*s, {1, 5, 9, 3}, o));
-  for (int i = 0; i < 5; ++i) s->step();
-  const uint64_t before = s->stats().allocations;
-  for (int i = 0; i < 50; ++i) s->step();
-  CHECK_EQ(s->stats().allocations, before);
-  s->close();
+  for (bool goes_ahead : {false, true}) {
+    auto s = session::create(m, {.goes_ahead = goes_ahead});
+    decode::options o;
+    o.max_new_tokens = 100;
+    std::vector<std::shared_ptr<request>> requests;
+    for (int i = 0; i < 4; ++i) requests.push_back(start(*s, {1, 5, 9, 3}, o));
+    for (int i = 0; i < 5; ++i) s->step();
+    const uint64_t before = s->stats().allocations;
+    for (int i = 0; i < 50; ++i) s->step();
+    CHECK_EQ(s->stats().allocations, before);
+    s->close();
+  }
 }
 
 TEST(cancelling_ends_a_request_and_returns_its_pages) {

@@ -22,6 +22,7 @@ class cpu_device final : public backend {
 
   void upload(void* to, const void* from_host, size_t bytes, void*) override { move(to, from_host, bytes); }
   void download(void* to_host, const void* from, size_t bytes, void*) override { move(to_host, from, bytes); }
+  void download_later(void* to_host, const void* from, size_t bytes, void*) override { move(to_host, from, bytes); }
   void copy(void* to, const void* from, size_t bytes, void*) override { move(to, from, bytes); }
   void clear(void* to, size_t bytes, void*) override {
     if (bytes) std::memset(to, 0, bytes);

@@ -83,9 +83,12 @@ class event_point final : public stream_point {
   event_point(int index, void* stream) : index_(index) {
     const device_scope scope(index);
     check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "making an event");
-    const cudaError_t status = cudaEventRecord(event_, static_cast<cudaStream_t>(stream));
-    if (status != cudaSuccess) cudaEventDestroy(event_);
-    check(status, "marking a stream");
+    try {
+      event_point::move(stream);
+    } catch (...) {
+      cudaEventDestroy(event_);
+      throw;
+    }
   }
   ~event_point() override {
     free_on_device(index_, [&] { cudaEventDestroy(event_); });
@@ -96,6 +99,9 @@ class event_point final : public stream_point {
     check(cudaStreamWaitEvent(static_cast<cudaStream_t>(stream), event_, 0), "making a stream wait");
   }
   void wait() override { check(cudaEventSynchronize(event_), "waiting for the GPU"); }
+  void move(void* stream) override {
+    check(cudaEventRecord(event_, static_cast<cudaStream_t>(stream)), "marking a stream");
+  }
 
  private:
   int index_;
@@ -186,8 +192,12 @@ class cuda_device final : public backend {
   }
 
   void download(void* to_host, const void* from, size_t bytes, void* stream) override {
-    transfer(to_host, from, bytes, cudaMemcpyDeviceToHost, stream);
+    download_later(to_host, from, bytes, stream);
     if (stream) check(cudaStreamSynchronize(static_cast<cudaStream_t>(stream)), "waiting for the GPU");
+  }
+
+  void download_later(void* to_host, const void* from, size_t bytes, void* stream) override {
+    transfer(to_host, from, bytes, cudaMemcpyDeviceToHost, stream);
   }
 
   void copy(void* to, const void* from, size_t bytes, void* stream) override {
