@@ -89,8 +89,13 @@ struct row_block {
   __device__ float* own_sums() const {
     return reinterpret_cast<float*>(shared + head_bytes + (cut.sums_apart ? tile::ring_bytes(cut) : 0));
   }
-  // [parts][rows / parts][F + gap]
-  __device__ float* sums() const { return own_sums() + (cut.parts > 1 ? tile::sums_bytes / 4 : 0); }
+  // [parts][rows / parts][F + gap]; the block's own part is not among them
+  __device__ float* sums() const { return own_sums() + tile::sums_bytes / 4; }
+  // Those of a part, for the own-th row that this block writes; of other parts' when they have come.
+  __device__ const float* sums_of(int from, int own) const {
+    if (from == part) return own_sums() + ((own / 8 * cut.parts + part) * 8 + own % 8) * tile::sums_stride;
+    return sums() + (from * (tile::rows / cut.parts) + own) * tile::sums_stride;
+  }
 
   // By one thread, before the others use them.
   __device__ void create_barriers() const {
@@ -101,7 +106,7 @@ struct row_block {
     init_barrier(sums_full(), 1);
     publish_barriers();
     publish_stores();
-    if (cut.parts > 1) arrive_expecting(sums_full(), tile::sums_bytes);
+    if (cut.parts > 1) arrive_expecting(sums_full(), tile::sums_bytes / cut.parts * (cut.parts - 1));
   }
   __device__ void load_weights(int stage, int i, const tile_map& from) const {
     arrive_expecting(full(stage), tile::stage_bytes(cut));
@@ -153,7 +158,7 @@ __device__ __forceinline__ void multiply_chunks(float (&sum)[F / 2], const row_b
   await_products<0>();
 }
 
-// Keeps the sums, and sends those of each eight rows to the block that finishes them.
+// Keeps the sums, and sends those of each eight rows to the block that finishes them, where that is another.
 template <int W, int F>
 __device__ __forceinline__ void send_sums(const row_block<W, F>& b, const float (&sum)[F / 2]) {
   using tile = row_tile<W, F>;
@@ -171,6 +176,7 @@ __device__ __forceinline__ void send_sums(const row_block<W, F>& b, const float 
   __syncwarp();
   if (lane >= 2) return;
   const int eight = first + lane, owner = eight % parts;
+  if (owner == b.part) return;
   const float* to = b.sums() + (b.part * (tile::rows / parts) + eight / parts * 8) * tile::sums_stride;
   send_bytes(address_in_block(to, owner), b.own_sums() + eight * 8 * tile::sums_stride, eight_bytes,
              address_in_block(&b.sums_full(), owner));
@@ -210,11 +216,10 @@ struct output_share {
     for (int own = first; has(own); own += step) {
       const pack<Out, 8> more = next;
       next = residual<Out>(own + step);  // on its way meanwhile
-      const float* from = b.sums() + own * row_tile<W, F>::sums_stride + column;
       float v[8], s[8];
-      load<8>(from, v);
+      load<8>(b.sums_of(0, own) + column, v);
       for (int part = 1; part < b.cut.parts; ++part) {
-        load<8>(from += own_rows * row_tile<W, F>::sums_stride, s);
+        load<8>(b.sums_of(part, own) + column, s);
 #pragma unroll
         for (int e = 0; e < 8; ++e) v[e] += s[e];
       }
@@ -263,9 +268,8 @@ __global__ void __launch_bounds__(row_tile<W, F>::threads, W <= 2 && F <= 128 ? 
     }
   }
   if (multiplies) send_sums(b, sum);
-  if (cut.parts == 1) {
-    __syncthreads();
-  } else {
+  __syncthreads();
+  if (cut.parts > 1) {
     await(b.sums_full(), 0);
     arrive_at_cluster();  // this block has what was sent to it
   }
