@@ -52,7 +52,8 @@ void attention::attend(run& run, const ragged_batch& batch, const kv_pages* cach
                                 .page_table = batch.page_table,
                                 .row_offsets = batch.row_offsets,
                                 .context_lengths = batch.context_lengths,
-                                .options = options});
+                                .options = options,
+                                .shared = batch.shared});
 }
 
 }  // namespace ft::nn

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/tensor.h"
+#include "ops/attention.h"
 #include "ops/kv_cache.h"
 
 namespace ft::nn {
@@ -33,12 +34,15 @@ struct ragged_batch {
   tensor context_lengths;                        // [num_rows]
   const std::vector<kv_pages>* cache = nullptr;  // null: no cache, rows attend within themselves
 
+  shared_keys shared;  // which rows begin with the same keys; empty where that is unknown
+
   std::span<const embedded_rows> embedded;  // in place of what token_ids would give
 
   // Encoder-decoders only: what the rows' cross-attention reads. With a cache that is pages of it, which rows may
   // share; else the encoder's states, of which row r attends to those from encoder_row_offsets[r] to [r + 1].
   tensor cross_page_table;     // [num_rows, max_pages]
   tensor cross_lengths;        // [num_rows]
+  shared_keys cross_shared;    // as `shared`, of the source
   tensor encoder_states;       // [encoder tokens, hidden_size], activations
   tensor encoder_row_offsets;  // [num_rows + 1]
 };

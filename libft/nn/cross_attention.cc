@@ -15,7 +15,8 @@ void cross_attention::forward(run& run, const ragged_batch& batch, const kv_page
                                   .row_offsets = batch.row_offsets,
                                   .context_lengths = batch.cross_lengths,
                                   .causal = false,
-                                  .options = options});
+                                  .options = options,
+                                  .shared = batch.cross_shared});
   } else {
     const keys_and_values encoded = project(run, batch.encoder_states);
     ops::attention(run.ex, {.out = attended,

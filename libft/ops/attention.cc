@@ -63,6 +63,13 @@ void paged_attention(exec& ex, const paged_attention_args& a) {
   c.packed("row_offsets", a.row_offsets, dtype::i32, {rows + 1});
   c.dense_rows("page_table", a.page_table, dtype::i32, {rows, c.dim("page_table", a.page_table, 2, 1)});
   check_options(c, a.options, a.query.shape[1], !a.causal);
+  if (a.shared.offsets) {
+    const int64_t groups = c.dim("shared.lengths", a.shared.lengths, 1, 0);
+    c.packed("shared.lengths", a.shared.lengths, dtype::i32, {groups});
+    c.packed("shared.offsets", a.shared.offsets, dtype::i32, {groups + 1});
+    c.require(a.shared.widest > 0 && groups <= rows, "there are no groups, or more than rows");
+    c.require(a.query.shape[0] == rows, "rows of more than one query share no keys");
+  }
   ex.ops.paged_attention(ex, a);
 }
 

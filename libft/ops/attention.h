@@ -44,6 +44,16 @@ struct attention_args {
   attention_options options;
 };
 
+// Rows of one query each that begin with the same pages, which a device may read once for all of them; it need not.
+// Group g is rows offsets[g] .. offsets[g + 1]. The first lengths[g] keys of each lie in the same places; lengths[g] is
+// a multiple of page_tokens, or the context length of all the group's rows, and, if causal, short of every query's own
+// key.
+struct shared_keys {
+  tensor offsets;      // [groups + 1] i32; null: nothing is known to be shared
+  tensor lengths;      // [groups] i32
+  int64_t widest = 1;  // rows of the largest group
+};
+
 struct paged_attention_args {
   tensor out;
   tensor query;
@@ -53,6 +63,7 @@ struct paged_attention_args {
   tensor context_lengths;  // [rows] i32, the step's own tokens included when causal
   bool causal = true;
   attention_options options;
+  shared_keys shared;
 };
 
 namespace ops {

@@ -268,7 +268,7 @@ void session::compose(queued_step& next) {
   int64_t room = std::max(options_.max_tokens_per_step, running_rows_);
   for (bool decoding : {true, false})
     for (const request_ptr& r : running_) add_rows(next, *r, decoding, room);
-  next.batch.finish(max_pages_per_row_);
+  next.batch.finish(*pages_, max_pages_per_row_);
 }
 
 // An encoder reads its whole source in one step, so one source may take more than the room that is left.

@@ -27,8 +27,11 @@ void step_batch::reserve(int64_t rows, int64_t tokens) {
   rows_.reserve(n);
   owners_.reserve(n);
   for (auto* per_token : {&token_ids_, &positions_, &slots_}) per_token->reserve(static_cast<size_t>(tokens));
-  for (auto* per_row : {&context_lengths_, &cross_lengths_, &copy_from_, &copy_to_, &logits_rows_}) per_row->reserve(n);
+  for (auto* per_row : {&context_lengths_, &cross_lengths_, &shared_lengths_, &cross_shared_lengths_, &copy_from_,
+                        &copy_to_, &logits_rows_})
+    per_row->reserve(n);
   row_offsets_.reserve(n + 1);
+  group_offsets_.reserve(n + 1);
   logits_.reserve(rows);
 }
 
@@ -38,8 +41,10 @@ void step_batch::clear() {
   owners_.clear();
   embedded_.clear();
   for (auto* v : {&token_ids_, &positions_, &slots_, &page_table_, &context_lengths_, &cross_page_table_,
-                  &cross_lengths_, &copy_from_, &copy_to_, &logits_rows_})
+                  &cross_lengths_, &group_offsets_, &shared_lengths_, &cross_shared_lengths_, &copy_from_, &copy_to_,
+                  &logits_rows_})
     v->clear();
+  widest_group_ = 0;
   row_offsets_.resize(1);
   logits_.clear();
   widest_ = 1;
@@ -74,7 +79,7 @@ void step_batch::add(request& r, sequence& s, page_pool& pool) {
   owners_.push_back(&r);
 }
 
-void step_batch::finish(int64_t most_pages) {
+void step_batch::finish(const page_pool& pool, int64_t most_pages) {
   const int64_t width = table_width(widest_, most_pages), source_width = table_width(widest_source_, most_pages);
   page_table_.resize(rows_.size() * static_cast<size_t>(width), 0);
   cross_page_table_.resize(rows_.size() * static_cast<size_t>(source_width), 0);
@@ -84,7 +89,26 @@ void step_batch::finish(int64_t most_pages) {
     const auto& source = owners_[row]->source_pages_;
     std::copy(source.begin(), source.end(), cross_page_table_.begin() + at * source_width);
   }
+  find_groups(pool.page_tokens());
   place_logits();
+}
+
+// A group is neighbouring rows of one request, which begin with the pages of its prompt and have one source. A page
+// that is written in this step is no other row's.
+void step_batch::find_groups(int64_t page_tokens) {
+  if (num_tokens() != static_cast<int64_t>(rows_.size()) || requests_.size() == rows_.size()) return;
+  for (size_t first = 0, end = 0; first < rows_.size(); first = end) {
+    const std::vector<int32_t>& pages = rows_[first]->pages;
+    auto same = pages.end();
+    for (end = first + 1; end < rows_.size() && owners_[end] == owners_[first]; ++end)
+      same = std::mismatch(pages.begin(), same, rows_[end]->pages.begin(), rows_[end]->pages.end()).first;
+    const int64_t before = (context_lengths_[first] - 1) / page_tokens;  // pages that are full of earlier tokens
+    group_offsets_.push_back(static_cast<int32_t>(first));
+    shared_lengths_.push_back(static_cast<int32_t>(std::min<int64_t>(same - pages.begin(), before) * page_tokens));
+    cross_shared_lengths_.push_back(cross_lengths_[first]);
+    widest_group_ = std::max(widest_group_, static_cast<int64_t>(end - first));
+  }
+  group_offsets_.push_back(static_cast<int32_t>(rows_.size()));
 }
 
 void step_batch::place_logits() {
@@ -163,6 +187,9 @@ void step_batch::upload_integers(nn::run& run, nn::ragged_batch& batch) {
                        {&batch.slots, &slots_},
                        {&batch.context_lengths, &context_lengths_},
                        {&batch.cross_lengths, &cross_lengths_},
+                       {&batch.shared.offsets, &group_offsets_},
+                       {&batch.shared.lengths, &shared_lengths_},
+                       {&batch.cross_shared.lengths, &cross_shared_lengths_},
                        {&batch.page_table, &page_table_},
                        {&batch.cross_page_table, &cross_page_table_}};
   const auto each = [&, asked = logits_.fields()](const auto& f) {
@@ -188,6 +215,9 @@ void step_batch::upload_integers(nn::run& run, nn::ragged_batch& batch) {
     as_table(batch.cross_page_table);
   else
     batch.cross_page_table = batch.cross_lengths = {};
+  if (widest_group_ == 0) batch.shared = batch.cross_shared = {};
+  batch.shared.widest = batch.cross_shared.widest = widest_group_;
+  batch.cross_shared.offsets = batch.shared.offsets;
 }
 
 bool step_batch::only_decodes() const {
@@ -199,7 +229,8 @@ bool step_batch::only_decodes() const {
 step_shape step_batch::shape() const {
   const auto rows = static_cast<int64_t>(rows_.size());
   const auto width = [&](const std::vector<int32_t>& table) { return static_cast<int64_t>(table.size()) / rows; };
-  return {rows, width(page_table_), width(cross_page_table_), logits_.rows()};
+  return {rows,          width(page_table_), width(cross_page_table_), static_cast<int64_t>(shared_lengths_.size()),
+          widest_group_, logits_.rows()};
 }
 
 // The logits of a block of tokens at a time exist, since those of a long prompt could fill the memory.

@@ -21,6 +21,8 @@ struct step_shape {
   int64_t rows = 0;
   int64_t table_width = 0;
   int64_t cross_table_width = 0;
+  int64_t groups = 0;
+  int64_t widest_group = 0;
   logit_rows logits;
   auto operator<=>(const step_shape&) const = default;
 };
@@ -36,7 +38,7 @@ class step_batch {
   void add(request& r, sequence& s, page_pool& pool);
 
   // To be called when every row is there: lines up the page tables, and gives each row its place among the logits.
-  void finish(int64_t most_pages);
+  void finish(const page_pool& pool, int64_t most_pages);
 
   bool empty() const { return rows_.empty(); }
   int64_t num_tokens() const { return static_cast<int64_t>(token_ids_.size()); }
@@ -70,6 +72,7 @@ class step_batch {
   void score_prompts(nn::run& run, const arch::network& network, const tensor& hidden) const;
 
  private:
+  void find_groups(int64_t page_tokens);
   void place_logits();
   void upload_integers(nn::run& run, nn::ragged_batch& batch);
 
@@ -79,7 +82,9 @@ class step_batch {
   embedded_tokens embedded_;
   std::vector<int32_t> token_ids_, positions_, slots_, page_table_, context_lengths_;
   std::vector<int32_t> row_offsets_{0};
-  std::vector<int32_t> cross_page_table_, cross_lengths_;  // of encoder-decoders
+  std::vector<int32_t> cross_page_table_, cross_lengths_;                       // of encoder-decoders
+  std::vector<int32_t> group_offsets_, shared_lengths_, cross_shared_lengths_;  // of rows that share keys
+  int64_t widest_group_ = 0;                                                    // 0: there are no groups
   std::vector<int32_t> copy_from_, copy_to_;
   std::vector<int32_t> logits_rows_;  // of each row; -1: none
   std::vector<int32_t> staged_;       // all that upload() copies

@@ -1,7 +1,8 @@
 // attention and paged_attention: which kernel computes what.
 //
 //   rows of one query, keys in pages      decode.cu: split over the keys; on compute capability 9.0 and newer
-//                                         decode_tiles.cu computes the splits, where tiles can be copied as they lie
+//                                         decode_tiles.cu computes the splits, where tiles can be copied as they lie,
+//                                         and decode_groups.cu many rows of which some share keys
 //   other rows, 16-bit types all alike    prompt_warpgroup.cu on compute capability 9.0, likewise; prompt.cu elsewhere:
 //                                         tensor cores both
 //   all else                              plain.cu: float32 arithmetic on any types
@@ -104,6 +105,12 @@ void paged_attention(exec& ex, const paged_attention_args& a) {
   p.page_table_stride = a.page_table.stride[0];
   p.max_pages = static_cast<int>(a.page_table.shape[1]);
   p.context_lengths = a.context_lengths.as<int32_t>();
+  if (a.shared.offsets) {
+    p.group_offsets = a.shared.offsets.as<int32_t>();
+    p.shared_lengths = a.shared.lengths.as<int32_t>();
+    p.num_groups = static_cast<int>(a.shared.lengths.shape[0]);
+    p.widest_group = static_cast<int>(a.shared.widest);
+  }
   p.vectors = in_vectors({&a.query, &a.out}) && in_vectors(p.keys) && in_vectors(p.values);
   p.single_too = false;
   if (p.tokens == p.rows || p.rows > 1) decode_attention(ex, p);

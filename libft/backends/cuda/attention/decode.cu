@@ -5,7 +5,8 @@
 // them through its shared memory; more of them, and GPUs without clusters, leave that to a second kernel. Cuts depend
 // on the length of the page table alone, not on the batch, and both ways of joining add in the same order.
 //
-// The kernel of splits here serves all types and GPUs; decode_tiles.cu has that of newer ones. The queries that share a
+// The kernel of splits here serves all types and GPUs; decode_tiles.cu has that of newer ones, and decode_groups.cu one
+// for rows that share keys. The queries that share a
 // head of keys share what is loaded: `Lanes` neighbouring lanes hold a key, eight elements each, for all of them. A
 // lane keeps the keys it has seen in registers as an online softmax (arXiv:2205.14135); lanes, then warps, are joined
 // at the end.
@@ -140,7 +141,7 @@ __global__ void __launch_bounds__(decode_threads) attend_split(const attention_p
   const int position = keys.first_position;
   const int begin = max(keys.first_seen(p, position), split * to.keys_a_split);
   const int end = min(keys.last_seen(p, position), (split + 1) * to.keys_a_split);
-  if (begin >= end) return finish_empty_split(own, p, to, token, first_head, heads);
+  if (begin >= end) return finish_empty_split(own, p, to, heads_of_token{token, first_head}, heads);
 
   const int lane_group = threadIdx.x / Lanes, c = threadIdx.x % Lanes * slice, valid = p.head_dim - c;
   const int inside = valid > 0 ? c : 0;
@@ -200,7 +201,7 @@ __global__ void __launch_bounds__(decode_threads) attend_split(const attention_p
     }
   }
   __syncthreads();
-  finish_split(shared, own, p, to, token, first_head, heads);
+  finish_split(shared, own, p, to, heads_of_token{token, first_head}, heads);
 }
 
 // Joins a row's splits: a block a row and head, along x a thread for an element of the head, along y for groups of as
@@ -272,11 +273,18 @@ void launch_splits(exec& ex, const attention_problem& p, const split_results& to
   launch_splits<T, Lanes, widest_group>(ex, p, to);
 }
 
+// Rows that share keys are taken together where a block for each of them alone would fill the GPU more than once over.
+bool grouping_pays(const attention_problem& p) {
+  return p.num_groups > 0 && p.widest_group > 1 && p.window == 0 && p.tokens == p.rows &&
+         int64_t{p.rows} * p.kv_heads >= 2 * device_attribute(cudaDevAttrMultiProcessorCount);
+}
+
 }  // namespace
 
 void decode_attention(exec& ex, const attention_problem& p) {
   const int64_t longest = int64_t{p.max_pages} * p.pages.page_tokens;
   const bool tiles = device_generation() >= 9 && tiles_can_be_copied(p);
+  if (tiles && grouping_pays(p)) return attend_groups(ex, p);
   split_results to{};
   to.keys_a_split = shortest_split(p.head_dim, tiles);
   while (ceil_div(longest, to.keys_a_split) > most_splits) to.keys_a_split *= 2;

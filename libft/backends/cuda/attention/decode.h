@@ -32,6 +32,8 @@ struct split_results {
 
 // decode_tiles.cu: the splits of a problem whose keys can be copied as tiles.
 void attend_splits_of_tiles(exec&, const attention_problem&, const split_results&);
+// decode_groups.cu: the whole of such a problem, by its groups of rows that share keys.
+void attend_groups(exec&, const attention_problem&);
 
 #ifdef __CUDACC__
 
@@ -61,8 +63,17 @@ __device__ inline void write_result(const attention_problem& p, int token, int h
   set_element(p.out, p.type, (static_cast<int64_t>(token) * p.heads + head) * p.head_dim + c, j.value / j.total);
 }
 
+// Which queries a block has: heads of one token from first_head on.
+struct heads_of_token {
+  int first_token, first_head;
+  static constexpr bool may_lack_keys = false;  // a warp, or block, that has keys has some of every query
+
+  __device__ int token(int) const { return first_token; }
+  __device__ int head(int g) const { return first_head + g; }
+};
+
 // Joins the warps' results: finish(g, c, largest, joined) for every element c of the head of query g.
-template <int D, int G, class F>
+template <bool MayLackKeys, int D, int G, class F>
 __device__ inline void join_warps(const warp_results<D, G>& shared, int heads, int head_dim, F finish) {
   for (int i = threadIdx.x; i < heads * head_dim; i += decode_threads) {
     const int g = i / head_dim, c = i % head_dim;
@@ -71,17 +82,19 @@ __device__ inline void join_warps(const warp_results<D, G>& shared, int heads, i
     for (int w = 0; w < decode_warps; ++w) largest = fmaxf(largest, shared.largest[w][g]);
     joined all;
 #pragma unroll
-    for (int w = 0; w < decode_warps; ++w)
-      all.add(exp2_of(shared.largest[w][g] - largest), shared.sum[w][g], shared.sums[w][g][c]);
+    for (int w = 0; w < decode_warps; ++w) {
+      const bool none = MayLackKeys && shared.largest[w][g] == -INFINITY;
+      all.add(none ? 0 : exp2_of(shared.largest[w][g] - largest), shared.sum[w][g], shared.sums[w][g][c]);
+    }
     finish(g, c, largest, all);
   }
 }
 
 // Joins the splits of a cluster, each of whose blocks takes a share of the elements. A split without keys has a largest
 // score of -infinity and nothing else.
-template <int D, int G>
-__device__ inline void join_cluster(block_results<D, G>& own, const attention_problem& p, int splits, int token,
-                                    int first_head, int heads) {
+template <int D, int G, class Queries>
+__device__ inline void join_cluster(block_results<D, G>& own, const attention_problem& p, int splits,
+                                    const Queries& queries, int heads) {
 #if __CUDA_ARCH__ >= 900
   const auto cluster = cooperative_groups::this_cluster();
   cluster.sync();
@@ -100,39 +113,40 @@ __device__ inline void join_cluster(block_results<D, G>& own, const attention_pr
       const block_results<D, G>& from = *cluster.map_shared_rank(&own, s);
       all.add(exp2_of(largest[s] - all_largest), from.sum[g], from.sums[g][c]);
     }
-    write_result(p, token, first_head + g, c, all);
+    write_result(p, queries.token(g), queries.head(g), c, all);
   }
   cluster.sync();  // nobody leaves while its results are read
 #endif
 }
 
 // A block's last act: joins its warps' results and hands them on, or writes them where it has all of a row's keys.
-template <int D, int G>
+template <int D, int G, class Queries>
 __device__ inline void finish_split(const warp_results<D, G>& shared, block_results<D, G>& own,
-                                    const attention_problem& p, const split_results& to, int token, int first_head,
+                                    const attention_problem& p, const split_results& to, const Queries& queries,
                                     int heads) {
-  join_warps(shared, heads, p.head_dim, [&](int g, int c, float largest, const joined& all) {
-    if (to.splits == 1) return write_result(p, token, first_head + g, c, all);
+  const auto finish = [&](int g, int c, float largest, const joined& all) {
+    if (to.splits == 1) return write_result(p, queries.token(g), queries.head(g), c, all);
     if (to.in_cluster()) {
       own.sums[g][c] = all.value;
       own.largest[g] = largest;
       own.sum[g] = all.total;
       return;
     }
-    const int64_t at = to.index(blockIdx.z, p.heads, first_head + g, blockIdx.x);
+    const int64_t at = to.index(blockIdx.z, p.heads, queries.head(g), blockIdx.x);
     to.sums[at * p.head_dim + c] = all.value;
     if (c == 0) to.stats[at] = make_float2(largest, all.total);
-  });
-  if (to.in_cluster()) join_cluster(own, p, to.splits, token, first_head, heads);
+  };
+  join_warps<Queries::may_lack_keys>(shared, heads, p.head_dim, finish);
+  if (to.in_cluster()) join_cluster(own, p, to.splits, queries, heads);
 }
 
 // The same for a block without keys.
-template <int D, int G>
+template <int D, int G, class Queries>
 __device__ inline void finish_empty_split(block_results<D, G>& own, const attention_problem& p, const split_results& to,
-                                          int token, int first_head, int heads) {
+                                          const Queries& queries, int heads) {
   if (!to.in_cluster()) return;
   if (threadIdx.x < G) own.largest[threadIdx.x] = -INFINITY;
-  join_cluster(own, p, to.splits, token, first_head, heads);
+  join_cluster(own, p, to.splits, queries, heads);
 }
 
 #endif

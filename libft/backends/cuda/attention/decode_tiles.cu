@@ -5,128 +5,15 @@
 // scores as keys [16, D] · queries [D, 8] (mma m16n8k16: up to eight queries that share a head of keys are columns),
 // and adds values [D, 16] · weights [16, 8]. Weights are rounded to the values' type to be multiplied, as those of
 // prompts are.
-//
-// Template parameters: T the elements' type, D the head padded with zeros to a multiple of 64, G the queries, S how
-// many times 16 keys a warp has on their way.
 #include <climits>
 
-#include "backends/cuda/attention/decode.h"
-#include "backends/cuda/attention/head_maps.h"
-#include "backends/cuda/hopper.h"
+#include "backends/cuda/attention/decode_tiles.h"
 #include "backends/cuda/launch.h"
 
 namespace ft::cuda {
 namespace {
 
-constexpr int keys_a_tile = page_box_tokens, panel = panel_columns_16;
-
-template <class T, int D>
-using key_tile = T[D / panel][keys_a_tile][panel];
-
-template <class T, int D, int G, int S>
-struct split_memory {
-  struct tile_ring {
-    key_tile<T, D> keys[S], values[S];
-  };
-  union {
-    tile_ring rings[decode_warps];
-    warp_results<D, G> warps;  // then
-  };
-  block_results<D, G> own;
-  uint64_t keys_full[decode_warps][S], values_full[decode_warps][S];
-};
-
-struct page_maps {
-  CUtensorMap keys, values;
-};
-
 #if __CUDA_ARCH__ >= 900
-
-// Where the 16-byte piece that begins at `column` of a tile's row lies.
-template <class T, int D>
-__device__ const T* piece(const key_tile<T, D>& tile, int row, int column) {
-  return &tile[column / panel][row][(column % panel / 8 ^ row % 8) * 8];
-}
-
-// The columns [D, 8] of a product: the queries of a token's heads from first_head on, zeros beyond `heads`.
-template <class T, int D>
-__device__ void load_queries(uint32_t (&b)[D / 16][2], const attention_problem& p, int token, int first_head,
-                             int heads) {
-  const int lane = threadIdx.x % 32, g = lane / 4, pair = lane % 4 * 2;
-  const T* from = static_cast<const T*>(p.query) + token * p.query_stride +
-                  (first_head + min(g, heads - 1)) * p.query_head_stride + pair;
-#pragma unroll
-  for (int i = 0; i < D / 8; ++i) {
-    const bool inside = g < heads && i * 8 < p.head_dim;
-    b[i / 2][i % 2] = inside ? *reinterpret_cast<const uint32_t*>(from + i * 8) : 0;
-  }
-}
-
-// dots [16 keys, 8 queries]
-template <class T, int D>
-__device__ void multiply_keys(float (&dots)[4], const key_tile<T, D>& keys, const uint32_t (&queries)[D / 16][2]) {
-  const int lane = threadIdx.x % 32;
-  float odd[4] = {};  // two chains of sums, so that one is added to while the other is on its way
-#pragma unroll
-  for (int k = 0; k < D / 16; ++k) {
-    uint32_t a[4];
-    load_matrices(a, piece<T, D>(keys, lane % 16, k * 16 + lane / 16 * 8));
-    multiply_add<T>(k % 2 ? odd : dots, a, queries[k][0], queries[k][1]);
-  }
-#pragma unroll
-  for (int i = 0; i < 4; ++i) dots[i] += odd[i];
-}
-
-// Transposes an 8 x 8 matrix of 16-bit elements.
-__device__ inline uint32_t transposed(uint32_t m) {
-  uint32_t t;
-  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(t) : "r"(m));
-  return t;
-}
-
-// acc [D, 8 queries] += values · weights
-template <class T, int D>
-__device__ void multiply_values(float (&acc)[D / 16][4], const key_tile<T, D>& values, const float (&weights)[4]) {
-  const int lane = threadIdx.x % 32;
-  const uint32_t first_half = transposed(pack_pair<T>(weights[0], weights[1])),
-                 second_half = transposed(pack_pair<T>(weights[2], weights[3]));
-#pragma unroll
-  for (int d = 0; d < D / 16; ++d) {
-    uint32_t a[4];
-    load_transposed(a, piece<T, D>(values, lane / 16 * 8 + lane % 8, d * 16 + lane / 8 % 2 * 8));
-    multiply_add<T>(acc[d], a, first_half, second_half);
-  }
-}
-
-// Zeros for a tile's values from the count-th on.
-template <class T, int D>
-__device__ void clear_values(key_tile<T, D>& values, int count) {
-  const int lane = threadIdx.x % 32;
-  for (int i = lane; i < D / 8 * (keys_a_tile - count); i += 32)
-    *reinterpret_cast<uint4*>(&values[i % (D / 8) / 8][count + i / (D / 8)][i % 8 * 8]) = uint4{};
-  __syncwarp();
-}
-
-// A lane's part of the online softmax of 8 queries: those of two columns, over two keys of every tile.
-struct lane_softmax {
-  float largest[2] = {-INFINITY, -INFINITY}, sum[2] = {}, shrink[2];
-
-  // Scores become weights relative to the largest so far.
-  __device__ void take(float (&scores)[4]) {
-#pragma unroll
-    for (int q = 0; q < 2; ++q) {
-      float next = fmaxf(scores[q], scores[q + 2]);
-#pragma unroll
-      for (int d = 4; d < 32; d *= 2) next = fmaxf(next, __shfl_xor_sync(0xffffffffu, next, d));
-      next = fmaxf(next, largest[q]);
-      shrink[q] = exp2_of(largest[q] - next);
-      largest[q] = next;
-      scores[q] = exp2_of(scores[q] - next);
-      scores[q + 2] = exp2_of(scores[q + 2] - next);
-      sum[q] = sum[q] * shrink[q] + scores[q] + scores[q + 2];
-    }
-  }
-};
 
 // What is added to a lane's scores of a tile, loaded while the tile is on its way.
 __device__ void look_up_bias(float (&bias)[4], const attention_problem& p, int first_head, int first, int position) {
@@ -145,28 +32,6 @@ __device__ void finish_scores(float (&scores)[4], const attention_problem& p, co
   for (int e = 0; e < 4; ++e) {
     const int j = first + row + e / 2 * 8;
     scores[e] = j < begin || j >= end ? -INFINITY : score_of(p, scores[e]) + bias[e];
-  }
-}
-
-template <class T, int D, int G>
-__device__ void store_results(warp_results<D, G>& to, const float (&acc)[D / 16][4], const lane_softmax& state) {
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane / 4;
-#pragma unroll
-  for (int q = 0; q < 2; ++q) {
-    const int g = lane % 4 * 2 + q;
-    float sum = state.sum[q];
-#pragma unroll
-    for (int d = 4; d < 32; d *= 2) sum += __shfl_xor_sync(0xffffffffu, sum, d);
-    if (g >= G) continue;
-#pragma unroll
-    for (int d = 0; d < D / 16; ++d) {
-      to.sums[warp][g][d * 16 + row] = acc[d][q];
-      to.sums[warp][g][d * 16 + row + 8] = acc[d][q + 2];
-    }
-    if (row == 0) {
-      to.largest[warp][g] = state.largest[q];
-      to.sum[warp][g] = sum;
-    }
   }
 }
 
@@ -205,6 +70,7 @@ __global__ void __launch_bounds__(decode_threads)
   };
   int pages = look_up(0);
   const int token = p.row_offsets[row];
+  const heads_of_token columns{token, first_head};
   const bool single = p.row_offsets[row + 1] - token == 1;
   const row_keys<true> keys(p, row, 1, kv_head);
   const int position = keys.first_position;
@@ -241,10 +107,10 @@ __global__ void __launch_bounds__(decode_threads)
   await_previous_kernel();
   copy_first(INT_MAX);
   if (!single) return;
-  if (begin >= end) return finish_empty_split(shared.own, p, to, token, first_head, heads);
+  if (begin >= end) return finish_empty_split(shared.own, p, to, columns, heads);
 
   uint32_t queries[D / 16][2];
-  load_queries<T, D>(queries, p, token, first_head, heads);
+  load_queries<T, D>(queries, p, columns, heads);
   lane_softmax state;
   float acc[D / 16][4] = {};
   for (int i = first_tile; i < tiles; ++i) {
@@ -270,7 +136,7 @@ __global__ void __launch_bounds__(decode_threads)
   __syncthreads();  // so are the others' tiles
   store_results<T, D, G>(shared.warps, acc, state);
   __syncthreads();
-  finish_split(shared.warps, shared.own, p, to, token, first_head, heads);
+  finish_split(shared.warps, shared.own, p, to, columns, heads);
 #endif
 }
 

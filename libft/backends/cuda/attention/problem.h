@@ -31,6 +31,8 @@ struct attention_problem {
   int64_t page_table_stride = 0;
   int max_pages = 0;
   page_shape pages{};
+  const int32_t *group_offsets = nullptr, *shared_lengths = nullptr;  // of rows that share keys (ops/attention.h)
+  int num_groups = 0, widest_group = 1;
 
   // A score is softcap(scale * dot) + bias, all of it times log2(e): exponentials are powers of two.
   float scale = 1, softcap = 0;
