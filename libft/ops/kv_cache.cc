@@ -44,6 +44,7 @@ void kv_copy(exec& ex, const kv_copy_args& a) {
   const int64_t n = c.dim("from", a.from, 1, 0);
   c.packed("from", a.from, dtype::i32, {n});
   c.packed("to", a.to, dtype::i32, {n});
+  c.packed("tokens", a.tokens, dtype::i32, {n});
   c.require(a.pages.keys && a.pages.values, "a page pool is null");
   ex.ops.kv_copy(ex, a);
 }

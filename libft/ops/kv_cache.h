@@ -10,9 +10,11 @@
 //   query  [tokens, num_heads, head_dim], turned in place
 //   table  [tokens, 2 n] f32, as rotary_table makes it
 //
-// kv_copy: copies pages, keys and values, page from[i] onto page to[i], in each of `layers` layers
+// kv_copy: copies the first tokens of pages, keys and values, of page from[i] onto page to[i], in each of `layers`
+// layers
 //
 //   from, to  [n] i32, page numbers; no page is among both
+//   tokens    [n] i32: how many of page from[i]; what page to[i] holds behind them is undefined
 //   pages     the first layer's; those of each other lie `layer_bytes` behind the ones before
 #pragma once
 
@@ -45,6 +47,7 @@ struct kv_copy_args {
   kv_pages pages;
   tensor from;
   tensor to;
+  tensor tokens;
   int64_t layers = 1;
   int64_t layer_bytes = 0;
 };

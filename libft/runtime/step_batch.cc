@@ -42,7 +42,7 @@ void step_batch::clear() {
   embedded_.clear();
   for (auto* v : {&token_ids_, &positions_, &slots_, &page_table_, &context_lengths_, &cross_page_table_,
                   &cross_lengths_, &group_offsets_, &shared_lengths_, &cross_shared_lengths_, &copy_from_, &copy_to_,
-                  &logits_rows_})
+                  &copy_tokens_, &logits_rows_})
     v->clear();
   widest_group_ = 0;
   row_offsets_.resize(1);
@@ -60,6 +60,7 @@ void step_batch::add(request& r, sequence& s, page_pool& pool) {
     const int32_t own = pool.take();
     copy_from_.push_back(s.pages[first]);
     copy_to_.push_back(own);
+    copy_tokens_.push_back(static_cast<int32_t>(begin % page_tokens));
     pool.give_back(s.pages[first]);
     s.pages[first] = own;
   }
@@ -135,11 +136,13 @@ void step_batch::copy_pages(nn::run& run, const page_pool& pool) {
   arena::scope scope(run.activations);
   staged_.assign(copy_from_.begin(), copy_from_.end());
   staged_.insert(staged_.end(), copy_to_.begin(), copy_to_.end());
+  staged_.insert(staged_.end(), copy_tokens_.begin(), copy_tokens_.end());
   const tensor pages = upload_i32(run, staged_);
-  const int64_t n = pages.size() / 2;
+  const int64_t n = pages.size() / 3;
   ops::kv_copy(run.ex, {.pages = pool.layers().front(),
                         .from = pages.slice(0, 0, n),
                         .to = pages.slice(0, n, 2 * n),
+                        .tokens = pages.slice(0, 2 * n, 3 * n),
                         .layers = static_cast<int64_t>(pool.layers().size()),
                         .layer_bytes = pool.layer_bytes()});
 }

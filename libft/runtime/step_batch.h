@@ -85,7 +85,7 @@ class step_batch {
   std::vector<int32_t> cross_page_table_, cross_lengths_;                       // of encoder-decoders
   std::vector<int32_t> group_offsets_, shared_lengths_, cross_shared_lengths_;  // of rows that share keys
   int64_t widest_group_ = 0;                                                    // 0: there are no groups
-  std::vector<int32_t> copy_from_, copy_to_;
+  std::vector<int32_t> copy_from_, copy_to_, copy_tokens_;
   std::vector<int32_t> logits_rows_;  // of each row; -1: none
   std::vector<int32_t> staged_;       // all that upload() copies
   logit_plan logits_;

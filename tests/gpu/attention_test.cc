@@ -374,6 +374,80 @@ TEST(cross_attention) {
   });
 }
 
+// Beams: groups of rows of one query that begin with the same pages and go on with their own, and have one source.
+// There are enough of them that a GPU takes a group together.
+TEST(decode_attention_of_rows_that_share_keys) {
+  compare_with_reference("paged_attention of groups", 6, attention_bounds, [](draw& d, dtype type) -> placed_problem {
+    shape s = some_shape(d);
+    while (s.head_dim % 8 || s.heads > 16) s = some_shape(d);
+    struct group {
+      int64_t rows, shared_pages;
+      std::vector<int32_t> lengths;
+    };
+    const bool causal = d.integer(0, 2) > 0;
+    constexpr int64_t page_tokens = 16;
+    std::vector<group> groups;
+    int64_t rows = 0, longest = 0, widest = 1, num_pages = 0;
+    while (rows * s.kv_heads < 320) {
+      group g{d.integer(1, 9), d.one_of<int64_t>({0, 1, d.integer(0, 9), d.integer(0, 9)}), {}};
+      const auto length = static_cast<int32_t>(g.shared_pages * page_tokens + d.integer(1, 40));
+      for (int64_t r = 0; r < g.rows; ++r)  // of one length, as beams are, or of any
+        g.lengths.push_back(causal && g.rows % 3 == 0 ? length + static_cast<int32_t>(d.integer(0, 50)) : length);
+      for (int32_t n : g.lengths) longest = std::max<int64_t>(longest, n);
+      rows += g.rows;
+      widest = std::max(widest, g.rows);
+      groups.push_back(g);
+    }
+    const int64_t max_pages = (longest + page_tokens - 1) / page_tokens + d.one_of<int64_t>({0, 3, 100});
+    std::vector<int32_t> table, offsets{0}, shared, context;
+    const auto next_page = [&] { return static_cast<int32_t>(num_pages++); };
+    for (const group& g : groups) {
+      std::vector<int32_t> beginning;
+      const int64_t pages = causal ? g.shared_pages : (g.lengths[0] + page_tokens - 1) / page_tokens;
+      for (int64_t i = 0; i < pages; ++i) beginning.push_back(next_page());
+      for (int32_t length : g.lengths) {
+        const size_t first = table.size();
+        table.insert(table.end(), beginning.begin(), beginning.end());
+        while (static_cast<int64_t>(table.size() - first) * page_tokens < length) table.push_back(next_page());
+        table.resize(first + static_cast<size_t>(max_pages), 0);
+        context.push_back(length);
+      }
+      shared.push_back(causal ? static_cast<int32_t>(g.shared_pages * page_tokens) : g.lengths[0]);
+      offsets.push_back(static_cast<int32_t>(context.size()));
+    }
+    std::vector<int32_t> row_offsets(context.size() + 1), slots(static_cast<size_t>(num_pages * page_tokens));
+    std::iota(row_offsets.begin(), row_offsets.end(), 0);
+    std::iota(slots.begin(), slots.end(), 0);
+    drawn_options options = some_options(d, s, longest);
+    options.plain.window = 0;
+    if (!causal) options.slopes = options.relative = {};
+    const auto drawn = [&](int64_t tokens, int64_t heads) {
+      return rounded(guarded({tokens, heads, s.head_dim}, d.one_of<int64_t>({0, 24})).fill(d), type);
+    };
+    const guarded query = drawn(rows, s.heads), key = drawn(num_pages * page_tokens, s.kv_heads),
+                  value = drawn(num_pages * page_tokens, s.kv_heads);
+    return [=](place& on) {
+      cache c(on, {s.kv_heads, s.head_dim, page_tokens, type}, num_pages, 3);
+      ops::kv_write(on.ex, {.key = on.put(key, type).view(),
+                            .value = on.put(value, type).view(),
+                            .slots = on.put(slots),
+                            .pages = c.pages()});
+      placed& out = on.put(guarded({rows, s.heads, s.head_dim}), type);
+      ops::paged_attention(on.ex,
+                           {.out = out.view(),
+                            .query = on.put(query, type).view(),
+                            .pages = c.pages(),
+                            .page_table = on.put(table).reshape({rows, max_pages}),
+                            .row_offsets = on.put(row_offsets),
+                            .context_lengths = on.put(context),
+                            .causal = causal,
+                            .options = options.on(on),
+                            .shared = {.offsets = on.put(offsets), .lengths = on.put(shared), .widest = widest}});
+      return out.values();
+    };
+  });
+}
+
 // A row that decodes gets the same bits alone and among others, prompts too, and with a longer page table.
 TEST(decoding_rows_do_not_depend_on_their_neighbours) {
   draw d(run_seed());
@@ -475,26 +549,30 @@ TEST(copied_pages_hold_the_same) {
   for (dtype type : {dtype::f32, dtype::f16, dtype::bf16})
     for (int64_t head_dim : {64, 7}) {
       const shape s{4, 2, head_dim};
-      const sequences all(d, s, {48}, type);
+      const auto last_page = static_cast<int32_t>(d.integer(1, 16)), length = 32 + last_page;
+      const sequences all(d, s, {length}, type);
       place on(gpu(), false);
       cache c(on, {2, head_dim, 16, type}, 6, 3);
       std::vector<int32_t> slots;
-      for (int64_t i = 0; i < 48; ++i) slots.push_back(slot_of(c.order.data(), i, 16));
+      for (int64_t i = 0; i < length; ++i) slots.push_back(slot_of(c.order.data(), i, 16));
       ops::kv_write(on.ex, {.key = on.put(all.key, type).view(),
                             .value = on.put(all.value, type).view(),
                             .slots = on.put(slots),
                             .pages = c.pages()});
       const std::vector<int32_t> from(c.order.begin(), c.order.begin() + 3), to(c.order.begin() + 3, c.order.end());
-      ops::kv_copy(on.ex, {.pages = c.pages(), .from = on.put(from), .to = on.put(to)});
+      ops::kv_copy(on.ex, {.pages = c.pages(),
+                           .from = on.put(from),
+                           .to = on.put(to),
+                           .tokens = on.put(std::vector<int32_t>{16, 16, last_page})});
       CHECK(c.intact());
       const auto attend = [&](const std::vector<int32_t>& pages) {
-        placed& result = on.put(guarded({48, 4, head_dim}), type);
+        placed& result = on.put(guarded({length, 4, head_dim}), type);
         ops::paged_attention(on.ex, {.out = result.view(),
                                      .query = on.put(all.query, type).view(),
                                      .pages = c.pages(),
                                      .page_table = on.put(pages).reshape({1, 3}),
-                                     .row_offsets = on.put(std::vector<int32_t>{0, 48}),
-                                     .context_lengths = on.put(std::vector<int32_t>{48})});
+                                     .row_offsets = on.put(std::vector<int32_t>{0, length}),
+                                     .context_lengths = on.put(std::vector<int32_t>{length})});
         return result.values();
       };
       expect_same_bits(attend(to), attend(from), cat("pages of ", name(type)));
@@ -514,6 +592,7 @@ TEST(pages_are_copied_in_every_layer) {
     ops::kv_copy(on.ex, {.pages = {first, first + pool_bytes, layout},
                          .from = on.put(std::vector<int32_t>{2, 2, 6}),
                          .to = on.put(std::vector<int32_t>{0, 5, 1}),
+                         .tokens = on.put(std::vector<int32_t>{16, 16, 16}),
                          .layers = layers,
                          .layer_bytes = 2 * pool_bytes});
     std::vector<uint8_t> result(bytes.size());

@@ -140,8 +140,10 @@ TEST(paged_contracts) {
   CHECK_BROKEN(
       "kv_write: slots",
       ops::kv_write(ex(), {.key = f32({2, 2, 8}), .value = f32({2, 2, 8}), .slots = i32({3}), .pages = pages}));
-  CHECK_BROKEN("kv_copy: to has shape", ops::kv_copy(ex(), {.pages = pages, .from = i32({2}), .to = i32({3})}));
-  CHECK_BROKEN("kv_copy: a page pool is null", ops::kv_copy(ex(), {.pages = {}, .from = i32({2}), .to = i32({2})}));
+  CHECK_BROKEN("kv_copy: to has shape",
+               ops::kv_copy(ex(), {.pages = pages, .from = i32({2}), .to = i32({3}), .tokens = i32({2})}));
+  CHECK_BROKEN("kv_copy: a page pool is null",
+               ops::kv_copy(ex(), {.pages = {}, .from = i32({2}), .to = i32({2}), .tokens = i32({2})}));
 }
 
 }  // namespace ft::test

@@ -1,4 +1,4 @@
-// kv_copy: whole pages arrive, keys and values, in every layer and every type of element; no other page changes.
+// kv_copy: pages arrive, keys and values, in every layer and every type of element; no other page changes.
 #include "ops/harness.h"
 
 namespace ft::test {
@@ -13,12 +13,13 @@ TEST(kv_copy_copies_pages_and_nothing_else) {
     for (size_t i = 0; i < keys.size(); ++i)
       keys[i] = static_cast<char>(i * 7 / 3), values[i] = static_cast<char>(i * 5);
     const std::vector<char> keys_before = keys, values_before = values;
-    const std::vector<int32_t> from = {2, 2, 6}, to = {0, 5, 1};
+    const std::vector<int32_t> from = {2, 2, 6}, to = {0, 5, 1}, tokens = {16, 16, 16};
     for (auto& m : machines()) {
       keys = keys_before, values = values_before;
       ops::kv_copy(m->ex, {.pages = {keys.data(), values.data(), layout},
                            .from = vector_of(from),
                            .to = vector_of(to),
+                           .tokens = vector_of(tokens),
                            .layers = layers,
                            .layer_bytes = static_cast<int64_t>(pages * page_bytes)});
       for (int page = 0; page < layers * pages; ++page) {

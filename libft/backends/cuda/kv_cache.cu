@@ -61,18 +61,21 @@ struct turn_and_write_vector {
   }
 };
 
-// Page from[i] onto page to[i], all of a layer, then all of the next; columns count through the 16-byte (or 1-byte)
-// words of a page.
+// The first tokens[i] tokens of page from[i] onto page to[i], all of a layer, then all of the next; columns count
+// through the 16-byte (or 1-byte) words of a page.
 template <class Word>
 struct copy_word {
   Word *keys, *values;
-  const int32_t *from, *to;
-  int64_t words;        // a page
+  const int32_t *from, *to, *tokens;
+  int64_t words;    // a page
+  int token_words;  // a head of a token, and then
+  int page_tokens;
   int64_t layer_words;  // from a layer's to the next's
   int count;            // of pages in a layer
 
   __device__ void operator()(int64_t row, int word) const {
     const int64_t layer = row / count, i = row % count, first = layer * layer_words + word;
+    if (word / token_words % page_tokens >= tokens[i]) return;
     const int64_t source = first + from[i] * words, target = first + to[i] * words;
     keys[target] = keys[source];
     values[target] = values[source];
@@ -83,10 +86,13 @@ template <class Word>
 void copy_pages(exec& ex, const kv_copy_args& a) {
   const auto words = static_cast<int64_t>(kv_page_bytes(a.pages.layout) / sizeof(Word));
   const int64_t layer_words = a.layer_bytes / static_cast<int64_t>(sizeof(Word));
+  const kv_layout& layout = a.pages.layout;
+  const auto token_words = static_cast<int>(bytes_of(layout.type, layout.head_dim) / sizeof(Word));
   launch_for_each<1>(
       ex, "kv_copy", a.from.shape[0] * a.layers, words,
       copy_word<Word>{static_cast<Word*>(a.pages.keys), static_cast<Word*>(a.pages.values), a.from.as<int32_t>(),
-                      a.to.as<int32_t>(), words, layer_words, static_cast<int>(a.from.shape[0])});
+                      a.to.as<int32_t>(), a.tokens.as<int32_t>(), words, token_words,
+                      static_cast<int>(layout.page_tokens), layer_words, static_cast<int>(a.from.shape[0])});
 }
 
 }  // namespace
@@ -133,7 +139,8 @@ void rotary_kv_write(exec& ex, const rotary_kv_write_args& a) {
 }
 
 void kv_copy(exec& ex, const kv_copy_args& a) {
-  const bool wide = kv_page_bytes(a.pages.layout) % sizeof(uint4) == 0 && a.layer_bytes % sizeof(uint4) == 0 &&
+  const kv_layout& layout = a.pages.layout;
+  const bool wide = bytes_of(layout.type, layout.head_dim) % sizeof(uint4) == 0 && a.layer_bytes % sizeof(uint4) == 0 &&
                     in_vectors(a.pages.keys) && in_vectors(a.pages.values);
   if (wide)
     copy_pages<uint4>(ex, a);

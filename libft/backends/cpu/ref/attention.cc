@@ -113,6 +113,7 @@ void with_page_type(dtype type, F f) {
 
 }  // namespace
 
+// Whole pages: a token's key is a column.
 void kv_copy(exec& ex, const kv_copy_args& a) {
   const size_t bytes = ex.device.kv_page_bytes(a.pages.layout);
   for (int64_t layer = 0; layer < a.layers; ++layer)
