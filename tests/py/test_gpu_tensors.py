@@ -308,3 +308,40 @@ def test_the_programs_gpu_stays_chosen(tmp_path: Path) -> None:
         with pytest.raises(pyft.UnsupportedError, match=r"cuda:0.*cuda:1"):
             model.forward(inputs_embeds=torch.zeros(1, 3, WIDTH, device="cuda:0"))
     assert torch.cuda.current_device() == 0
+
+
+def test_several_models_on_several_gpus_at_once(tmp_path: Path) -> None:
+    """Two models on each GPU there is, each driven by a thread of its own, give what each gives alone."""
+    folders = [write_llama(tmp_path / str(i), seed=i) for i in range(2)]
+    rng = np.random.default_rng()
+    prompts = [rng.integers(3, 255, rng.integers(1, 40)).tolist() for _ in range(20)]
+
+    def generate(model: pyft.Model) -> list[list[int]]:
+        ways = ({}, {"do_sample": True, "seed": 3}, {"num_beams": 3})
+        made = [model.generate(prompts, max_new_tokens=24, stop_token_ids=[], **way) for way in ways]
+        return [g.token_ids.tolist() for of_way in made for g in of_way]
+
+    on_cpu = []
+    for folder in folders:
+        with pyft.load(folder, device="cpu") as model:
+            on_cpu.append(generate(model))
+    gpus = [d.name for d in pyft.devices() if d.name != "cpu"]
+    models = [pyft.load(folder, device=gpu, kv_cache_bytes=32 << 20) for gpu in gpus for folder in folders]
+    alone = [generate(model) for model in models]
+    for i, found in enumerate(alone):  # but where rounding decides between two tokens
+        assert sum(a != b for a, b in zip(found, on_cpu[i % 2], strict=True)) <= len(found) // 10
+    together: list[list[list[list[int]]]] = [[] for _ in models]
+
+    def drive(i: int) -> None:
+        for _ in range(5):
+            together[i].append(generate(models[i]))
+
+    threads = [threading.Thread(target=drive, args=(i,)) for i in range(len(models))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for model in models:
+        model.close()
+    assert together == [[found] * 5 for found in alone]
+    assert len(gpus) == torch.cuda.device_count()
