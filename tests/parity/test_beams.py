@@ -32,13 +32,15 @@ class _PresenceAndFrequency(transformers.LogitsProcessor):
 
 
 class _Rounding(transformers.LogitsProcessor):
-    """Noise as large as the rounding of accumulated scores, which are some tens: one unit in the last place is 4e-6."""
+    """Noise as large as the rounding of accumulated scores: of some tens one unit in the last place is 4e-6, and more of
+    as many hundreds as a long and undecided search comes to."""
 
     def __init__(self, seed: int) -> None:
         self.generator = torch.Generator().manual_seed(seed)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        return scores + 3e-6 * torch.randn(scores.shape, generator=self.generator)
+        accumulated = input_ids.shape[1] * float(scores.max(-1).values.abs().max())
+        return scores + max(3e-6, 2**-24 * accumulated) * torch.randn(scores.shape, generator=self.generator)
 
 
 @dataclass
