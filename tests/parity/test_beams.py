@@ -32,8 +32,8 @@ class _PresenceAndFrequency(transformers.LogitsProcessor):
 
 
 class _Rounding(transformers.LogitsProcessor):
-    """Noise as large as the rounding of accumulated scores: of some tens one unit in the last place is 4e-6, and more of
-    as many hundreds as a long and undecided search comes to."""
+    """Noise as large as the rounding of accumulated scores: one unit in the last place of some tens is 4e-6, and more
+    of the hundreds that a long and undecided search comes to."""
 
     def __init__(self, seed: int) -> None:
         self.generator = torch.Generator().manual_seed(seed)
