@@ -60,5 +60,5 @@ target_compile_options(ft_cuda_objects PRIVATE
 
 add_library(ft_cuda SHARED $<TARGET_OBJECTS:ft_cuda_objects>)
 target_link_libraries(ft_cuda PRIVATE CUDA::cudart_static Threads::Threads ${CMAKE_DL_LIBS})
-target_link_options(ft_cuda PRIVATE "LINKER:--exclude-libs,ALL")
+target_link_options(ft_cuda PRIVATE "LINKER:--exclude-libs,ALL" "LINKER:-z,defs")
 install(TARGETS ft_cuda COMPONENT library LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})

@@ -196,11 +196,8 @@ class bert final : public network {
 
   tensor hidden(nn::run& run, const nn::ragged_batch& batch) const override {
     const tensor hidden = run.make({batch.num_tokens, config_.hidden_size});
-    words_.forward(run, batch.token_ids, hidden);
-    nn::place_embedded(run, batch, hidden);
-    if (token_types_) token_types_.add(run, batch.token_type_ids, hidden);
-    positions_.add(run, batch.positions, hidden);
-    embedding_norm_.forward(run, hidden, hidden);
+    nn::embed(run, batch, hidden, words_, 1, {{{&token_types_, batch.token_type_ids}, {&positions_, batch.positions}}},
+              embedding_norm_);
     for (const layer& l : layers_) {
       run.check_cancelled();
       l.forward(run, batch, hidden);

@@ -172,10 +172,11 @@ class decoder final : public network {
 
   // narrow [tokens, embedding_size] is null where the embedding is as wide as the layers.
   void embed(nn::run& run, const nn::ragged_batch& batch, const tensor& narrow, const tensor& hidden) const {
-    const tensor& words = narrow ? narrow : hidden;
-    embedding_.forward(run, batch.token_ids, words, embedding_scale_, batch.chosen);
-    nn::place_embedded(run, batch, words);
-    if (narrow) embedding_projection_.forward(run, narrow, hidden);
+    if (!narrow)
+      return nn::embed(run, batch, hidden, embedding_, embedding_scale_, {{{&positions_, batch.positions}}},
+                       embedding_norm_);
+    nn::embed(run, batch, narrow, embedding_, embedding_scale_, {}, {});
+    embedding_projection_.forward(run, narrow, hidden);
     if (positions_) positions_.add(run, batch.positions, hidden);
     if (embedding_norm_) embedding_norm_.forward(run, hidden, hidden);
   }

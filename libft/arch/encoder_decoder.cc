@@ -21,10 +21,7 @@ struct front {
 
   // out [tokens, hidden_size]
   void forward(nn::run& run, const nn::ragged_batch& batch, const tensor& out) const {
-    words->forward(run, batch.token_ids, out, scale, batch.chosen);
-    nn::place_embedded(run, batch, out);
-    if (positions) positions->add(run, batch.positions, out);
-    if (norm) norm.forward(run, out, out);
+    nn::embed(run, batch, out, *words, scale, {{{positions, batch.positions}}}, norm);
   }
 };
 

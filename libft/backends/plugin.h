@@ -15,7 +15,7 @@ namespace ft {
 // Changes whenever what the two share does.
 struct plugin_layout {
   uint32_t version = FT_VERSION_MAJOR << 16 | FT_VERSION_MINOR << 8 | FT_VERSION_PATCH;
-  uint32_t interface = 6;  // counts changes of the structs below and of ops/ that their sizes would not show
+  uint32_t interface = 7;  // counts changes of the structs below and of ops/ that their sizes would not show
   uint32_t op_table_bytes = sizeof(op_table);
   uint32_t exec_bytes = sizeof(exec);
   uint32_t attention_bytes = sizeof(paged_attention_args);

@@ -2,9 +2,11 @@
 // quantised or an output projection shares it, a packed weight.
 #pragma once
 
+#include <array>
 #include <memory>
 
 #include "nn/batch.h"
+#include "nn/norm.h"
 #include "nn/parameter.h"
 #include "nn/run.h"
 #include "ops/elementwise.h"
@@ -21,16 +23,24 @@ struct embedding {
   // From now on id 0 means the plain table's row `count`.
   void skip_rows(int64_t count) { table.view = table.view.slice(0, count, table.view.dim(0)); }
 
-  // out[t] = scale * table[ids[t]]; `chosen` as ops/embedding.h has it
+  // As one of an operation's lookups (ops/embedding.h).
+  embedding_args lookup(const tensor& ids, float scale = 1, const tensor& chosen = {}) const {
+    return {.ids = ids, .chosen = chosen, .packed = packed.get(), .table = table.view, .scale = scale};
+  }
+
+  // out[t] = scale * table[ids[t]]
   void forward(run& run, const tensor& ids, const tensor& out, float scale = 1, const tensor& chosen = {}) const {
-    ops::embedding(
-        run.ex,
-        {.out = out, .ids = ids, .chosen = chosen, .packed = packed.get(), .table = table.view, .scale = scale});
+    embedding_args a = lookup(ids, scale, chosen);
+    a.out = out;
+    ops::embedding(run.ex, a);
   }
 
   // out[t] += table[ids[t]]
   void add(run& run, const tensor& ids, const tensor& out) const {
-    ops::embedding(run.ex, {.out = out, .ids = ids, .packed = packed.get(), .table = table.view, .accumulate = true});
+    embedding_args a = lookup(ids);
+    a.out = out;
+    a.accumulate = true;
+    ops::embedding(run.ex, a);
   }
 };
 
@@ -39,6 +49,30 @@ inline void place_embedded(run& run, const ragged_batch& batch, const tensor& ou
   for (const embedded_rows& given : batch.embedded)
     ops::scale(run.ex,
                {.out = out.slice(0, given.first_token, given.first_token + given.rows.dim(0)), .x = given.rows});
+}
+
+// Tables whose rows are added to the words'.
+struct summed_embedding {
+  const embedding* table = nullptr;  // null, or empty: none
+  tensor ids;
+};
+
+// out = norm(scale * words + others), with the embeddings that callers gave in the place of words; norm may be empty.
+inline void embed(run& run, const ragged_batch& batch, const tensor& out, const embedding& words, float scale,
+                  const std::array<summed_embedding, 2>& others, const norm& then) {
+  const auto has = [](const summed_embedding& s) { return s.table && *s.table; };
+  if (batch.embedded.empty()) {
+    embedding_sum_args a{.out = out, .lookups = {words.lookup(batch.token_ids, scale, batch.chosen)}};
+    for (size_t i = 0; i < others.size(); ++i)
+      if (has(others[i])) a.lookups[i + 1] = others[i].table->lookup(others[i].ids);
+    if (then) a.norm = then.args();
+    return ops::embedding_sum(run.ex, a);
+  }
+  words.forward(run, batch.token_ids, out, scale, batch.chosen);
+  place_embedded(run, batch, out);
+  for (const summed_embedding& s : others)
+    if (has(s)) s.table->add(run, s.ids, out);
+  if (then) then.forward(run, out, out);
 }
 
 }  // namespace ft::nn

@@ -20,15 +20,21 @@ struct norm {
   // share memory with what.
   void forward(run& run, const tensor& x, const tensor& out, const tensor& residual = {},
                const tensor& sum = {}) const {
-    ops::norm(run.ex, {.out = out,
-                       .x = x,
-                       .residual = residual,
-                       .sum = sum,
-                       .weight = weight.values(),
-                       .bias = bias.values(),
-                       .epsilon = epsilon,
-                       .weight_offset = weight_offset,
-                       .kind = kind});
+    norm_args a = args();
+    a.x = x;
+    a.out = out;
+    a.residual = residual;
+    a.sum = sum;
+    ops::norm(run.ex, a);
+  }
+
+  // All but the tensors.
+  norm_args args() const {
+    return {.weight = weight.values(),
+            .bias = bias.values(),
+            .epsilon = epsilon,
+            .weight_offset = weight_offset,
+            .kind = kind};
   }
 };
 

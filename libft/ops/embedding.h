@@ -5,9 +5,17 @@
 //          One that is itself negative (no token could be chosen) is taken for 0
 //   table  a packed weight (so that a tied output projection shares it) or a plain tensor [rows, width] f32/f16/bf16
 //   out    [tokens, width]
+//
+// embedding_sum: out = norm(Σ of the lookups), in one pass where the backend has it; else one after another
+//
+//   lookups  as above but for out and accumulate, which are not given; those without ids are none, but for the first
+//   norm     as ops/norm.h but for its tensors, which are `out`; without a weight there is none
 #pragma once
 
+#include <array>
+
 #include "ops/exec.h"
+#include "ops/norm.h"
 
 namespace ft {
 
@@ -21,8 +29,15 @@ struct embedding_args {
   bool accumulate = false;
 };
 
+struct embedding_sum_args {
+  tensor out;
+  std::array<embedding_args, 3> lookups;
+  norm_args norm;
+};
+
 namespace ops {
 void embedding(exec&, const embedding_args&);
-}
+void embedding_sum(exec&, const embedding_sum_args&);
+}  // namespace ops
 
 }  // namespace ft

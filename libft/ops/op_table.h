@@ -31,6 +31,7 @@ struct op_table {
   void (*add)(exec&, const add_args&) = nullptr;
   void (*scale)(exec&, const scale_args&) = nullptr;
   void (*embedding)(exec&, const embedding_args&) = nullptr;
+  void (*embedding_sum)(exec&, const embedding_sum_args&) = nullptr;  // optional
   void (*kv_write)(exec&, const kv_write_args&) = nullptr;
   void (*rotary_kv_write)(exec&, const rotary_kv_write_args&) = nullptr;  // optional
   void (*kv_copy)(exec&, const kv_copy_args&) = nullptr;

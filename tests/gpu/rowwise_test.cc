@@ -218,6 +218,50 @@ TEST(embedding_of_plain_tables) {
   });
 }
 
+// One to three tables, packed or plain, with and without a norm, in rows from short to wider than a block takes.
+TEST(embedding_sum) {
+  const bounds b{{2e-5, 4e-6}, {8e-3, 0x1p-9}, {6e-2, 0x1p-6}};
+  compare_with_reference("embedding_sum", 60, b, [](draw& d, dtype type) -> placed_problem {
+    const int64_t width = d.one_of<int64_t>({8, 64, 768, 1024, 4096, 8192, 8200, 1000, 33, d.integer(1, 300)});
+    const int64_t n = d.integer(1, 40), count = d.integer(1, 3);
+    struct table {
+      guarded values;
+      dtype stored;
+      std::vector<int32_t> ids, chosen;
+    };
+    std::vector<table> tables;
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t rows = d.integer(1, 50);
+      const dtype stored = d.one_of(all_types);
+      table t{drawn(d, {rows, width}, stored), stored, std::vector<int32_t>(static_cast<size_t>(n)), {}};
+      for (int32_t& id : t.ids) id = static_cast<int32_t>(d.integer(0, rows - 1));
+      if (i == 0) t.chosen = choose_later(d, rows, t.ids);
+      tables.push_back(t);
+    }
+    norm_args norm{.epsilon = 1e-5f, .weight_offset = d.one_of({0.0f, 1.0f})};
+    norm.kind = d.coin() ? norm_kind::layer : norm_kind::rms;
+    const bool has_norm = d.coin(), has_bias = d.coin();
+    const std::vector<float> weight = d.normals(width), bias = d.normals(width);
+    const float scale = d.one_of({1.0f, 3.0f});
+    const int64_t gap = d.one_of<int64_t>({0, 8, 3});
+    return [=](place& on) {
+      placed& out = on.put(guarded({n, width}, gap), type);
+      embedding_sum_args a{.out = out.view()};
+      for (size_t i = 0; i < tables.size(); ++i) {
+        const table& t = tables[i];
+        a.lookups[i] = {.ids = on.put(t.ids), .table = on.put(t.values, t.stored).view()};
+        if (!t.chosen.empty()) a.lookups[i].chosen = on.put(t.chosen);
+      }
+      a.lookups[0].scale = scale;
+      a.norm = norm;
+      if (has_norm) a.norm.weight = on.put(weight);
+      if (has_norm && has_bias) a.norm.bias = on.put(bias);
+      ops::embedding_sum(on.ex, a);
+      return out.values();
+    };
+  });
+}
+
 TEST(rotary_table) {
   compare_with_reference("rotary_table", 30, float_results, [](draw& d, dtype) -> placed_problem {
     const int64_t tokens = some_rows(d), n = d.integer(1, 64);

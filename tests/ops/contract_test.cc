@@ -62,6 +62,7 @@ TEST(row_contracts) {
                ops::norm(ex(), {.out = f32({2, 4}), .x = f32({2, 4}), .residual = f32({2, 5}), .weight = memory}));
   CHECK_BROKEN("norm: x is neither", ops::norm(ex(), {.out = f32({4}), .x = f32({4}), .weight = memory}));
   CHECK_BROKEN("embedding: exactly one", ops::embedding(ex(), {.out = f32({2, 4}), .ids = i32({2})}));
+  CHECK_BROKEN("embedding_sum: the first lookup has no ids", ops::embedding_sum(ex(), {.out = f32({2, 4})}));
   CHECK_BROKEN("embedding: the table is not",
                ops::embedding(ex(), {.out = f32({2, 4}), .ids = i32({2}), .table = i32({2, 4})}));
   CHECK_BROKEN("pool: row_offsets has shape [2], not [3]",

@@ -13,6 +13,7 @@ void paged_attention(exec&, const paged_attention_args&);
 void add(exec&, const add_args&);
 void scale(exec&, const scale_args&);
 void embedding(exec&, const embedding_args&);
+void embedding_sum(exec&, const embedding_sum_args&);
 void kv_write(exec&, const kv_write_args&);
 void rotary_kv_write(exec&, const rotary_kv_write_args&);
 void kv_copy(exec&, const kv_copy_args&);

@@ -13,6 +13,7 @@ const op_table& cuda_op_table() {
     t.add = add;
     t.scale = scale;
     t.embedding = embedding;
+    t.embedding_sum = embedding_sum;
     t.kv_write = kv_write;
     t.rotary_kv_write = rotary_kv_write;
     t.kv_copy = kv_copy;
