@@ -26,6 +26,7 @@ void queued_step::launch(model& on, const page_pool& pool, recorded_steps& recor
   const auto all_cancelled = [](void* self) {
     return all_requests(*static_cast<queued_step*>(self), [](const request* r) { return r->cancelled(); });
   };
+  wait();
   executor& where = on.compute();
   logits.expect(where.device(), batch.logits().rows(), on.config().vocab_size);
   where.compute(

@@ -31,16 +31,17 @@ class queued_step {
   step_logits logits;
 
   bool empty() const { return sources.empty() && batch.empty(); }
-  // Queues the step on the model's stream, and waits for it where the host has to look at it within the pass. `chosen`:
-  // where the device leaves the tokens it chooses, and finds those of the step before (step_logits.h).
+  // Waits for what was queued before, if need be. Queues the step on the model's stream, and waits for it where the
+  // host has to look at it within the pass. `chosen`: where the device leaves the tokens it chooses, and finds those of
+  // the step before (step_logits.h).
   void launch(model& on, const page_pool& pool, recorded_steps& recorded, const tensor& chosen);
   // Returns when the results are there.
   void wait();
   // Keeps a request of the step, which has finished, until clear().
   void hold(std::shared_ptr<request> r) { held_.push_back(std::move(r)); }
-  // Allocates nothing. Not before wait().
+  // Forgets the requests. What is under way goes on, into memory of the step's own. Allocates nothing.
   void clear();
-  // Both, whatever comes of it.
+  // Waits, whatever comes of it, and forgets.
   void drop() noexcept;
 
   bool all_finished() const;

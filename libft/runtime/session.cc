@@ -192,10 +192,7 @@ void session::drive_one_step() noexcept {
 
 // The step that was queued ahead, or else one of all that there is to do now.
 queued_step& session::next_step() {
-  if (queued_step* ahead = std::exchange(ahead_, nullptr)) {
-    if (!ahead->all_finished()) return *ahead;
-    ahead->drop();
-  }
+  if (queued_step* ahead = std::exchange(ahead_, nullptr)) return *ahead;
   queued_step& now = steps_[0];
   admit();
   compose(now);
@@ -388,6 +385,7 @@ void session::fail_steps(ft_status status, const char* message) noexcept {
 // Lets go of finished requests; the last reference to one may go here.
 void session::remove_finished() noexcept {
   std::lock_guard lock(mutex_);
+  if (ahead_ && ahead_->all_finished()) std::exchange(ahead_, nullptr)->clear();  // nobody will ask for its results
   std::erase_if(running_, [&](request_ptr& r) {
     if (!r->finished()) return false;
     reserved_pages_ -= r->most_pages_;

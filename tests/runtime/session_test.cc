@@ -134,6 +134,25 @@ TEST(a_request_may_end_while_its_next_step_is_under_way) {
   s->close();
 }
 
+TEST(a_session_closed_by_its_callback_goes_with_its_requests) {
+  auto m = open_tiny();
+  auto s = session::create(m, {.goes_ahead = true});
+  const std::weak_ptr<session> gone = s;
+  decode::options o;
+  o.max_new_tokens = 40;
+  int seen = 0;
+  auto closing = start(*s, {1, 5}, o, {.on_token = [&](int32_t) {
+    if (++seen == 3) s->close();
+    return FT_CONTINUE;
+  }});
+  auto other = start(*s, {4}, o);
+  s->wait(*closing);
+  CHECK_EQ(closing->status(), FT_ERROR_CANCELLED);
+  CHECK_EQ(other->status(), FT_ERROR_CANCELLED);
+  closing.reset(), other.reset(), s.reset();
+  CHECK(gone.expired());
+}
+
 TEST(threads_may_drive_together) {
   auto m = open_tiny();
   auto s = session::create(m, {});
