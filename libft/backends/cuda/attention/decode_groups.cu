@@ -1,6 +1,6 @@
-// Decode attention of rows that share keys: beams and samples of one prompt, an encoder's states, prompts with one
-// beginning. A block has a head of keys and up to eight queries of several rows, and reads what they share once for all
-// of them (the idea of Hydragen, arXiv:2402.05099); then each row's own keys, for its own queries.
+// Decode attention of rows that share keys: beams and samples of one prompt, an encoder's states. A block has a head of
+// keys and up to eight queries of several rows, and reads what they share once for all of them (the idea of Hydragen,
+// arXiv:2402.05099); then each row's own keys, for its own queries.
 //
 // The keys of a block are counted one after another as though they were one row's: the shared ones, then each row's own
 // up to the longest row's end, both rounded up to whole tiles. Splits are cuts of that count into equal parts, joined
@@ -88,15 +88,7 @@ __global__ void __launch_bounds__(decode_threads)
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   auto& ring = shared.rings[warp];
   uint64_t *keys_full = shared.keys_full[warp], *values_full = shared.values_full[warp];
-  if (lane == 0) {
-    for (int s = 0; s < S; ++s) {
-      init_barrier(keys_full[s], 1);
-      init_barrier(values_full[s], 1);
-    }
-    publish_barriers();
-  }
-  admit_next_kernel();
-  __syncwarp();
+  open_rings<S>(keys_full, values_full);
 
   const int group = p.heads / p.kv_heads, chunks = gridDim.y / p.kv_heads;
   const int kv_head = blockIdx.y / chunks, first = blockIdx.y % chunks * G;
@@ -125,9 +117,7 @@ __global__ void __launch_bounds__(decode_threads)
     const int page = __shfl_sync(0xffffffffu, pages, i % 32), s = i % S;
     if (lane != 0) return;
     const int at = keys.key_at(first_key + i * stride) % p.pages.page_tokens;
-    arrive_expecting(full[s], sizeof(to_ring[s]));
-    for (int c = 0; c < D / panel; ++c)
-      copy_box(to_ring[s][c], map, c * panel, at, page * p.kv_heads + kv_head, full[s]);
+    copy_tile<T, D>(to_ring[s], full[s], map, at, page * p.kv_heads + kv_head);
   };
   const auto copy_keys = [&](int i) {
     if (i % 32 == 0 && i > 0) pages = look_up(i);
@@ -166,18 +156,11 @@ __global__ void __launch_bounds__(decode_threads)
     state.take<true>(scores);
     await(values_full[s], parity);
     if (last - at < keys_a_tile) clear_values<T, D>(ring.values[s], max(0, last - at));
-#pragma unroll
-    for (int d = 0; d < D / 16; ++d)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) acc[d][e] *= state.shrink[e % 2];
-    multiply_values<T, D>(acc, ring.values[s], scores);
+    add_values<T, D>(acc, state, ring.values[s], scores);
     __syncwarp();  // the values are read
     if (i + S < tiles) copy(ring.values, values_full, maps.values, i + S);
   }
-  __syncthreads();  // so are the others' tiles
-  store_results<T, D, G>(shared.warps, acc, state);
-  __syncthreads();
-  finish_split(shared.warps, shared.own, p, to, columns, count);
+  finish_tiles<T, D, G, S>(shared, acc, state, p, to, columns, count);
 #endif
 }
 

@@ -46,15 +46,7 @@ __global__ void __launch_bounds__(decode_threads)
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   auto& ring = shared.rings[warp];
   uint64_t *keys_full = shared.keys_full[warp], *values_full = shared.values_full[warp];
-  if (lane == 0) {
-    for (int s = 0; s < S; ++s) {
-      init_barrier(keys_full[s], 1);
-      init_barrier(values_full[s], 1);
-    }
-    publish_barriers();
-  }
-  admit_next_kernel();
-  __syncwarp();
+  open_rings<S>(keys_full, values_full);
 
   const int row = blockIdx.z, split = blockIdx.x, group = p.heads / p.kv_heads;
   const int chunks = (group + G - 1) / G, kv_head = blockIdx.y / chunks, chunk = blockIdx.y % chunks;
@@ -84,9 +76,7 @@ __global__ void __launch_bounds__(decode_threads)
     const int page = __shfl_sync(0xffffffffu, pages, i % 32), s = (i - first_tile) % S;
     if (lane != 0) return;
     const int at = (first_key + i * stride) % p.pages.page_tokens;
-    arrive_expecting(full[s], sizeof(to_ring[s]));
-    for (int c = 0; c < D / panel; ++c)
-      copy_box(to_ring[s][c], map, c * panel, at, page * p.kv_heads + kv_head, full[s]);
+    copy_tile<T, D>(to_ring[s], full[s], map, at, page * p.kv_heads + kv_head);
   };
   const auto copy_keys = [&](int i) {
     if (i % 32 == 0 && i > first_tile) pages = look_up(i);
@@ -125,18 +115,11 @@ __global__ void __launch_bounds__(decode_threads)
     state.take(scores);
     await(values_full[s], parity);
     if (end - first < keys_a_tile) clear_values<T, D>(ring.values[s], end - first);
-#pragma unroll
-    for (int d = 0; d < D / 16; ++d)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) acc[d][e] *= state.shrink[e % 2];
-    multiply_values<T, D>(acc, ring.values[s], scores);
+    add_values<T, D>(acc, state, ring.values[s], scores);
     __syncwarp();  // the values are read
     if (i + S < tiles) copy(ring.values, values_full, maps.values, i + S);
   }
-  __syncthreads();  // so are the others' tiles
-  store_results<T, D, G>(shared.warps, acc, state);
-  __syncthreads();
-  finish_split(shared.warps, shared.own, p, to, columns, heads);
+  finish_tiles<T, D, G, S>(shared, acc, state, p, to, columns, heads);
 #endif
 }
 

@@ -35,6 +35,28 @@ struct page_maps {
 
 #if __CUDA_ARCH__ >= 900
 
+// A kernel's first act: a warp's barriers are made before the next kernel may start.
+template <int S>
+__device__ __forceinline__ void open_rings(uint64_t* keys_full, uint64_t* values_full) {
+  if (threadIdx.x % 32 == 0) {
+    for (int s = 0; s < S; ++s) {
+      init_barrier(keys_full[s], 1);
+      init_barrier(values_full[s], 1);
+    }
+    publish_barriers();
+  }
+  admit_next_kernel();
+  __syncwarp();
+}
+
+// By one lane: a page's sixteen keys or values from its token `at` on.
+template <class T, int D>
+__device__ __forceinline__ void copy_tile(key_tile<T, D>& to, uint64_t& full, const CUtensorMap& map, int at,
+                                          int page_head) {
+  arrive_expecting(full, sizeof(to));
+  for (int c = 0; c < D / panel; ++c) copy_box(to[c], map, c * panel, at, page_head, full);
+}
+
 // Where the 16-byte piece that begins at `column` of a tile's row lies.
 template <class T, int D>
 __device__ const T* piece(const key_tile<T, D>& tile, int row, int column) {
@@ -142,6 +164,28 @@ __device__ void store_results(warp_results<D, G>& to, const float (&acc)[D / 16]
       to.sum[warp][g] = sum;
     }
   }
+}
+
+// acc shrinks to the softmax's new largest scores, and values · weights are added.
+template <class T, int D>
+__device__ __forceinline__ void add_values(float (&acc)[D / 16][4], const lane_softmax& state,
+                                           const key_tile<T, D>& values, const float (&weights)[4]) {
+#pragma unroll
+  for (int d = 0; d < D / 16; ++d)
+#pragma unroll
+    for (int e = 0; e < 4; ++e) acc[d][e] *= state.shrink[e % 2];
+  multiply_values<T, D>(acc, values, weights);
+}
+
+// A kernel's last act. All threads of the block call; its tiles are read no more.
+template <class T, int D, int G, int S, class Queries>
+__device__ __forceinline__ void finish_tiles(split_memory<T, D, G, S>& shared, const float (&acc)[D / 16][4],
+                                             const lane_softmax& state, const attention_problem& p,
+                                             const split_results& to, const Queries& queries, int count) {
+  __syncthreads();
+  store_results<T, D, G>(shared.warps, acc, state);
+  __syncthreads();
+  finish_split(shared.warps, shared.own, p, to, queries, count);
 }
 
 #endif
