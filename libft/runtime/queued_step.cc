@@ -32,6 +32,7 @@ void queued_step::launch(model& on, const page_pool& pool, recorded_steps& recor
   where.compute(
       [&](nn::run& run) {
         if (!sources.empty()) sources.compute(run, on.network(), pool);
+        logit_results made;
         if (!batch.empty()) {
           // Before the upload: as soon as its numbers are there, a GPU may read the keys of earlier steps (attention/).
           batch.copy_pages(run, pool);
@@ -43,18 +44,15 @@ void queued_step::launch(model& on, const page_pool& pool, recorded_steps& recor
             batch.score_prompts(r, on.network(), hidden);
             return step_logits::compute(r, on.network(), hidden, batch.logits(), chosen);
           };
-          const auto made = batch.only_decodes() ? recorded.compute(run, batch.shape(), pass) : pass(run);
+          made = batch.only_decodes() ? recorded.compute(run, batch.shape(), pass) : pass(run);
           logits.download(run, made);
-          mark_results(run);
-          if (batch.logits().rows().candidates > 0) {
-            wait();
-            batch.each_row([&](const request& r, const sequence& s) {
-              if (token_chooser::needs_whole(r, s, logits)) logits.download_whole(run, made, s.logits_row);
-            });
-          }
-        } else {
-          mark_results(run);
         }
+        mark_results(run);
+        if (batch.logits().rows().candidates == 0) return;
+        wait();
+        batch.each_row([&](const request& r, const sequence& s) {
+          if (token_chooser::needs_whole(r, s, logits)) logits.download_whole(run, made, s.logits_row);
+        });
       },
       all_cancelled, this);
 }
