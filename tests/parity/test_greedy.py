@@ -132,8 +132,9 @@ def test_stop_tokens(tiny, rng):
     pair = tiny("llama-gqa")
     prompt = draw_prompt(rng, models.VOCAB)
     end, until = _end_token(pair, prompt)
-    expected = pair.hf_greedy(prompt, NEW, eos_token_id=[end, models.VOCAB - 1]).tokens
-    ours = pair.ft.generate(prompt, max_new_tokens=NEW, stop_token_ids=[end, models.VOCAB - 1])
+    other = next(t for t in range(models.VOCAB) if t not in until)
+    expected = pair.hf_greedy(prompt, NEW, eos_token_id=[end, other]).tokens
+    ours = pair.ft.generate(prompt, max_new_tokens=NEW, stop_token_ids=[end, other])
     assert ours.token_ids.tolist() == expected == until
     assert ours.finish_reason == "stop"
     exact = pair.ft.generate(prompt, max_new_tokens=len(until), stop_token_ids=[end])
