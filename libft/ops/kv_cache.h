@@ -13,8 +13,9 @@
 // kv_copy: copies the first tokens of pages, keys and values, of page from[i] onto page to[i], in each of `layers`
 // layers
 //
-//   from, to  [n] i32, page numbers; no page is among both
-//   tokens    [n] i32: how many of page from[i]; what page to[i] holds behind them is undefined
+//   tokens    [n] i32: how many of page from[i]; what page to[i] holds behind them is undefined. Where it is 0 there is
+//             nothing to copy, whatever the pages
+//   from, to  [n] i32, page numbers; else no page is among both
 //   pages     the first layer's; those of each other lie `layer_bytes` behind the ones before
 #pragma once
 

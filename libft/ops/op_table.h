@@ -8,6 +8,7 @@
 #include "ops/activation.h"
 #include "ops/argmax.h"
 #include "ops/attention.h"
+#include "ops/beams.h"
 #include "ops/edit_logits.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
@@ -41,6 +42,8 @@ struct op_table {
   void (*top_k)(exec&, const top_k_args&) = nullptr;
   void (*sample)(exec&, const sample_args&) = nullptr;
   void (*edit_logits)(exec&, const edit_logits_args&) = nullptr;
+  void (*choose_beams)(exec&, const choose_beams_args&) = nullptr;
+  void (*follow_beams)(exec&, const follow_beams_args&) = nullptr;
   void (*norm)(exec&, const norm_args&) = nullptr;
   void (*pool)(exec&, const pool_args&) = nullptr;
   void (*rotary_table)(exec&, const rotary_table_args&) = nullptr;

@@ -21,16 +21,22 @@ void logit_plan::reserve(int64_t rows) {
   penalties_.reserve(3 * n);
   temperatures_.reserve(n);
   uniforms_.reserve(2 * n);
+  beam_rows_.reserve(n);
+  beam_offsets_.reserve(n + 1);
+  searches_.reserve(n);
 }
 
 void logit_plan::clear() {
   rows_ = {};
-  for (auto* v : {&tokens_, &edits_, &penalties_, &temperatures_, &uniforms_}) v->clear();
-  tokens = edits = penalties = temperatures = uniforms = {};
+  for (auto* v :
+       {&tokens_, &edits_, &penalties_, &temperatures_, &uniforms_, &beam_rows_, &beam_offsets_, &beam_stops_})
+    v->clear();
+  searches_.clear();
+  tokens = edits = penalties = temperatures = uniforms = beam_rows = beam_offsets = beam_stops = {};
 }
 
-int32_t logit_plan::add(logits_use use, const request& r, const sequence& s, int32_t token) {
-  const auto row = static_cast<int32_t>(tokens_.size());
+int32_t logit_plan::add(logits_use use, const request& r, const sequence& s, int32_t row, int32_t token) {
+  const auto place = static_cast<int32_t>(tokens_.size());
   tokens_.push_back(token);
   const decode::options& settings = r.settings_;
   const auto candidates = [&](int64_t& count, size_t wanted, float temperature) {
@@ -47,6 +53,14 @@ int32_t logit_plan::add(logits_use use, const request& r, const sequence& s, int
       break;
     case logits_use::beam_candidates:
       candidates(rows_.beam_candidates, settings.beam_candidates(), 1);
+      break;
+    case logits_use::next_beams:
+      candidates(rows_.next_beams, settings.beam_candidates(), 1);
+      if (searches_.empty() || searches_.back() != &r) {
+        searches_.push_back(&r);
+        beam_offsets_.push_back(static_cast<int32_t>(beam_rows_.size()));
+      }
+      beam_rows_.push_back(row);
       break;
     case logits_use::candidates:
       if (settings.uses_beams())
@@ -68,12 +82,27 @@ int32_t logit_plan::add(logits_use use, const request& r, const sequence& s, int
   const logit_penalties by = decode::penalties_of(settings);
   for (float x : {by.repetition, by.presence, by.frequency}) push_float(penalties_, x);
   if (!is_whole && settings.edits_logits())
-    for (const logit_edit& e : editor_.list(row, s.tokens, r.new_tokens(s).size(), settings))
+    for (const logit_edit& e : editor_.list(place, s.tokens, r.new_tokens(s).size(), settings))
       edits_.insert(edits_.end(), {e.row, e.token, e.change});
-  return row;
+  return place;
+}
+
+void logit_plan::list_stops() {
+  if (searches_.empty()) return;
+  beam_offsets_.push_back(static_cast<int32_t>(beam_rows_.size()));
+  rows_.num_groups = static_cast<int64_t>(searches_.size());
+  for (const request* r : searches_)
+    rows_.num_stops = std::max(rows_.num_stops, rounded_up(r->settings_.stop_token_ids.size(), 1));
+  beam_stops_.assign(static_cast<size_t>(rows_.num_groups * rows_.num_stops), -1);
+  auto group = beam_stops_.begin();
+  for (const request* r : searches_) {
+    std::ranges::copy(r->settings_.stop_token_ids, group);
+    group += static_cast<std::ptrdiff_t>(rows_.num_stops);
+  }
 }
 
 void logit_plan::finish() {
+  list_stops();
   if (edits_.empty()) return penalties_.clear();
   const logit_edit none;
   rows_.num_edits = rounded_up(edits_.size() / 3, 64);
@@ -81,12 +110,15 @@ void logit_plan::finish() {
     edits_.insert(edits_.end(), {none.row, none.token, none.change});
 }
 
-std::array<logit_plan::field, 5> logit_plan::fields() {
+std::array<logit_plan::field, 8> logit_plan::fields() {
   return {{{&tokens, &tokens_},
            {&edits, &edits_},
            {&penalties, &penalties_},
            {&temperatures, &temperatures_},
-           {&uniforms, &uniforms_}}};
+           {&uniforms, &uniforms_},
+           {&beam_rows, &beam_rows_},
+           {&beam_offsets, &beam_offsets_},
+           {&beam_stops, &beam_stops_}}};
 }
 
 void logit_plan::view() {
@@ -94,6 +126,7 @@ void logit_plan::view() {
   penalties = tensor(penalties.data, dtype::f32, {penalties.size() / 3, 3});
   temperatures = tensor(temperatures.data, dtype::f32, {temperatures.size()});
   uniforms = tensor(uniforms.data, dtype::f64, {rows_.sampled});
+  beam_stops = tensor(beam_stops.data, dtype::i32, {rows_.num_groups, rows_.num_stops});
 }
 
 }  // namespace ft::runtime

@@ -21,15 +21,19 @@ struct logit_rows {
   int64_t logits = 0;             // whole
   int64_t log_probabilities = 0;  // whole, after log_softmax
   int64_t beam_candidates = 0;    // the best `num_candidates` of each, after log_softmax and edits
+  int64_t next_beams = 0;         // the same without edits, and which continuations of a search go on
   int64_t candidates = 0;         // the best `num_candidates` of each, after edits
   int64_t sampled = 0;            // a token drawn from each, after edits
   int64_t best = 0;               // the index of the highest of each, after edits
   int64_t num_candidates = 0;
-  int64_t num_edits = 0;  // those that are none among them
+  int64_t num_edits = 0;   // those that are none among them
+  int64_t num_groups = 0;  // of the next beams
+  int64_t num_stops = 0;   // of each of these groups, those that are none among them
 
   // Where each kind begins.
   int64_t first_candidates() const { return logits + log_probabilities; }
-  int64_t first_sampled() const { return first_candidates() + beam_candidates + candidates; }
+  int64_t first_next_beam() const { return first_candidates() + beam_candidates; }
+  int64_t first_sampled() const { return first_next_beam() + next_beams + candidates; }
   int64_t first_best() const { return first_sampled() + sampled; }
   int64_t total() const { return first_best() + best; }
   auto operator<=>(const logit_rows&) const = default;
@@ -45,8 +49,9 @@ class logit_plan {
   void reserve(int64_t rows);
   void clear();
 
-  // One step's rows: add() all of a kind, and all kinds in the order of logit_rows. Returns the row's place.
-  int32_t add(logits_use use, const request& r, const sequence& s, int32_t token);
+  // One step's rows: add() all of a kind, and all kinds in the order of logit_rows. `row` of the step has `token` as
+  // its last. Returns the row's place.
+  int32_t add(logits_use use, const request& r, const sequence& s, int32_t row, int32_t token);
   void finish();
 
   const logit_rows& rows() const { return rows_; }
@@ -56,7 +61,7 @@ class logit_plan {
     const std::vector<int32_t>* bits;
   };
   // What has to be uploaded, as flat int32; view() then gives the tensors their own dtypes and shapes.
-  std::array<field, 5> fields();
+  std::array<field, 8> fields();
   void view();
 
   // On the device; null where there is nothing.
@@ -65,11 +70,17 @@ class logit_plan {
   tensor penalties;     // [rows, 3] f32
   tensor temperatures;  // [candidates of both kinds + sampled] f32
   tensor uniforms;      // [sampled] f64
+  tensor beam_rows;     // [next beams] i32: which rows of the step they are
+  tensor beam_offsets;  // [num_groups + 1] i32, of the next beams
+  tensor beam_stops;    // [num_groups, num_stops] i32
 
  private:
+  void list_stops();
+
   logit_rows rows_;
   decode::logit_editor editor_;
-  std::vector<int32_t> tokens_, edits_, penalties_, temperatures_, uniforms_;
+  std::vector<int32_t> tokens_, edits_, penalties_, temperatures_, uniforms_, beam_rows_, beam_offsets_, beam_stops_;
+  std::vector<const request*> searches_;  // whose beams the groups are
 };
 
 }  // namespace ft::runtime

@@ -36,19 +36,20 @@ void queued_step::launch(model& on, const page_pool& pool, recorded_steps& recor
         if (!batch.empty()) {
           // Before the upload: as soon as its numbers are there, a GPU may read the keys of earlier steps (attention/).
           batch.copy_pages(run, pool);
+          batch.follow_beams(run, pool, chosen);
           batch.write_prefixes(run, pool);
           nn::ragged_batch ragged = batch.upload(run, pool);
           ragged.chosen = chosen;
           const auto pass = [&](nn::run& r) {
             const tensor hidden = on.network().hidden(r, ragged);
             batch.score_prompts(r, on.network(), hidden);
-            return step_logits::compute(r, on.network(), hidden, batch.logits(), chosen);
+            return step_logits::compute(r, on.network(), hidden, batch.logits(), batch.scores(), chosen);
           };
           made = batch.only_decodes() ? recorded.compute(run, batch.shape(), pass) : pass(run);
           logits.download(run, made);
         }
         mark_results(run);
-        if (batch.logits().rows().candidates == 0) return;
+        if (!batch.draws_from_candidates()) return;
         wait();
         batch.each_row([&](const request& r, const sequence& s) {
           if (token_chooser::needs_whole(r, s, logits)) logits.download_whole(run, made, s.logits_row);

@@ -3,7 +3,9 @@
 #include <limits>
 
 #include "decode/philox.h"
+#include "ops/beams.h"
 #include "ops/top_k.h"
+#include "runtime/session.h"
 
 namespace ft::runtime {
 
@@ -45,7 +47,8 @@ logits_use request::use_of_logits(const sequence& s) const {
   const bool here = needs_logits_here(s);
   if (settings_.uses_beams()) {
     if (here || settings_.do_sample || settings_.beam_candidates() > most_top_k) return logits_use::log_probabilities;
-    return settings_.edits_logits() ? logits_use::beam_candidates : logits_use::candidates;
+    if (settings_.edits_logits()) return logits_use::beam_candidates;
+    return searches_unread() ? logits_use::next_beams : logits_use::candidates;
   }
   if (here) return logits_use::logits;
   if (!settings_.do_sample) return keeps_logprobs() ? logits_use::candidates : logits_use::best;
@@ -66,9 +69,26 @@ bool request::needs_logits_here(const sequence& s) const {
 }
 
 bool request::goes_on_unread(const sequence& s) const {
-  const logits_use use = use_of_logits(s);
-  return !settings_.uses_beams() && !settings_.edits_logits() && live_ == sequences_.size() &&
-         (use == logits_use::sampled || use == logits_use::best);
+  if (settings_.edits_logits() || live_ < sequences_.size()) return false;
+  switch (use_of_logits(s)) {
+    case logits_use::next_beams:
+    case logits_use::sampled:
+    case logits_use::best:
+      return true;
+    case logits_use::candidates:
+      return !settings_.uses_beams() && !settings_.do_sample;
+    default:
+      return false;
+  }
+}
+
+bool request::searches_unread() const {
+  return settings_.num_beam_groups == 1 && live_ == sequences_.size() && !callbacks_.should_stop &&
+         owner_->owner().config().vocab_size <= most_beam_tokens;
+}
+
+float request::score_of(const sequence& s) const {
+  return beams_->groups().front().running()[static_cast<size_t>(&s - sequences_.data())].score;
 }
 
 uint64_t request::seed_of(const sequence& s) const {

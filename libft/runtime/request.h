@@ -42,7 +42,7 @@ struct output {
 };
 
 // What a request needs of the logits that follow one of its sequences (runtime/logit_plan.h).
-enum class logits_use : uint8_t { logits, log_probabilities, beam_candidates, candidates, sampled, best };
+enum class logits_use : uint8_t { logits, log_probabilities, beam_candidates, next_beams, candidates, sampled, best };
 
 class request {
  public:
@@ -99,8 +99,12 @@ class request {
   // Whether what follows the sequence depends on its last token in no other way than through the network, so that the
   // device can go on before the host knows it.
   bool goes_on_unread(const sequence& s) const;
+  // Whether that is so although the sequence is a beam, which goes on from whichever beam the device chooses.
+  bool searches_unread() const;
   // Whether the host has changes to make of which the device knows nothing.
   bool needs_logits_here(const sequence& s) const;
+  // The accumulated log-probability of a beam of a search without groups.
+  float score_of(const sequence& s) const;
   // The seed of a sequence's draws, and the random number that its next token is drawn with.
   uint64_t seed_of(const sequence& s) const;
   double uniform_of(const sequence& s) const;

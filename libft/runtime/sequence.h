@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "runtime/page_pool.h"
@@ -15,6 +16,7 @@ struct sequence {
   std::vector<float> logprobs;  // of the new ones, where they are kept
   std::vector<int32_t> pages;   // may be shared with other sequences; reserved to the final length
   int32_t chosen_at = -1;       // where the device leaves the token behind them, which is yet to be read; -1: none is
+  int32_t fresh_page = -1;      // of a beam: for the token behind these, where the device needs one (follow_beams)
   int64_t computed = 0;         // tokens whose keys and values are in the cache when the steps under way are done
   int64_t kept = 0;             // the first pages, which the pool keeps for other requests too
   int64_t scheduled = 0;        // tokens that the step being composed computes
@@ -97,7 +99,22 @@ struct sequence {
     chosen_at = -1;
   }
 
+  // Once it is known which beam it goes on from (fork()): takes the page that the token at `position`, which is under
+  // way, is written to. That is `fresh` where the page is empty, and where another beam keeps what was the parent's;
+  // then it was copied, which is returned.
+  bool settle_page(int32_t fresh, bool keeps_parents, int64_t position, page_pool& pool) {
+    const auto index = static_cast<size_t>(position / pool.page_tokens());
+    if (index == pages.size()) {
+      pages.push_back(fresh);
+      return false;
+    }
+    if (!keeps_parents) std::swap(pages[index], fresh);
+    pool.give_back(fresh);
+    return !keeps_parents;
+  }
+
   void release_pages(page_pool& pool) {
+    if (fresh_page >= 0) pool.give_back(std::exchange(fresh_page, -1));
     for (auto page = pages.rbegin(); page != pages.rend(); ++page) pool.give_back(*page);
     pages.clear();
     kept = 0;

@@ -162,6 +162,7 @@ void session::drive_one_step() noexcept {
   const uint64_t allocations_before = allocation_count();
   bool stepped = false;
   uint64_t copies = 0;
+  const uint64_t copied_before = chooser_.copied();
   try {
     retire_cancelled();
     queued_step& now = next_step();
@@ -184,7 +185,7 @@ void session::drive_one_step() noexcept {
   std::lock_guard lock(mutex_);
   stats_.allocations += allocation_count() - allocations_before;
   stats_.steps += stepped;
-  stats_.pages_copied += copies;
+  stats_.pages_copied += copies + chooser_.copied() - copied_before;
   stats_.pages_in_use = pages_->in_use();
   stats_.pages_kept = pages_->idle();
   stats_.prompt_tokens_reused += std::exchange(reused_tokens_, 0);
@@ -208,6 +209,10 @@ bool session::can_go_ahead() {
     std::lock_guard lock(mutex_);
     if (!waiting_.empty() && can_admit(*waiting_.front())) return false;
   }
+  int64_t fresh_pages = 0;  // beside what is reserved
+  for (const request_ptr& r : running_)
+    if (r->settings_.uses_beams()) fresh_pages += static_cast<int64_t>(r->live_);
+  if (pages_->num_pinned() + reserved_pages_ + fresh_pages > pages_->total()) return false;
   const auto is_known = [](const request_ptr& r) {
     return !r->cancelled() && std::ranges::all_of(r->live(), [&](const sequence& s) {
       return s.ended || (s.computed == s.length() && r->goes_on_unread(s));

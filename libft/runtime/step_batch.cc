@@ -1,7 +1,9 @@
 #include "runtime/step_batch.h"
 
 #include <algorithm>
+#include <bit>
 
+#include "ops/beams.h"
 #include "ops/kv_cache.h"
 #include "ops/log_softmax.h"
 #include "runtime/executor.h"
@@ -11,6 +13,16 @@ namespace {
 
 // One width for all rows, rounded up so that a growing context seldom needs a larger table.
 int64_t table_width(int64_t widest, int64_t most_pages) { return std::min((widest + 15) / 16 * 16, most_pages); }
+
+// In every layer.
+void copy_pages(nn::run& run, const page_pool& pool, const tensor& from, const tensor& to, const tensor& tokens) {
+  ops::kv_copy(run.ex, {.pages = pool.layers().front(),
+                        .from = from,
+                        .to = to,
+                        .tokens = tokens,
+                        .layers = static_cast<int64_t>(pool.layers().size()),
+                        .layer_bytes = pool.layer_bytes()});
+}
 
 // [heads, tokens, head_dim] as [tokens, heads, head_dim]
 tensor by_token(tensor t) {
@@ -28,7 +40,7 @@ void step_batch::reserve(int64_t rows, int64_t tokens) {
   owners_.reserve(n);
   for (auto* per_token : {&token_ids_, &positions_, &slots_}) per_token->reserve(static_cast<size_t>(tokens));
   for (auto* per_row : {&context_lengths_, &cross_lengths_, &shared_lengths_, &cross_shared_lengths_, &copy_from_,
-                        &copy_to_, &logits_rows_})
+                        &copy_to_, &logits_rows_, &place_, &first_, &fresh_, &scores_})
     per_row->reserve(n);
   row_offsets_.reserve(n + 1);
   group_offsets_.reserve(n + 1);
@@ -42,8 +54,10 @@ void step_batch::clear() {
   embedded_.clear();
   for (auto* v : {&token_ids_, &positions_, &slots_, &page_table_, &context_lengths_, &cross_page_table_,
                   &cross_lengths_, &group_offsets_, &shared_lengths_, &cross_shared_lengths_, &copy_from_, &copy_to_,
-                  &copy_tokens_, &logits_rows_})
+                  &copy_tokens_, &logits_rows_, &place_, &first_, &fresh_, &scores_})
     v->clear();
+  follows_ = draws_from_candidates_ = false;
+  followed_table_ = followed_slots_ = scores_on_device_ = {};
   widest_group_ = 0;
   row_offsets_.resize(1);
   logits_.clear();
@@ -52,11 +66,16 @@ void step_batch::clear() {
 }
 
 void step_batch::add(request& r, sequence& s, page_pool& pool) {
-  if (requests_.empty() || requests_.back() != &r) requests_.push_back(&r);
+  const bool is_first = requests_.empty() || requests_.back() != &r;
+  if (is_first) requests_.push_back(&r);
+  first_.push_back(is_first ? static_cast<int32_t>(rows_.size()) : first_.back());
+  const bool follows = r.settings_.uses_beams() && s.chosen_at >= 0;
   const int64_t page_tokens = pool.page_tokens(), prefix = r.soft_.prefix_length;
   const int64_t begin = prefix + s.computed, end = begin + s.scheduled;
   const auto first = static_cast<size_t>(begin / page_tokens);
-  if (first < s.pages.size() && pool.shared(s.pages[first])) {
+  if (follows) {
+    s.fresh_page = pool.take();
+  } else if (first < s.pages.size() && pool.shared(s.pages[first])) {
     const int32_t own = pool.take();
     copy_from_.push_back(s.pages[first]);
     copy_to_.push_back(own);
@@ -64,13 +83,16 @@ void step_batch::add(request& r, sequence& s, page_pool& pool) {
     pool.give_back(s.pages[first]);
     s.pages[first] = own;
   }
-  pool.cover(s.pages, end);
-  widest_ = std::max(widest_, static_cast<int64_t>(s.pages.size()));
+  if (!follows) pool.cover(s.pages, end);
+  follows_ |= follows;
+  place_.push_back(follows ? s.chosen_at : -1);
+  fresh_.push_back(s.fresh_page);
+  widest_ = std::max(widest_, pages_for(end, page_tokens));
   if (!r.is_two_sided()) embedded_.add(r.soft_, s.computed, s.computed + s.scheduled, num_tokens());
   for (int64_t position = begin; position < end; ++position) {
     token_ids_.push_back(s.id_of(position - prefix));
     positions_.push_back(static_cast<int32_t>(position));
-    slots_.push_back(pool.slot_of(s.pages, position));
+    slots_.push_back(follows ? 0 : pool.slot_of(s.pages, position));
   }
   row_offsets_.push_back(static_cast<int32_t>(token_ids_.size()));
   context_lengths_.push_back(static_cast<int32_t>(end));
@@ -115,13 +137,17 @@ void step_batch::find_groups(int64_t page_tokens) {
 void step_batch::place_logits() {
   logits_rows_.assign(rows_.size(), -1);
   for (logits_use use : {logits_use::logits, logits_use::log_probabilities, logits_use::beam_candidates,
-                         logits_use::candidates, logits_use::sampled, logits_use::best})
+                         logits_use::next_beams, logits_use::candidates, logits_use::sampled, logits_use::best})
     for (size_t row = 0; row < rows_.size(); ++row) {
       sequence& s = *rows_[row];
       const request& r = *owners_[row];
       const bool more_to_come = s.computed + s.scheduled < s.length();  // of the prompt
-      if (!more_to_come && r.use_of_logits(s) == use)
-        logits_rows_[row] = logits_.add(use, r, s, row_offsets_[row + 1] - 1);
+      if (more_to_come || r.use_of_logits(s) != use) continue;
+      logits_rows_[row] = logits_.add(use, r, s, static_cast<int32_t>(row), row_offsets_[row + 1] - 1);
+      draws_from_candidates_ |= use == logits_use::candidates && r.settings_.do_sample;
+      if (use != logits_use::next_beams || follows_) continue;
+      scores_.resize(rows_.size());
+      scores_[row] = std::bit_cast<int32_t>(r.score_of(s));
     }
   logits_.finish();
   hand_out_logits();
@@ -139,12 +165,36 @@ void step_batch::copy_pages(nn::run& run, const page_pool& pool) {
   staged_.insert(staged_.end(), copy_tokens_.begin(), copy_tokens_.end());
   const tensor pages = upload_i32(run, staged_);
   const int64_t n = pages.size() / 3;
-  ops::kv_copy(run.ex, {.pages = pool.layers().front(),
-                        .from = pages.slice(0, 0, n),
-                        .to = pages.slice(0, n, 2 * n),
-                        .tokens = pages.slice(0, 2 * n, 3 * n),
-                        .layers = static_cast<int64_t>(pool.layers().size()),
-                        .layer_bytes = pool.layer_bytes()});
+  runtime::copy_pages(run, pool, pages.slice(0, 0, n), pages.slice(0, n, 2 * n), pages.slice(0, 2 * n, 3 * n));
+}
+
+void step_batch::follow_beams(nn::run& run, const page_pool& pool, const tensor& chosen) {
+  if (!follows_) return;
+  const auto rows = static_cast<int64_t>(rows_.size()), width = static_cast<int64_t>(page_table_.size()) / rows;
+  const auto make = [&](dtype type) { return run.activations.make(type, {rows}); };
+  followed_table_ = run.activations.make(dtype::i32, {rows, width});
+  followed_slots_ = make(dtype::i32);
+  scores_on_device_ = make(dtype::f32);
+  arena::scope scope(run.activations);
+  staged_.clear();
+  for (const auto* v : {&place_, &first_, &positions_, &fresh_, &page_table_})
+    staged_.insert(staged_.end(), v->begin(), v->end());
+  const tensor given = upload_i32(run, staged_);
+  const tensor from = make(dtype::i32), to = make(dtype::i32), tokens = make(dtype::i32);
+  ops::follow_beams(run.ex, {.new_table = followed_table_,
+                             .slots = followed_slots_,
+                             .from = from,
+                             .to = to,
+                             .tokens = tokens,
+                             .score = scores_on_device_,
+                             .chosen = chosen,
+                             .place = given.slice(0, 0, rows),
+                             .first = given.slice(0, rows, 2 * rows),
+                             .positions = given.slice(0, 2 * rows, 3 * rows),
+                             .fresh = given.slice(0, 3 * rows, 4 * rows),
+                             .page_table = given.slice(0, 4 * rows, given.size()).reshape({rows, width}),
+                             .page_tokens = pool.page_tokens()});
+  runtime::copy_pages(run, pool, from, to, tokens);
 }
 
 void step_batch::write_prefixes(nn::run& run, const page_pool& pool) const {
@@ -184,6 +234,7 @@ nn::ragged_batch step_batch::upload(nn::run& run, const page_pool& pool) {
 // In one copy, since each has a cost of its own.
 void step_batch::upload_integers(nn::run& run, nn::ragged_batch& batch) {
   using field = logit_plan::field;
+  tensor scores;
   const field own[] = {{&batch.token_ids, &token_ids_},
                        {&batch.positions, &positions_},
                        {&batch.row_offsets, &row_offsets_},
@@ -194,6 +245,7 @@ void step_batch::upload_integers(nn::run& run, nn::ragged_batch& batch) {
                        {&batch.shared.lengths, &shared_lengths_},
                        {&batch.cross_shared.lengths, &cross_shared_lengths_},
                        {&batch.page_table, &page_table_},
+                       {&scores, &scores_},
                        {&batch.cross_page_table, &cross_page_table_}};
   const auto each = [&, asked = logits_.fields()](const auto& f) {
     for (std::span<const field> fields : {std::span<const field>(own), std::span<const field>(asked)})
@@ -214,6 +266,12 @@ void step_batch::upload_integers(nn::run& run, nn::ragged_batch& batch) {
   logits_.view();
   const auto as_table = [&](tensor& t) { t = t.reshape({batch.num_rows, t.size() / batch.num_rows}); };
   as_table(batch.page_table);
+  if (follows_) {
+    batch.page_table = followed_table_;
+    batch.slots = followed_slots_;
+  } else if (scores.size() > 0) {
+    scores_on_device_ = tensor(scores.data, dtype::f32, {scores.size()});
+  }
   if (widest_source_ > 0)
     as_table(batch.cross_page_table);
   else
@@ -232,8 +290,13 @@ bool step_batch::only_decodes() const {
 step_shape step_batch::shape() const {
   const auto rows = static_cast<int64_t>(rows_.size());
   const auto width = [&](const std::vector<int32_t>& table) { return static_cast<int64_t>(table.size()) / rows; };
-  return {rows,          width(page_table_), width(cross_page_table_), static_cast<int64_t>(shared_lengths_.size()),
-          widest_group_, logits_.rows()};
+  return {rows,
+          width(page_table_),
+          width(cross_page_table_),
+          static_cast<int64_t>(shared_lengths_.size()),
+          widest_group_,
+          follows_,
+          logits_.rows()};
 }
 
 // The logits of a block of tokens at a time exist, since those of a long prompt could fill the memory.

@@ -23,6 +23,7 @@ struct step_shape {
   int64_t cross_table_width = 0;
   int64_t groups = 0;
   int64_t widest_group = 0;
+  bool follows = false;
   logit_rows logits;
   auto operator<=>(const step_shape&) const = default;
 };
@@ -34,7 +35,7 @@ class step_batch {
   void clear();  // allocates nothing
 
   // Adds the sequence's `scheduled` next tokens as a row, with the pages they need; asks for the logits that follow
-  // when these are its last tokens.
+  // when these are its last tokens. A beam whose parent is yet to be chosen takes a page that it may need.
   void add(request& r, sequence& s, page_pool& pool);
 
   // To be called when every row is there: lines up the page tables, and gives each row its place among the logits.
@@ -60,9 +61,16 @@ class step_batch {
 
   // Copies the pages that are about to be written to and are shared.
   void copy_pages(nn::run& run, const page_pool& pool);
+  // For beams whose parents the step before has chosen among `chosen` (step_logits.h): finds out their pages and copies
+  // those that several go on from.
+  void follow_beams(nn::run& run, const page_pool& pool, const tensor& chosen);
   // Writes the prefixes of requests that begin in this step.
   void write_prefixes(nn::run& run, const page_pool& pool) const;
   nn::ragged_batch upload(nn::run& run, const page_pool& pool);
+  // [rows] f32 on the device, after upload(): the accumulated log-probabilities of beams; null where none has use.
+  const tensor& scores() const { return scores_on_device_; }
+  // Whether tokens are drawn from candidates, which may turn out too few.
+  bool draws_from_candidates() const { return draws_from_candidates_; }
   // Whether every row is one token that follows what was computed before: a step that repeats the last one of its
   // shape.
   bool only_decodes() const;
@@ -86,6 +94,12 @@ class step_batch {
   std::vector<int32_t> group_offsets_, shared_lengths_, cross_shared_lengths_;  // of rows that share keys
   int64_t widest_group_ = 0;                                                    // 0: there are no groups
   std::vector<int32_t> copy_from_, copy_to_, copy_tokens_;
+  bool follows_ = false;                        // some row goes on from another that is yet to be chosen:
+  std::vector<int32_t> place_, first_, fresh_;  // of each row, as ops/beams.h has them
+  std::vector<int32_t> scores_;                 // the bits
+  tensor followed_table_, followed_slots_;      // on the device, of these rows
+  tensor scores_on_device_;
+  bool draws_from_candidates_ = false;
   std::vector<int32_t> logits_rows_;  // of each row; -1: none
   std::vector<int32_t> staged_;       // all that upload() copies
   logit_plan logits_;

@@ -14,16 +14,17 @@ namespace {
 // bytes. First come the candidates' values.
 struct layout {
   explicit layout(const logit_rows& rows)
-      : candidates(rows.beam_candidates + rows.candidates),
+      : candidates(rows.first_sampled() - rows.first_candidates()),
         index(candidates * rows.num_candidates),
         log_sum(2 * index),
         token(log_sum + candidates),
         log_prob(token + rows.sampled),
         best(log_prob + rows.sampled),
-        size(best + rows.best) {}
+        next(best + rows.best),
+        size(next + rows.next_beams * beam_choice_size) {}
 
   int64_t candidates;  // rows of them
-  int64_t index, log_sum, token, log_prob, best, size;
+  int64_t index, log_sum, token, log_prob, best, next, size;
 };
 
 tensor part(const tensor& all, dtype type, int64_t begin, std::initializer_list<int64_t> shape) {
@@ -36,7 +37,7 @@ void grow(buffer& b, backend& device, int64_t elements) {
 }
 
 // What settings do to the logits, and what is left of each row then.
-void choose(exec& ex, const tensor& logits, const tensor& chosen, const logit_plan& plan) {
+void choose(exec& ex, const tensor& logits, const tensor& chosen, const logit_plan& plan, const tensor& scores) {
   const logit_rows& rows = plan.rows();
   const layout at(rows);
   const int64_t n = at.candidates, k = rows.num_candidates, sampled = rows.sampled;
@@ -51,6 +52,17 @@ void choose(exec& ex, const tensor& logits, const tensor& chosen, const logit_pl
                     .log_sum = part(chosen, dtype::f32, at.log_sum, {n}),
                     .x = logits.slice(0, rows.first_candidates(), rows.first_sampled()),
                     .temperature = plan.temperatures.slice(0, 0, n)});
+  if (rows.next_beams > 0) {
+    const int64_t first = rows.beam_candidates, end = first + rows.next_beams;
+    ops::choose_beams(ex, {.next = part(chosen, dtype::i32, at.next, {rows.next_beams, beam_choice_size}),
+                           .value = part(chosen, dtype::f32, 0, {n, k}).slice(0, first, end),
+                           .index = part(chosen, dtype::i32, at.index, {n, k}).slice(0, first, end),
+                           .log_sum = part(chosen, dtype::f32, at.log_sum, {n}).slice(0, first, end),
+                           .score = scores,
+                           .row = plan.beam_rows,
+                           .offsets = plan.beam_offsets,
+                           .stops = plan.beam_stops});
+  }
   if (sampled > 0)
     ops::sample(ex, {.token = part(chosen, dtype::i32, at.token, {sampled}),
                      .log_prob = part(chosen, dtype::f32, at.log_prob, {sampled}),
@@ -65,7 +77,7 @@ void choose(exec& ex, const tensor& logits, const tensor& chosen, const logit_pl
 }  // namespace
 
 logit_results step_logits::compute(nn::run& run, const arch::network& network, const tensor& hidden,
-                                   const logit_plan& plan, const tensor& chosen) {
+                                   const logit_plan& plan, const tensor& scores, const tensor& chosen) {
   const logit_rows& rows = plan.rows();
   if (rows.total() == 0) return {};
   const tensor last = run.make({rows.total(), hidden.dim(1)});
@@ -74,12 +86,12 @@ logit_results step_logits::compute(nn::run& run, const arch::network& network, c
   made.logits = network.logits(run, last);
   FT_CHECK(made.logits.contiguous());
   if (const int64_t size = layout(rows).size; size > 0) made.chosen = chosen.slice(0, 0, size);
-  choose(run.ex, made.logits, made.chosen, plan);
+  choose(run.ex, made.logits, made.chosen, plan, scores);
   return made;
 }
 
 int64_t step_logits::most_chosen(int64_t rows) {
-  return layout({.candidates = rows, .num_candidates = logit_plan::most_candidates}).size;
+  return layout({.next_beams = rows, .num_candidates = logit_plan::most_candidates}).size;
 }
 
 void step_logits::expect(backend& device, const logit_rows& rows, int64_t vocab_size) {
@@ -132,10 +144,18 @@ decode::sampler::choice step_logits::sampled(int32_t row) const {
 
 int32_t step_logits::place_of_choice(int32_t row) const {
   const layout at(rows_);
-  return static_cast<int32_t>(is_sampled(row) ? at.token + row - rows_.first_sampled()
-                                              : at.best + row - rows_.first_best());
+  const auto place = [&] {
+    if (has_next_beam(row)) return at.next + (row - rows_.first_next_beam()) * beam_choice_size;
+    if (has_candidates(row)) return at.index + (row - rows_.first_candidates()) * rows_.num_candidates;
+    return is_sampled(row) ? at.token + row - rows_.first_sampled() : at.best + row - rows_.first_best();
+  };
+  return static_cast<int32_t>(place());
 }
 
 int32_t step_logits::best(int32_t row) const { return chosen_.as<int32_t>()[place_of_choice(row)]; }
+
+beam_choice step_logits::next_beam(int32_t row) const {
+  return *reinterpret_cast<const beam_choice*>(chosen_.as<int32_t>() + place_of_choice(row));
+}
 
 }  // namespace ft::runtime

@@ -9,6 +9,7 @@
 #include "decode/candidates.h"
 #include "decode/sampler.h"
 #include "nn/run.h"
+#include "ops/beams.h"
 #include "runtime/logit_plan.h"
 
 namespace ft::runtime {
@@ -22,9 +23,9 @@ struct logit_results {
 class step_logits {
  public:
   // Queues the work that gives the logits that follow hidden [tokens, hidden_size], and what the plan asks of them,
-  // which goes to `chosen`: i32, most_chosen(rows) elements or more.
+  // which goes to `chosen`: i32, most_chosen(rows) elements or more. `scores` [rows of the step] f32 are the beams'.
   static logit_results compute(nn::run& run, const arch::network& network, const tensor& hidden, const logit_plan& plan,
-                               const tensor& chosen);
+                               const tensor& scores, const tensor& chosen);
   static int64_t most_chosen(int64_t rows);
 
   // Makes room on the host; before the pass.
@@ -38,13 +39,18 @@ class step_logits {
   bool is_whole(int32_t row) const { return row < rows_.first_candidates() || is_fetched(row); }
   bool is_edited(int32_t row) const { return row >= rows_.first_candidates(); }
   bool has_candidates(int32_t row) const { return !is_whole(row) && row < rows_.first_sampled(); }
-  // Where among the chosen the device leaves the token of a row that it chooses itself, sampled or best.
+  // Where among the chosen the device leaves the token of a row that it chooses itself: sampled, the best, or the first
+  // of candidates; of a beam, its beam_choice.
   int32_t place_of_choice(int32_t row) const;
+  bool has_next_beam(int32_t row) const {
+    return row >= rows_.first_next_beam() && row < rows_.first_next_beam() + rows_.next_beams;
+  }
   bool is_sampled(int32_t row) const { return row >= rows_.first_sampled() && row < rows_.first_best(); }
   std::span<float> whole(int32_t row);
   decode::candidate_row candidates(int32_t row) const;
   decode::sampler::choice sampled(int32_t row) const;  // token -1: none is a number
   int32_t best(int32_t row) const;                     // -1: none is a number
+  beam_choice next_beam(int32_t row) const;            // what comes in the place of the beam of this row
 
  private:
   bool is_fetched(int32_t row) const { return fetched_as_[static_cast<size_t>(row)] >= 0; }

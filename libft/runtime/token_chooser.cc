@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "ops/log_softmax.h"
 
@@ -170,7 +171,7 @@ int token_chooser::asks_to_stop(request& r, const sequence& s, int32_t token) {
 
 token_chooser::verdict token_chooser::choose_beams(request& r, step_logits& logits, page_pool& pool) {
   if (r.sequences_[0].logits_row < 0) return {};  // the prompt is not computed yet
-  const int64_t num_new = r.sequences_[0].length() - r.prompt_length_;
+  const int64_t num_new = r.sequences_[0].known() - r.prompt_length_;
   const bool first_step = num_new == 0;  // every group starts from the prompt
   const char* cancelled_by = nullptr;
   size_t first = 0, next = 0;
@@ -201,10 +202,12 @@ token_chooser::verdict token_chooser::choose_beams(request& r, step_logits& logi
         });
     if (cancelled_by) return {FT_FINISH_CANCELLED, cancelled_by};
     for (const decode::continuation& c : group.running()) {
-      sequence& s = r.next_[next++];
+      sequence& s = r.next_[next];
       s.fork(rows[c.parent], pool);
       s.append(c.token);
       if (r.keeps_logprobs()) s.logprobs.push_back(c.logprob);
+      if (r.sequences_[next].fresh_page >= 0) follow(r, next, group.running(), logits, pool);
+      ++next;
     }
     if (r.settings_.diversity_penalty > 0)
       group_tokens_.insert(group_tokens_.end(), group.chosen().begin(), group.chosen().end());
@@ -213,15 +216,28 @@ token_chooser::verdict token_chooser::choose_beams(request& r, step_logits& logi
   }
   group_tokens_.clear();
   for (sequence& s : r.live()) s.release_pages(pool);
-  std::swap(r.sequences_, r.next_);
+  std::swap_ranges(r.sequences_.begin(), r.sequences_.end(), r.next_.begin());  // a step may know where they lie
   r.live_ = next;
   return publish_beams(r);
+}
+
+// The index-th beam's next token is being computed already: on the page that follow_beams (ops/beams.h) has found.
+void token_chooser::follow(request& r, size_t index, std::span<const decode::continuation> running,
+                           const step_logits& logits, page_pool& pool) {
+  sequence &before = r.sequences_[index], &now = r.next_[index];
+  const decode::continuation& c = running[index];
+  const beam_choice there = logits.next_beam(before.logits_row);
+  FT_CHECK(there.token == c.token && there.parent == c.parent);
+  const bool is_first_child = std::ranges::find(running, c.parent, &decode::continuation::parent) ==
+                              running.begin() + static_cast<std::ptrdiff_t>(index);
+  const int64_t position = r.soft_.prefix_length + now.computed - 1;
+  copied_ += now.settle_page(std::exchange(before.fresh_page, -1), is_first_child, position, pool);
 }
 
 // `keep`: the row is another group's too. False when a callback cancels.
 bool token_chooser::offer_beam(request& r, decode::beam_group& group, size_t beam, const sequence& s,
                                step_logits& logits, bool keep) {
-  const int64_t length = s.length() - r.prompt_length_ + 1;
+  const int64_t length = s.known() - r.prompt_length_ + 1;
   if (logits.has_candidates(s.logits_row)) {
     group.offer(beam, logits.candidates(s.logits_row), length);
     return true;

@@ -33,6 +33,7 @@ class token_chooser {
   static bool needs_whole(const request& r, const sequence& s, const step_logits& logits);
 
   uint64_t chosen() const { return chosen_; }  // tokens so far
+  uint64_t copied() const { return copied_; }  // pages so far, in steps that were queued before their beams were known
 
  private:
   std::span<float> row_of(const sequence& s, step_logits& logits, bool keep);
@@ -45,11 +46,13 @@ class token_chooser {
   verdict choose_beams(request& r, step_logits& logits, page_pool& pool);
   bool offer_beam(request& r, decode::beam_group& group, size_t beam, const sequence& s, step_logits& logits,
                   bool keep);
+  void follow(request& r, size_t index, std::span<const decode::continuation> running, const step_logits& logits,
+              page_pool& pool);
   int asks_to_stop(request& r, const sequence& s, int32_t token);
   verdict publish_beams(request& r);
   verdict publish_settled(request& r, std::span<const int32_t> tokens);
 
-  uint64_t chosen_ = 0;
+  uint64_t chosen_ = 0, copied_ = 0;
   decode::logit_editor editor_;
   decode::sampler sampler_;
   arena scratch_;

@@ -78,8 +78,60 @@ TEST(beams_samples_and_greedy_requests_mix) {
   const uint32_t seed = std::random_device{}();
   std::mt19937 random(seed);
   auto m = open_tiny();
-  for (const drawn_request& one : run_together(m, random, draw_settings))
-    CHECK_MSG(same(outputs(*one.r), alone(m, one.prompt, one.settings)), "seed ", seed);
+  for (bool goes_ahead : {false, true})
+    for (const drawn_request& one : run_together(m, random, draw_settings, goes_ahead))
+      CHECK_MSG(same(outputs(*one.r), alone(m, one.prompt, one.settings)), "seed ", seed);
+}
+
+// As on a GPU: the device goes on from beams that the host has not seen.
+TEST(steps_of_beams_queued_ahead_change_nothing) {
+  const uint32_t seed = std::random_device{}();
+  std::mt19937 random(seed);
+  auto m = open_tiny();
+  const auto draw = [](std::mt19937& from) {
+    decode::options o = beams(static_cast<int32_t>(2 + from() % 6), static_cast<int32_t>(1 + from() % 50), 2);
+    o.logprobs = static_cast<decode::logprobs_kind>(from() % 3);
+    o.early_stopping = static_cast<decode::early_stopping_kind>(from() % 3);
+    o.length_penalty = static_cast<float>(from() % 3);
+    for (uint32_t stops = from() % 6; stops > 0; --stops)
+      o.stop_token_ids.push_back(static_cast<int32_t>(from() % tiny_llama::vocab));
+    if (from() % 6 == 0) o.forced_eos_token_ids = {9};
+    if (from() % 5 > 0) return o;
+    decode::options single;
+    single.max_new_tokens = o.max_new_tokens;
+    single.logprobs = o.logprobs;
+    return single;
+  };
+  for (int round = 0; round < 4; ++round)
+    for (const drawn_request& one : run_together(m, random, draw, true))
+      CHECK_MSG(same(outputs(*one.r), alone(m, one.prompt, one.settings)), "seed ", seed);
+}
+
+TEST(a_step_of_beams_is_queued_ahead_where_there_are_pages_for_it) {
+  auto m = open_tiny();
+  const auto pages_after = [&](int64_t num_pages, bool goes_ahead) {
+    session_options options{.max_batch_size = 3, .goes_ahead = goes_ahead};
+    {
+      auto s = session::create(m, options);
+      options.kv_cache_bytes = num_pages * static_cast<int64_t>(s->stats().page_bytes);
+      s->close();
+    }
+    auto s = session::create(m, options);
+    const std::vector<int32_t> prompt(15, 3);
+    auto r = start(*s, prompt, beams(3, 40));
+    for (int step = 0; step < 2; ++step) s->step();
+    const int64_t pages = s->stats().pages_in_use;
+    s->wait(*r);
+    CHECK_EQ(r->status(), FT_OK);
+    CHECK(same(outputs(*r), alone(m, prompt, beams(3, 40))));
+    CHECK_EQ(s->stats().pages_in_use, 0);
+    s->close();
+    return pages;
+  };
+  // The request itself may come to hold 3 x 4.
+  const int64_t without = pages_after(15, false);
+  CHECK_EQ(pages_after(15, true), without + 3);  // the token after the next has its pages already
+  CHECK_EQ(pages_after(14, true), without);
 }
 
 TEST(the_prompt_is_computed_once_and_its_pages_are_shared) {
@@ -87,8 +139,8 @@ TEST(the_prompt_is_computed_once_and_its_pages_are_shared) {
   std::mt19937 random(3);
   std::vector<int32_t> prompt(100);
   for (int32_t& t : prompt) t = static_cast<int32_t>(random() % tiny_llama::vocab);
-  for (bool sampled : {false, true}) {
-    auto s = session::create(m, {});
+  for (const auto& [sampled, goes_ahead] : {std::pair{false, false}, {true, false}, {false, true}}) {
+    auto s = session::create(m, {.goes_ahead = goes_ahead});
     decode::options o = beams(sampled ? 1 : 16, 50, 16);
     o.do_sample = sampled;
     auto r = start(*s, prompt, o);
@@ -101,8 +153,9 @@ TEST(the_prompt_is_computed_once_and_its_pages_are_shared) {
     }
     const session_stats stats = s->stats();
     CHECK_EQ(stats.prompt_tokens, prompt.size());
-    // 6 full pages of the prompt are shared; each sequence adds at most the 4 that hold tokens 96 to 149.
-    CHECK_MSG(most <= 6 + 16 * 4, most);
+    // 6 full pages of the prompt are shared; each sequence adds at most the 4 that hold tokens 96 to 149, and what it
+    // may need in the step that is queued.
+    CHECK_MSG(most <= 6 + 16 * (goes_ahead ? 5 : 4), most);
     // A page is copied only when two sequences are about to write to it: never more than one a sequence and step, and
     // for samples, which fork but once, one each but for the last to write.
     CHECK_MSG(stats.pages_copied <= (sampled ? 15 : 15 * steps), stats.pages_copied);
@@ -113,20 +166,22 @@ TEST(the_prompt_is_computed_once_and_its_pages_are_shared) {
 
 TEST(a_steady_beam_step_allocates_nothing) {
   auto m = open_tiny();
-  auto s = session::create(m, {});
-  std::vector<std::shared_ptr<request>> requests;
-  for (int i = 0; i < 3; ++i) requests.push_back(start(*s, {1, 5, 9, 3}, beams(4 + i, 150)));
-  decode::options diverse = beams(6, 150, 6);
-  diverse.num_beam_groups = 3;
-  diverse.diversity_penalty = 1;
-  diverse.logprobs = decode::logprobs_kind::raw;
-  requests.push_back(start(*s, {1, 7}, diverse));
-  for (int i = 0; i < 10; ++i) s->step();
-  const uint64_t before = s->stats().allocations;
-  for (int i = 0; i < 100; ++i) s->step();
-  CHECK_EQ(s->stats().allocations, before);
-  for (auto& r : requests) CHECK(!r->finished());
-  s->close();
+  for (bool goes_ahead : {false, true}) {
+    auto s = session::create(m, {.goes_ahead = goes_ahead});
+    std::vector<std::shared_ptr<request>> requests;
+    for (int i = 0; i < 3; ++i) requests.push_back(start(*s, {1, 5, 9, 3}, beams(4 + i, 150)));
+    decode::options diverse = beams(6, 150, 6);
+    diverse.num_beam_groups = 3;
+    diverse.diversity_penalty = 1;
+    diverse.logprobs = decode::logprobs_kind::raw;
+    if (!goes_ahead) requests.push_back(start(*s, {1, 7}, diverse));  // with it no step is queued ahead
+    for (int i = 0; i < 10; ++i) s->step();
+    const uint64_t before = s->stats().allocations;
+    for (int i = 0; i < 100; ++i) s->step();
+    CHECK_EQ(s->stats().allocations, before);
+    for (auto& r : requests) CHECK(!r->finished());
+    s->close();
+  }
 }
 
 // A callback that changes nothing makes a search look at whole rows.

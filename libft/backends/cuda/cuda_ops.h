@@ -23,6 +23,8 @@ void argmax(exec&, const argmax_args&);
 void top_k(exec&, const top_k_args&);
 void sample(exec&, const sample_args&);
 void edit_logits(exec&, const edit_logits_args&);
+void choose_beams(exec&, const choose_beams_args&);
+void follow_beams(exec&, const follow_beams_args&);
 void norm(exec&, const norm_args&);
 void pool(exec&, const pool_args&);
 void rotary_table(exec&, const rotary_table_args&);

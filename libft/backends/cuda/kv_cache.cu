@@ -7,6 +7,8 @@
 namespace ft::cuda {
 namespace {
 
+constexpr int copy_threads = 256;
+
 // V elements of a token's key and of its value; columns count through the token's heads.
 template <class T, class Page, int V>
 struct write_vector {
@@ -61,38 +63,40 @@ struct turn_and_write_vector {
   }
 };
 
-// The first tokens[i] tokens of page from[i] onto page to[i], all of a layer, then all of the next; columns count
-// through the 16-byte (or 1-byte) words of a page.
+// The first tokens[i] tokens of page from[i] onto page to[i], a block's share of them, in the 16-byte (or 1-byte) words
+// of which a head of a token has token_words.
 template <class Word>
-struct copy_word {
-  Word *keys, *values;
-  const int32_t *from, *to, *tokens;
-  int64_t words;    // a page
-  int token_words;  // a head of a token, and then
-  int page_tokens;
-  int64_t layer_words;  // from a layer's to the next's
-  int count;            // of pages in a layer
-
-  __device__ void operator()(int64_t row, int word) const {
-    const int64_t layer = row / count, i = row % count, first = layer * layer_words + word;
-    if (word / token_words % page_tokens >= tokens[i]) return;
-    const int64_t source = first + from[i] * words, target = first + to[i] * words;
-    keys[target] = keys[source];
-    values[target] = values[source];
+__global__ void __launch_bounds__(copy_threads)
+    copy_tokens(Word* keys, Word* values, const int32_t* from, const int32_t* to, const int32_t* tokens, int count,
+                int heads, int page_tokens, int token_words, int64_t layer_words) {
+  await_previous_kernel();
+  const int i = blockIdx.x % count, layer = blockIdx.x / count;
+  const int head_words = tokens[i] * token_words, words = heads * head_words;
+  if (words == 0) return;
+  const int64_t page_words = static_cast<int64_t>(heads) * page_tokens * token_words, first = layer * layer_words;
+  const int64_t source = first + from[i] * page_words, target = first + to[i] * page_words;
+#pragma unroll 4
+  for (int w = blockIdx.y * copy_threads + threadIdx.x; w < words; w += gridDim.y * copy_threads) {
+    const int at = w / head_words * page_tokens * token_words + w % head_words;
+    keys[target + at] = keys[source + at];
+    values[target + at] = values[source + at];
   }
-};
+}
 
 template <class Word>
 void copy_pages(exec& ex, const kv_copy_args& a) {
-  const auto words = static_cast<int64_t>(kv_page_bytes(a.pages.layout) / sizeof(Word));
-  const int64_t layer_words = a.layer_bytes / static_cast<int64_t>(sizeof(Word));
   const kv_layout& layout = a.pages.layout;
+  const auto count = static_cast<int>(a.from.shape[0]);
+  if (count == 0) return;
   const auto token_words = static_cast<int>(bytes_of(layout.type, layout.head_dim) / sizeof(Word));
-  launch_for_each<1>(
-      ex, "kv_copy", a.from.shape[0] * a.layers, words,
-      copy_word<Word>{static_cast<Word*>(a.pages.keys), static_cast<Word*>(a.pages.values), a.from.as<int32_t>(),
-                      a.to.as<int32_t>(), a.tokens.as<int32_t>(), words, token_words,
-                      static_cast<int>(layout.page_tokens), layer_words, static_cast<int>(a.from.shape[0])});
+  const int64_t page_words = layout.num_kv_heads * layout.page_tokens * token_words;
+  constexpr int64_t words_of_thread = 8;
+  const dim3 grid(grid_size(count * a.layers, "kv_copy"),
+                  static_cast<unsigned>(ceil_div(page_words, copy_threads * words_of_thread)));
+  launch_kernel(ex, "kv_copy", {grid, copy_threads}, copy_tokens<Word>, static_cast<Word*>(a.pages.keys),
+                static_cast<Word*>(a.pages.values), a.from.as<const int32_t>(), a.to.as<const int32_t>(),
+                a.tokens.as<const int32_t>(), count, static_cast<int>(layout.num_kv_heads),
+                static_cast<int>(layout.page_tokens), token_words, a.layer_bytes / static_cast<int64_t>(sizeof(Word)));
 }
 
 }  // namespace

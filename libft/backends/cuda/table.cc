@@ -23,6 +23,8 @@ const op_table& cuda_op_table() {
     t.top_k = top_k;
     t.sample = sample;
     t.edit_logits = edit_logits;
+    t.choose_beams = choose_beams;
+    t.follow_beams = follow_beams;
     t.norm = norm;
     t.pool = pool;
     t.rotary_table = rotary_table;

@@ -23,6 +23,8 @@ kernels make_kernels() {
            .top_k = top_k,
            .sample = ref::sample,
            .edit_logits = ref::edit_logits,
+           .choose_beams = ref::choose_beams,
+           .follow_beams = ref::follow_beams,
            .norm = norm,
            .pool = pool,
            .rotary_table = rotary_table,

@@ -119,9 +119,11 @@ void kv_copy(exec& ex, const kv_copy_args& a) {
   for (int64_t layer = 0; layer < a.layers; ++layer)
     for (void* first : {a.pages.keys, a.pages.values}) {
       char* pool = static_cast<char*>(first) + layer * a.layer_bytes;
-      for (int64_t i = 0; i < a.from.shape[0]; ++i)
+      for (int64_t i = 0; i < a.from.shape[0]; ++i) {
+        if (a.tokens.as<int32_t>()[i] == 0) continue;
         std::memcpy(pool + static_cast<size_t>(a.to.as<int32_t>()[i]) * bytes,
                     pool + static_cast<size_t>(a.from.as<int32_t>()[i]) * bytes, bytes);
+      }
     }
 }
 

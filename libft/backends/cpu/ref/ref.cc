@@ -23,6 +23,8 @@ kernels reference_kernels() {
            .top_k = ref::top_k,
            .sample = ref::sample,
            .edit_logits = ref::edit_logits,
+           .choose_beams = ref::choose_beams,
+           .follow_beams = ref::follow_beams,
            .norm = ref::norm,
            .pool = ref::pool,
            .rotary_table = ref::rotary_table,
