@@ -338,7 +338,8 @@ void session::choose_tokens(queued_step& now) {
     if (r->finished()) continue;  // since the step was queued
     try {
       if (r->shares_prefix_) {
-        for (sequence& s : r->live()) s.keep_pages(*pages_);
+        for (sequence& s : r->live())
+          if (!s.ended) s.keep_pages(*pages_);
         pin_prompt(*r);
       }
       const token_chooser::verdict v = chooser_.choose(*r, now.logits, *pages_);

@@ -61,7 +61,7 @@ std::vector<drawn_request> run_together(const std::shared_ptr<runtime::model>& m
   }
   for (auto& one : all) {
     s->wait(*one.r);
-    CHECK_EQ(one.r->status(), FT_OK);
+    CHECK_MSG(one.r->status() == FT_OK, one.r->message());
   }
   CHECK_EQ(s->stats().pages_in_use, 0);
   s->close();

@@ -134,6 +134,25 @@ TEST(a_request_may_end_while_its_next_step_is_under_way) {
   s->close();
 }
 
+// One of two samples ends; nobody keeps its pages, and what it held is another's by the time the other sample goes on.
+TEST(pages_of_a_sample_that_has_ended_are_not_kept_again) {
+  auto m = open_tiny();
+  auto s = session::create(m, {.max_batch_size = 2, .prefix_cache_bytes = 1});
+  decode::options o;
+  o.do_sample = true;
+  o.num_return_sequences = 2;
+  o.max_new_tokens = 100;
+  int ended = 0;
+  const std::vector<int32_t> prompt{1, 5, 9, 3};
+  auto r = start(*s, prompt, o, {.should_stop = [&](std::span<const int32_t> tokens) {
+    return tokens.size() == 40 && ended++ == 0 ? FT_STOP : FT_CONTINUE;
+  }});
+  s->wait(*r);
+  CHECK_MSG(r->status() == FT_OK, r->message());
+  CHECK_EQ(s->stats().pages_in_use, 0);
+  s->close();
+}
+
 TEST(a_session_closed_by_its_callback_goes_with_its_requests) {
   auto m = open_tiny();
   auto s = session::create(m, {.goes_ahead = true});
