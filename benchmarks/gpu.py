@@ -37,6 +37,8 @@ DECODERS: dict[str, list[tuple[int, int]]] = {  # batch, beams
     "llama-8b": [(1, 1), (32, 1)],
     "t5-3b": [(1, 1), (8, 1), (1, 4), (8, 4)],
 }
+SAMPLED: dict[str, list[int]] = {"gptj-6b": [1, 8]}  # batches, as people sample:
+AS_SAMPLED = {"do_sample": True, "top_k": 50, "top_p": 0.9, "temperature": 0.8, "repetition_penalty": 1.1}
 PROMPTS: dict[str, list[tuple[int, int]]] = {  # batch, tokens
     "gptj-6b": [(1, 128), (32, 128)],
     "llama-8b": [(1, 128), (1, 2048), (8, 2048)],
@@ -184,16 +186,16 @@ def gpu_bytes() -> int:
     return total - free
 
 
-def generate(model: Any, prompts: list[np.ndarray], new: int, beams: int = 1) -> None:
-    model.generate(prompts, max_new_tokens=new, num_beams=beams, stop_token_ids=[])
+def generate(model: Any, prompts: list[np.ndarray], new: int, **settings: Any) -> None:
+    model.generate(prompts, max_new_tokens=new, stop_token_ids=[], **settings)
 
 
-def decode_ms(model: Any, batch: int, beams: int) -> float:
+def decode_ms(model: Any, batch: int, **settings: Any) -> float:
     prompts = draw(model, batch, PROMPT)
 
     def run(new: int) -> float:
         start = time.perf_counter()
-        generate(model, prompts, new, beams)
+        generate(model, prompts, new, **settings)
         return time.perf_counter() - start
 
     run(FEW)
@@ -275,8 +277,12 @@ class Bench:
         for batch, beams in DECODERS.get(self.name, []):
             floor = floor_ms(self.name, batch * beams, DECODER_PART if two_sided(self.name) else None)
             other = torch_decode_ms(self.theirs, batch) if self.theirs and beams == 1 else None
-            self.add(f"decode {batch}x{beams}", decode_ms(self.ours, batch, beams), other, floor, distance)
-            self.profile(lambda n=batch, b=beams: generate(self.ours, draw(self.ours, n, PROMPT), 17, b))
+            self.add(f"decode {batch}x{beams}", decode_ms(self.ours, batch, num_beams=beams), other, floor, distance)
+            self.profile(lambda n=batch, b=beams: generate(self.ours, draw(self.ours, n, PROMPT), 17, num_beams=b))
+        for batch in SAMPLED.get(self.name, []):
+            floor = floor_ms(self.name, batch)
+            self.add(f"decode {batch}x1 sampled", decode_ms(self.ours, batch, **AS_SAMPLED), None, floor, distance)
+            self.profile(lambda n=batch: generate(self.ours, draw(self.ours, n, PROMPT), 17, **AS_SAMPLED))
         for batch, length in PROMPTS.get(self.name, []):
             floor = floor_ms(self.name, batch * length)
             other = torch_pass_ms(self.theirs, batch, length) if self.theirs and batch * length < 8192 else None

@@ -9,17 +9,20 @@
 namespace ft::cuda {
 namespace {
 
-// The largest bound that the best keys of `k` threads reach, bit by bit: then k keys of the block at least reach it,
-// and k of each thread's at most. 1, which every key reaches, where fewer threads have a key.
+// The largest bound that the best keys of `k` threads reach: then k keys of the block at least reach it, and k of each
+// thread's at most. 1, which every key reaches, where fewer threads have a key.
+template <int Threads>
 __device__ ranked bound_of(ranked best, int k) {
-  ranked bound = 0;
-  for (int bit = 63; bit >= 0; --bit) {
-    const ranked higher = bound | ranked{1} << bit;
-    const int reached = __syncthreads_count(best >= higher);
-    if (reached >= k) bound = higher;
-    if (reached == k) break;
-  }
-  return bound == 0 ? 1 : bound;
+  __shared__ ranked bests[Threads], bound;
+  bests[threadIdx.x] = best;
+  if (threadIdx.x == 0) bound = 1;
+  __syncthreads();
+  int before = 0;
+#pragma unroll 8
+  for (int i = 0; i < Threads; ++i) before += bests[i] > best;
+  if (best != 0 && before == k - 1) bound = best;
+  __syncthreads();
+  return bound;
 }
 
 // take(rank, key) for the k greatest of the `count` keys in `survivors`, the greatest first, and for what lacks to k.
@@ -53,7 +56,7 @@ __global__ void __launch_bounds__(part_threads) top_k_of_parts(ranked* keys, sum
   for (int i = begin + threadIdx.x; i < end; i += part_threads) best = max(best, rank_of(row[i], i));
   const float t = temperature ? temperature[blockIdx.y] : 1;
   const float largest = block_reduce(value_of(best) / t, larger{}, -INFINITY, partial);
-  const ranked bound = bound_of(best, k);
+  const ranked bound = bound_of<part_threads>(best, k);
   float sum = 0;
 #pragma unroll 8
   for (int i = begin + threadIdx.x; i < end; i += part_threads) {
@@ -101,7 +104,7 @@ __global__ void __launch_bounds__(Threads)
   const int begin = min(static_cast<int>(threadIdx.x) * each, count), end = min(begin + each, count);
   ranked best = 0;
   for (int i = begin; i < end; ++i) best = max(best, keys[scattered(i, count)]);
-  const ranked bound = bound_of(best, k);
+  const ranked bound = bound_of<Threads>(best, k);
   for (int i = begin; i < end; ++i)
     if (const ranked mine = keys[scattered(i, count)]; mine >= bound) survivors[atomicAdd(&found, 1)] = mine;
   __syncthreads();
