@@ -23,6 +23,18 @@ struct logit_edit {
   int32_t change = 0;
 };
 
+// A row's edit of a token that the device has chosen and the host does not know yet.
+struct late_edit {
+  int32_t place = -1;  // where the device has left the token; -1: no edit
+  int32_t change = 0;
+};
+
+// Two changes of one token.
+inline int32_t joined(int32_t a, int32_t b) {
+  if (a == logit_edit::ban || b == logit_edit::ban) return logit_edit::ban;
+  return ((a | b) & 1) + (a / 2 + b / 2) * 2;
+}
+
 // Repetition divides what is positive and multiplies what is negative (arXiv:1909.05858); presence is taken off once
 // and frequency each time.
 inline float edited(float logit, int32_t change, const logit_penalties& by) {

@@ -66,8 +66,12 @@ bool options::forces_token(int64_t num_tokens, int64_t num_new) const {
 // Of top_k one more, to see whether it ties with the last. A nucleus, and what min_p leaves, seldom has more than 128.
 size_t options::token_candidates() const {
   if (!do_sample) return 1;
-  if (top_k > 0) return static_cast<size_t>(top_k) + 1;
-  return typical_p == 1 && (has_nucleus() || min_p > 0) ? 128 : 0;
+  return top_k > 0 ? static_cast<size_t>(top_k) + 1 : 128;
+}
+
+bool options::reads_last_token() const {
+  const auto is_phrase = [](const std::vector<int32_t>& word) { return word.size() > 1; };
+  return no_repeat_ngram_size > 0 || top_p_decay < 1 || std::ranges::any_of(bad_words, is_phrase);
 }
 
 // Enough of them do not end: a sequence can be ended by each of the stop tokens.

@@ -54,8 +54,11 @@ struct options {
   bool edits_logits() const;
   bool is_diverse() const { return num_beam_groups > 1 && diversity_penalty > 0; }
   bool forces_token(int64_t num_tokens, int64_t num_new) const;
-  // How many of the best tokens are sure or likely to decide which one comes; 0: all count.
+  // How many of the best tokens decide which one comes, or, when sampling, nearly always hold those that cuts leave.
   size_t token_candidates() const;
+  // Whether what may come depends on the last token otherwise than by penalties: n-grams, phrases and what resets
+  // top-p.
+  bool reads_last_token() const;
   // The best continuations that each step of a group of beams looks at.
   size_t beam_candidates() const;
   // Whether sampling draws from softmax(logits / temperature) as it is.

@@ -18,14 +18,14 @@ logit_editor::logit_editor(int64_t vocab_size) : place_of_(static_cast<size_t>(v
 }
 
 std::span<const logit_edit> logit_editor::list(int32_t row, std::span<const int32_t> tokens, size_t num_new,
-                                               const options& settings) {
+                                               const options& settings, size_t num_unknown) {
   row_ = row;
   edits_.clear();
   penalise(tokens, num_new, settings);
   if (settings.no_repeat_ngram_size > 0)
     ban_repeated_ngrams(tokens, static_cast<size_t>(settings.no_repeat_ngram_size));
   ban_words(tokens, settings);
-  if (num_new < static_cast<size_t>(settings.min_new_tokens))
+  if (num_new + num_unknown < static_cast<size_t>(settings.min_new_tokens))
     for (int32_t token : settings.stop_token_ids) change_of(token) = logit_edit::ban;
   return edits_;
 }
@@ -81,6 +81,11 @@ void logit_editor::ban_words(std::span<const int32_t> tokens, const options& set
 
 logit_penalties penalties_of(const options& settings) {
   return {settings.repetition_penalty, settings.presence_penalty, settings.frequency_penalty};
+}
+
+int32_t change_by_token(const options& settings) {
+  const bool counts = settings.presence_penalty != 0 || settings.frequency_penalty != 0;
+  return (settings.repetition_penalty != 1 ? 1 : 0) + (counts ? 2 : 0);
 }
 
 void force_tokens(std::span<float> logits, int64_t num_tokens, int64_t num_new, const options& settings) {

@@ -17,9 +17,10 @@ class logit_editor {
   explicit logit_editor(int64_t vocab_size);
 
   // The edits of the logits that follow `tokens`: prompt and new ones, negative where the prompt has an embedding
-  // instead; the last `num_new` of them are new. Every token once; good until the next call. Allocates nothing.
+  // instead; the last `num_new` of them are new, and `num_unknown` new ones more are yet to be read, for which
+  // change_by_token() stands. Every token once; good until the next call. Allocates nothing.
   std::span<const logit_edit> list(int32_t row, std::span<const int32_t> tokens, size_t num_new,
-                                   const options& settings);
+                                   const options& settings, size_t num_unknown = 0);
 
   // Carries them out on a row that lies here.
   void edit(std::span<float> logits, std::span<const int32_t> tokens, size_t num_new, const options& settings);
@@ -36,6 +37,8 @@ class logit_editor {
 };
 
 logit_penalties penalties_of(const options& settings);
+// What one new token changes of its own logit, from then on; 0 is nothing.
+int32_t change_by_token(const options& settings);
 
 // What comes after these, and after a constraint of the caller's: leaves nothing but a token that must come now.
 void force_tokens(std::span<float> logits, int64_t num_tokens, int64_t num_new, const options& settings);

@@ -34,14 +34,9 @@ sampler::choice sampler::sample(std::span<const float> logits, const options& se
   return draw(uniform(seed, new_tokens.size()));
 }
 
-sampler::choice sampler::sample(const candidate_row& best, const options& settings, std::span<const int32_t> new_tokens,
-                                uint64_t seed) {
-  cut(best, settings, settings.top_p_after(new_tokens));
-  if (candidates_.empty()) return {require_choice(best.tokens[0]), 0};
-  return draw(uniform(seed, new_tokens.size()));
-}
-
-sampler::choice sampler::draw(double uniform) const {
+// By the cumulative distribution in the tokens' order, whatever order the cuts have left (ops/sample.h).
+sampler::choice sampler::draw(double uniform) {
+  std::ranges::sort(candidates_, {}, &candidate::token);
   double total = 0;
   for (const candidate& c : candidates_) total += c.probability;
   double remaining = uniform * total;
@@ -53,18 +48,6 @@ sampler::choice sampler::draw(double uniform) const {
     break;
   }
   return {chosen->token, static_cast<float>(std::log(chosen->probability / total))};
-}
-
-bool sampler::has_all(const candidate_row& best, const options& settings, std::span<const int32_t> new_tokens) {
-  const size_t last = best.size() - 1;
-  if (best.tokens[last] < 0 || std::isinf(best.logits[last])) return true;
-  const float t = settings.temperature, lowest = best.logits[last] / t, highest = best.logits[0] / t;
-  if (settings.top_k > 0) return lowest < best.logits[static_cast<size_t>(settings.top_k) - 1] / t;
-  if (settings.min_p > 0 && std::exp(double{lowest} - highest) < double{settings.min_p}) return true;
-  double mass = 0;
-  for (float logit : best.logits) mass += std::exp(double{logit / t} - highest - best.log_sum);
-  const double top_p = settings.top_p_after(new_tokens);
-  return top_p < 1 && mass >= top_p;
 }
 
 void sampler::warp(std::span<float> logits, const options& settings, std::span<const int32_t> new_tokens,
@@ -86,25 +69,6 @@ void sampler::cut(std::span<const float> logits, const options& settings, double
   if (candidates_.empty()) return;
   set_probabilities();
   cut_by_probability(settings, top_p, min_kept);
-}
-
-// As from the whole row: the same candidates in the same order.
-void sampler::cut(const candidate_row& best, const options& settings, double top_p) {
-  constexpr float banned = -std::numeric_limits<float>::infinity();
-  const float least = settings.top_k > 0 ? best.logits[static_cast<size_t>(settings.top_k) - 1] : banned;
-  candidates_.clear();
-  for (size_t i = 0; i < best.size() && best.tokens[i] >= 0; ++i)
-    if (const float logit = best.logits[i] / settings.temperature;
-        logit >= least / settings.temperature && best.logits[i] > banned)
-      candidates_.push_back({logit, best.tokens[i], 0, 0});
-  if (candidates_.empty()) return;
-  std::sort(candidates_.begin(), candidates_.end(), [](auto& a, auto& b) { return a.token < b.token; });
-  if (settings.top_k > 0)
-    set_probabilities();
-  else
-    for (candidate& c : candidates_)
-      c.probability = std::exp(double{c.logit} - best.highest / settings.temperature - best.log_sum);
-  cut_by_probability(settings, top_p, 1);
 }
 
 void sampler::cut_by_probability(const options& settings, double top_p, size_t min_kept) {

@@ -5,7 +5,6 @@
 #include <span>
 #include <vector>
 
-#include "decode/candidates.h"
 #include "decode/options.h"
 
 namespace ft::decode {
@@ -34,10 +33,6 @@ class sampler {
   choice sample(std::span<const float> logits, const options& settings, std::span<const int32_t> new_tokens,
                 uint64_t seed);
 
-  // The same where the best tokens hold all that can be drawn, which has_all() tells; to the bit after top_k.
-  choice sample(const candidate_row& best, const options& settings, std::span<const int32_t> new_tokens, uint64_t seed);
-  static bool has_all(const candidate_row& best, const options& settings, std::span<const int32_t> new_tokens);
-
   // The same distribution as logits in place: divided by the temperature, and -infinity where cut. At least `min_kept`
   // tokens are left, if there are as many.
   void warp(std::span<float> logits, const options& settings, std::span<const int32_t> new_tokens, size_t min_kept);
@@ -49,9 +44,8 @@ class sampler {
     double probability;   // of those left
     double surprise = 0;  // how far its information lies from the expected
   };
-  choice draw(double uniform) const;
+  choice draw(double uniform);
   void cut(std::span<const float> logits, const options& settings, double top_p, size_t min_kept);
-  void cut(const candidate_row& best, const options& settings, double top_p);
   void cut_by_probability(const options& settings, double top_p, size_t min_kept);
   float kth_largest(std::span<const float> logits, size_t k);
   void set_probabilities();

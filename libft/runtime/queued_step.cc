@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "core/status.h"
-#include "runtime/token_chooser.h"
 
 namespace ft::runtime {
 namespace {
@@ -49,11 +48,6 @@ void queued_step::launch(model& on, const page_pool& pool, recorded_steps& recor
           logits.download(run, made);
         }
         mark_results(run);
-        if (!batch.draws_from_candidates()) return;
-        wait();
-        batch.each_row([&](const request& r, const sequence& s) {
-          if (token_chooser::needs_whole(r, s, logits)) logits.download_whole(run, made, s.logits_row);
-        });
       },
       all_cancelled, this);
 }

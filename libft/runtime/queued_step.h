@@ -31,9 +31,8 @@ class queued_step {
   step_logits logits;
 
   bool empty() const { return sources.empty() && batch.empty(); }
-  // Waits for what was queued before, if need be. Queues the step on the model's stream, and waits for it where the
-  // host has to look at it within the pass. `chosen`: where the device leaves the tokens it chooses, and finds those of
-  // the step before (step_logits.h).
+  // Waits for what was queued before, if need be. Queues the step on the model's stream. `chosen`: where the device
+  // leaves the tokens it chooses, and finds those of the step before (step_logits.h).
   void launch(model& on, const page_pool& pool, recorded_steps& recorded, const tensor& chosen);
   // Returns when the results are there.
   void wait();

@@ -53,8 +53,7 @@ logits_use request::use_of_logits(const sequence& s) const {
   if (here) return logits_use::logits;
   if (!settings_.do_sample) return keeps_logprobs() ? logits_use::candidates : logits_use::best;
   if (settings_.samples_all()) return logits_use::sampled;
-  const size_t n = settings_.token_candidates();
-  return n > 0 && n <= most_top_k ? logits_use::candidates : logits_use::logits;
+  return settings_.typical_p == 1 ? logits_use::cut : logits_use::logits;
 }
 
 bool request::needs_logits_here(const sequence& s) const {
@@ -69,14 +68,15 @@ bool request::needs_logits_here(const sequence& s) const {
 }
 
 bool request::goes_on_unread(const sequence& s) const {
-  if (settings_.edits_logits() || live_ < sequences_.size()) return false;
+  if (live_ < sequences_.size() || settings_.reads_last_token()) return false;
   switch (use_of_logits(s)) {
     case logits_use::next_beams:
+    case logits_use::cut:
     case logits_use::sampled:
     case logits_use::best:
       return true;
     case logits_use::candidates:
-      return !settings_.uses_beams() && !settings_.do_sample;
+      return !settings_.uses_beams();
     default:
       return false;
   }

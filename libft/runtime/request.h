@@ -42,7 +42,16 @@ struct output {
 };
 
 // What a request needs of the logits that follow one of its sequences (runtime/logit_plan.h).
-enum class logits_use : uint8_t { logits, log_probabilities, beam_candidates, next_beams, candidates, sampled, best };
+enum class logits_use : uint8_t {
+  logits,
+  log_probabilities,
+  beam_candidates,
+  next_beams,
+  candidates,
+  cut,
+  sampled,
+  best
+};
 
 class request {
  public:
@@ -96,8 +105,8 @@ class request {
   }
   int64_t num_new(const sequence& s) const { return s.length() - prompt_length_; }
   logits_use use_of_logits(const sequence& s) const;
-  // Whether what follows the sequence depends on its last token in no other way than through the network, so that the
-  // device can go on before the host knows it.
+  // Whether the device can go on from the sequence's next token before the host knows it: it chooses it, and what
+  // follows depends on it through the network and by penalties alone.
   bool goes_on_unread(const sequence& s) const;
   // Whether that is so although the sequence is a beam, which goes on from whichever beam the device chooses.
   bool searches_unread() const;

@@ -56,7 +56,7 @@ void step_batch::clear() {
                   &cross_lengths_, &group_offsets_, &shared_lengths_, &cross_shared_lengths_, &copy_from_, &copy_to_,
                   &copy_tokens_, &logits_rows_, &place_, &first_, &fresh_, &scores_})
     v->clear();
-  follows_ = draws_from_candidates_ = false;
+  follows_ = false;
   followed_table_ = followed_slots_ = scores_on_device_ = {};
   widest_group_ = 0;
   row_offsets_.resize(1);
@@ -136,15 +136,15 @@ void step_batch::find_groups(int64_t page_tokens) {
 
 void step_batch::place_logits() {
   logits_rows_.assign(rows_.size(), -1);
-  for (logits_use use : {logits_use::logits, logits_use::log_probabilities, logits_use::beam_candidates,
-                         logits_use::next_beams, logits_use::candidates, logits_use::sampled, logits_use::best})
+  for (logits_use use :
+       {logits_use::logits, logits_use::log_probabilities, logits_use::beam_candidates, logits_use::next_beams,
+        logits_use::candidates, logits_use::cut, logits_use::sampled, logits_use::best})
     for (size_t row = 0; row < rows_.size(); ++row) {
       sequence& s = *rows_[row];
       const request& r = *owners_[row];
       const bool more_to_come = s.computed + s.scheduled < s.length();  // of the prompt
       if (more_to_come || r.use_of_logits(s) != use) continue;
       logits_rows_[row] = logits_.add(use, r, s, static_cast<int32_t>(row), row_offsets_[row + 1] - 1);
-      draws_from_candidates_ |= use == logits_use::candidates && r.settings_.do_sample;
       if (use != logits_use::next_beams || follows_) continue;
       scores_.resize(rows_.size());
       scores_[row] = std::bit_cast<int32_t>(r.score_of(s));

@@ -69,8 +69,6 @@ class step_batch {
   nn::ragged_batch upload(nn::run& run, const page_pool& pool);
   // [rows] f32 on the device, after upload(): the accumulated log-probabilities of beams; null where none has use.
   const tensor& scores() const { return scores_on_device_; }
-  // Whether tokens are drawn from candidates, which may turn out too few.
-  bool draws_from_candidates() const { return draws_from_candidates_; }
   // Whether every row is one token that follows what was computed before: a step that repeats the last one of its
   // shape.
   bool only_decodes() const;
@@ -99,7 +97,6 @@ class step_batch {
   std::vector<int32_t> scores_;                 // the bits
   tensor followed_table_, followed_slots_;      // on the device, of these rows
   tensor scores_on_device_;
-  bool draws_from_candidates_ = false;
   std::vector<int32_t> logits_rows_;  // of each row; -1: none
   std::vector<int32_t> staged_;       // all that upload() copies
   logit_plan logits_;

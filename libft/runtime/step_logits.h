@@ -32,36 +32,28 @@ class step_logits {
   void expect(backend& device, const logit_rows& rows, int64_t vocab_size);
   // Queues the copy of the results to the host.
   void download(nn::run& run, const logit_results& made);
-  // For a row whose candidates turn out too few; it is whole from then on. Within the same pass.
-  void download_whole(nn::run& run, const logit_results& made, int32_t row);
 
-  // Of a row in the step. A whole row may be changed in place.
-  bool is_whole(int32_t row) const { return row < rows_.first_candidates() || is_fetched(row); }
-  bool is_edited(int32_t row) const { return row >= rows_.first_candidates(); }
-  bool has_candidates(int32_t row) const { return !is_whole(row) && row < rows_.first_sampled(); }
+  // Of a row in the step. A whole row may be changed in place; it is not edited yet.
+  bool is_whole(int32_t row) const { return row < rows_.first_candidates(); }
+  bool has_candidates(int32_t row) const { return !is_whole(row) && row < rows_.first_cut(); }
   // Where among the chosen the device leaves the token of a row that it chooses itself: sampled, the best, or the first
   // of candidates; of a beam, its beam_choice.
   int32_t place_of_choice(int32_t row) const;
   bool has_next_beam(int32_t row) const {
     return row >= rows_.first_next_beam() && row < rows_.first_next_beam() + rows_.next_beams;
   }
-  bool is_sampled(int32_t row) const { return row >= rows_.first_sampled() && row < rows_.first_best(); }
+  bool is_sampled(int32_t row) const { return row >= rows_.first_cut() && row < rows_.first_best(); }
   std::span<float> whole(int32_t row);
   decode::candidate_row candidates(int32_t row) const;
   decode::sampler::choice sampled(int32_t row) const;  // token -1: none is a number
+  float raw_log_probability(int32_t row) const;        // of that token, before cuts; of rows that are cut
   int32_t best(int32_t row) const;                     // -1: none is a number
   beam_choice next_beam(int32_t row) const;            // what comes in the place of the beam of this row
 
  private:
-  bool is_fetched(int32_t row) const { return fetched_as_[static_cast<size_t>(row)] >= 0; }
-
   logit_rows rows_;
   size_t vocab_size_ = 0;
   buffer whole_, chosen_;  // what is fastest to copy to; only ever grown
-  // Of each row its place among the fetched ones or -1; these keep their memory for the next steps.
-  std::vector<int32_t> fetched_as_;
-  std::vector<std::vector<float>> fetched_;
-  size_t num_fetched_ = 0;
 };
 
 }  // namespace ft::runtime

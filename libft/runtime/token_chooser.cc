@@ -44,13 +44,12 @@ std::span<float> token_chooser::row_of(const sequence& s, step_logits& logits, b
   return copy_;
 }
 
-// Applies the settings, unless the device has, and the callbacks, in transformers' order; false when a callback
-// cancels.
-bool token_chooser::process(request& r, const sequence& s, std::span<float> row, bool is_edited) {
+// Applies the settings and the callbacks, in transformers' order; false when a callback cancels.
+bool token_chooser::process(request& r, const sequence& s, std::span<float> row) {
   if (r.settings_.logprobs == logprobs_kind::raw) raw_.assign(row.begin(), row.end());
   for (int32_t token : group_tokens_) row[static_cast<size_t>(token)] -= r.settings_.diversity_penalty;
   const auto num_new = static_cast<int64_t>(r.new_tokens(s).size());
-  if (!is_edited) editor_.edit(row, s.tokens, r.new_tokens(s).size(), r.settings_);
+  editor_.edit(row, s.tokens, r.new_tokens(s).size(), r.settings_);
   const request_callbacks& ask = r.callbacks_;
   if (ask.constrain_logits && ask.constrain_logits(s.tokens, row) != FT_CONTINUE) return false;
   decode::force_tokens(row, s.length(), num_new, r.settings_);
@@ -89,30 +88,25 @@ float token_chooser::log_probability(std::span<float> logits, int32_t token) {
 bool token_chooser::pick(request& r, const sequence& s, step_logits& logits, bool keep,
                          decode::sampler::choice& choice) {
   const int32_t at = s.logits_row;
-  const decode::options& settings = r.settings_;
-  if (logits.is_whole(at)) return pick_here(r, s, row_of(s, logits, keep), logits.is_edited(at), choice);
-  if (!logits.has_candidates(at)) {
-    choice = logits.is_sampled(at) ? logits.sampled(at) : decode::sampler::choice{logits.best(at), 0};
-    decode::require_choice(choice.token);
-    return true;
+  const bool is_raw = r.settings_.logprobs == logprobs_kind::raw;
+  if (logits.is_whole(at)) return pick_here(r, s, row_of(s, logits, keep), choice);
+  if (logits.is_sampled(at)) {
+    choice = logits.sampled(at);
+    if (is_raw) choice.logprob = logits.raw_log_probability(at);
+  } else if (logits.has_candidates(at)) {
+    const decode::candidate_row best = logits.candidates(at);
+    choice = {best.tokens[0], best.log_probability(0)};
+  } else {
+    choice = {logits.best(at), 0};
   }
-  const decode::candidate_row best = logits.candidates(at);
-  if (settings.do_sample)
-    choice = sampler_.sample(best, settings, r.new_tokens(s), r.seed_of(s));
-  else
-    choice.token = decode::require_choice(best.tokens[0]);
-  if (!settings.do_sample || settings.logprobs == logprobs_kind::raw) {
-    const auto place = std::find(best.tokens.begin(), best.tokens.end(), choice.token) - best.tokens.begin();
-    choice.logprob = best.log_probability(static_cast<size_t>(place));
-  }
+  decode::require_choice(choice.token);
   return true;
 }
 
 // From the whole row, after the settings and callbacks; false when a callback cancels.
-bool token_chooser::pick_here(request& r, const sequence& s, std::span<float> row, bool is_edited,
-                              decode::sampler::choice& choice) {
+bool token_chooser::pick_here(request& r, const sequence& s, std::span<float> row, decode::sampler::choice& choice) {
   const decode::options& settings = r.settings_;
-  if (!process(r, s, row, is_edited)) return false;
+  if (!process(r, s, row)) return false;
   if (settings.do_sample) {
     choice = sampler_.sample(row, settings, r.new_tokens(s), r.seed_of(s));
   } else {
@@ -121,11 +115,6 @@ bool token_chooser::pick_here(request& r, const sequence& s, std::span<float> ro
   }
   if (settings.logprobs == logprobs_kind::raw) choice.logprob = log_probability(raw_, choice.token);
   return true;
-}
-
-bool token_chooser::needs_whole(const request& r, const sequence& s, const step_logits& logits) {
-  return s.logits_row >= 0 && logits.has_candidates(s.logits_row) && r.settings_.do_sample &&
-         !decode::sampler::has_all(logits.candidates(s.logits_row), r.settings_, r.new_tokens(s));
 }
 
 // `keep`: the row is another sequence's too. A verdict is the whole request's: FT_FINISH_NONE although the sequence may
@@ -243,7 +232,7 @@ bool token_chooser::offer_beam(request& r, decode::beam_group& group, size_t bea
     return true;
   }
   const std::span<float> row = row_of(s, logits, keep);
-  if (!process(r, s, row, false)) return false;
+  if (!process(r, s, row)) return false;
   // Transformers leaves one more than can end the sequence, so that there is always a beam to go on with.
   const size_t stops = r.settings_.stop_token_ids.size();
   if (r.settings_.do_sample) sampler_.warp(row, r.settings_, r.new_tokens(s), stops ? stops + 1 : 2);

@@ -29,20 +29,17 @@ class token_chooser {
   // Throws ft::error when no token can be chosen.
   verdict choose(request& r, step_logits& logits, page_pool& pool);
 
-  // Whether the sequence's candidates are too few, so that its whole row is needed.
-  static bool needs_whole(const request& r, const sequence& s, const step_logits& logits);
-
   uint64_t chosen() const { return chosen_; }  // tokens so far
   uint64_t copied() const { return copied_; }  // pages so far, in steps that were queued before their beams were known
 
  private:
   std::span<float> row_of(const sequence& s, step_logits& logits, bool keep);
-  bool process(request& r, const sequence& s, std::span<float> row, bool is_edited);
+  bool process(request& r, const sequence& s, std::span<float> row);
   float log_probability(std::span<float> logits, int32_t token);
   verdict choose_each(request& r, step_logits& logits, page_pool& pool);
   verdict choose_one(request& r, size_t index, step_logits& logits, bool keep, page_pool& pool);
   bool pick(request& r, const sequence& s, step_logits& logits, bool keep, decode::sampler::choice& choice);
-  bool pick_here(request& r, const sequence& s, std::span<float> row, bool is_edited, decode::sampler::choice& choice);
+  bool pick_here(request& r, const sequence& s, std::span<float> row, decode::sampler::choice& choice);
   verdict choose_beams(request& r, step_logits& logits, page_pool& pool);
   bool offer_beam(request& r, decode::beam_group& group, size_t beam, const sequence& s, step_logits& logits,
                   bool keep);

@@ -12,6 +12,8 @@
 #include "decode/philox.h"
 #include "decode/processors.h"
 #include "decode/sampler.h"
+#include "ops/cut.h"
+#include "ops/sample.h"
 #include "ops/top_k.h"
 
 using namespace ft;
@@ -288,43 +290,62 @@ TEST(sampling_follows_the_exact_distribution) {
 }
 
 // Of rows wider than any number of candidates, flat ones and steep ones, with ties.
-TEST(candidates_that_hold_all_give_what_the_whole_row_gives) {
+TEST(operations_draw_what_the_sampler_draws) {
   const uint64_t seed = std::random_device{}();
   std::mt19937 random(static_cast<uint32_t>(seed));
   const auto coin = [&] { return random() % 2 == 0; };
   constexpr int64_t vocab = 900, k = 128;
   sampler s(vocab);
-  int enough = 0, too_few = 0;
+  int inside = 0, outside = 0;
   for (int trial = 0; trial < 600; ++trial) {
     std::normal_distribution<float> normal(0, 0.5f + static_cast<float>(trial % 6));
-    std::vector<float> row(vocab), best(k);
+    std::vector<float> row(vocab), value(k);
     for (float& x : row) x = coin() ? normal(random) : std::round(normal(random));
+    if (random() % 5 == 0) row[random() % vocab] = std::nanf("");
     options o;
     o.do_sample = true;
     o.seed = random();
     if (coin()) o.temperature = 0.6f;
-    if (random() % 3 == 0) o.top_k = static_cast<int32_t>(1 + random() % 127);
+    if (random() % 3 == 0) o.top_k = static_cast<int32_t>(1 + random() % 300);
     if (coin()) o.top_p = 0.8f;
     if (coin()) o.min_p = 0.02f;
-    if (o.top_k > 0 && coin()) o.typical_p = 0.7f;
-    std::vector<int32_t> tokens(k);
-    candidate_row found{best, tokens};
+    std::vector<int32_t> index(k);
+    float log_sum = 0, least = 0;
+    int32_t last = 0;
+    double draw = uniform(o.seed, 0);
+    distribution_cuts by{static_cast<double>(o.top_k), double{o.top_p}, double{o.min_p}};
+    sampler::choice got{};
+    float logit = 0;
     arena scratch(host_memory());
     exec ex{cpu_backend(), cpu_backend().ops(), scratch};
-    ops::top_k(ex, {.value = tensor(best.data(), dtype::f32, {1, k}),
-                    .index = tensor(tokens.data(), dtype::i32, {1, k}),
-                    .log_sum = tensor(&found.log_sum, dtype::f32, {1}),
-                    .x = tensor(row.data(), dtype::f32, {1, vocab}),
-                    .temperature = tensor(&o.temperature, dtype::f32, {1})});
-    found.highest = best[0];
-    const bool all = sampler::has_all(found, o, {});
-    ++(all ? enough : too_few);
-    if (!all) continue;
-    const auto want = s.sample(row, o, {}, o.seed), got = s.sample(found, o, {}, o.seed);
-    CHECK_MSG(got.token == want.token && std::fabs(got.logprob - want.logprob) < 2e-6f, "seed ", seed);
-    if (o.top_k > 0) CHECK_MSG(got.logprob == want.logprob, "seed ", seed);
+    const auto one = [](auto& x, dtype type) { return tensor(&x, type, {1}); };
+    const tensor x(row.data(), dtype::f32, {1, vocab}), temperature = one(o.temperature, dtype::f32);
+    const tensor values(value.data(), dtype::f32, {1, k}), indices(index.data(), dtype::i32, {1, k});
+    ops::top_k(
+        ex,
+        {.value = values, .index = indices, .log_sum = one(log_sum, dtype::f32), .x = x, .temperature = temperature});
+    ops::cut(ex, {.least = one(least, dtype::f32),
+                  .last = one(last, dtype::i32),
+                  .x = x,
+                  .value = values,
+                  .index = indices,
+                  .log_sum = one(log_sum, dtype::f32),
+                  .temperature = temperature,
+                  .by = tensor(&by, dtype::f64, {1, 3})});
+    ops::sample(ex, {.token = one(got.token, dtype::i32),
+                     .log_prob = one(got.logprob, dtype::f32),
+                     .logit = one(logit, dtype::f32),
+                     .x = x,
+                     .uniform = one(draw, dtype::f64),
+                     .temperature = temperature,
+                     .least = one(least, dtype::f32),
+                     .last = one(last, dtype::i32)});
+    const auto want = s.sample(row, o, {}, o.seed);
+    CHECK_MSG(got.token == want.token && std::fabs(got.logprob - want.logprob) < 4e-6f, "seed ", seed);
+    CHECK_EQ(logit, row[static_cast<size_t>(want.token)]);
+    ++(least > value.back() / o.temperature ? inside : outside);
   }
-  CHECK_MSG(enough > 50 && too_few > 50, enough, " of 600");
+  CHECK_MSG(inside > 50 && outside > 50, inside, " of 600");
 }
 
 TEST(every_token_is_edited_once) {

@@ -74,6 +74,14 @@ TEST(steps_queued_ahead_change_no_token) {
     plain.stop_token_ids = o.stop_token_ids;
     if (o.do_sample && from() % 3 == 0) plain.num_return_sequences = 3;
     if (from() % 8 == 0) plain.forced_eos_token_ids = {5};
+    if (from() % 3 == 0) plain.repetition_penalty = 1.4f;
+    if (from() % 3 == 0) plain.presence_penalty = 0.4f, plain.frequency_penalty = 0.2f;
+    if (from() % 4 == 0) plain.min_new_tokens = std::min(4, plain.max_new_tokens);
+    if (from() % 4 == 0) plain.bad_words = {{7}, {9}};
+    if (from() % 3 == 0) plain.top_k = static_cast<int32_t>(1 + from() % 40);
+    if (from() % 3 == 0) plain.top_p = 0.7f;
+    if (from() % 4 == 0) plain.min_p = 0.03f;
+    plain.logprobs = static_cast<decode::logprobs_kind>(from() % 3);
     return plain;
   };
   for (int round = 0; round < 5; ++round)
@@ -84,9 +92,11 @@ TEST(steps_queued_ahead_change_no_token) {
 TEST(a_step_is_queued_ahead_where_its_tokens_are_known_to_the_device) {
   auto m = open_tiny();
   const std::vector<int32_t> a_page(16, 3);
-  decode::options greedy, penalised;
-  greedy.max_new_tokens = penalised.max_new_tokens = 40;
+  decode::options greedy, penalised, cut, without_repetition;
   penalised.repetition_penalty = 1.3f;
+  cut.do_sample = true;
+  cut.top_p = 0.9f;
+  without_repetition.no_repeat_ngram_size = 3;
   const auto pages_after_prompt = [&](const decode::options& o, int max_new, bool goes_ahead) {
     auto s = session::create(m, {.goes_ahead = goes_ahead});
     decode::options own = o;
@@ -101,7 +111,9 @@ TEST(a_step_is_queued_ahead_where_its_tokens_are_known_to_the_device) {
   CHECK_EQ(pages_after_prompt(greedy, 40, false), 1);
   CHECK_EQ(pages_after_prompt(greedy, 40, true), 2);  // the new token has its page already
   CHECK_EQ(pages_after_prompt(greedy, 1, true), 0);
-  CHECK_EQ(pages_after_prompt(penalised, 40, true), 1);
+  CHECK_EQ(pages_after_prompt(penalised, 40, true), 2);
+  CHECK_EQ(pages_after_prompt(cut, 40, true), 2);
+  CHECK_EQ(pages_after_prompt(without_repetition, 40, true), 1);
 }
 
 TEST(a_request_may_end_while_its_next_step_is_under_way) {

@@ -21,6 +21,7 @@ void linear(exec&, const linear_args&);
 void log_softmax(exec&, const log_softmax_args&);
 void argmax(exec&, const argmax_args&);
 void top_k(exec&, const top_k_args&);
+void cut(exec&, const cut_args&);
 void sample(exec&, const sample_args&);
 void edit_logits(exec&, const edit_logits_args&);
 void choose_beams(exec&, const choose_beams_args&);

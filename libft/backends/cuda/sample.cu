@@ -16,20 +16,32 @@ struct weights_of_part {
   float sum;      // of exp(x / t - largest)
 };
 
-// Where there is no number above -infinity nothing has a weight.
-__device__ float weight(float x, float t, float largest) { return x > -INFINITY ? expf(x / t - largest) : 0; }
+// A row's weights. Where there is no number above -infinity nothing has one.
+struct weights {
+  float t, least;
+  int last;
+
+  __device__ weights(int64_t row, const float* temperature, const float* least, const int32_t* last)
+      : t(temperature[row]), least(least ? least[row] : -INFINITY), last(least ? last[row] : 0x7fffffff) {}
+
+  __device__ float operator()(float x, int i, float largest) const {
+    const float l = x / t;
+    return x > -INFINITY && (l > least || (l == least && i <= last)) ? expf(l - largest) : 0;
+  }
+};
 
 __global__ void __launch_bounds__(threads)
-    sum_parts(weights_of_part* parts, row_view<const float> x, const float* temperature, int width, int part) {
+    sum_parts(weights_of_part* parts, row_view<const float> x, const float* temperature, const float* least,
+              const int32_t* last_kept, int width, int part) {
   __shared__ float partial[32];
   await_previous_kernel();
   const int begin = blockIdx.x * part, end = min(begin + part, width);
   const float* row = x.at(blockIdx.y);
-  const float t = temperature[blockIdx.y];
+  const weights weight(blockIdx.y, temperature, least, last_kept);
   float largest = -INFINITY, sum = 0;
   for (int i = begin + threadIdx.x; i < end; i += threads) largest = fmaxf(largest, row[i]);  // passes over NaNs
-  largest = block_reduce(largest, larger{}, -INFINITY, partial) / t;
-  for (int i = begin + threadIdx.x; i < end; i += threads) sum += weight(row[i], t, largest);
+  largest = block_reduce(largest, larger{}, -INFINITY, partial) / weight.t;
+  for (int i = begin + threadIdx.x; i < end; i += threads) sum += weight(row[i], i, largest);
   sum = block_reduce(sum, add_up{}, 0, partial);
   if (threadIdx.x == 0) parts[blockIdx.y * gridDim.x + blockIdx.x] = {largest, sum};
 }
@@ -81,15 +93,16 @@ __device__ float sum_before(float mine, float* of_warps) {
 // The drawn element is the last that has a weight and begins no later than the draw, within the last thread of which
 // this can be said: rounding may move a border, but always leaves one.
 __global__ void __launch_bounds__(threads)
-    draw_from_parts(int32_t* token, float* log_prob, const weights_of_part* parts, int num_parts,
-                    row_view<const float> x, const double* uniform, const float* temperature, int width, int part) {
+    draw_from_parts(int32_t* token, float* log_prob, float* logit, const weights_of_part* parts, int num_parts,
+                    row_view<const float> x, const double* uniform, const float* temperature, const float* least,
+                    const int32_t* last_kept, int width, int part) {
   __shared__ drawn_part drawn;
   __shared__ float of_warps[warps];
   __shared__ int last, first_banned;
   await_previous_kernel();
   const int64_t r = blockIdx.x;
   const float* row = x.at(r);
-  const float t = temperature[r];
+  const weights weight(r, temperature, least, last_kept);
   parts += r * num_parts;
   if (threadIdx.x == 0) {
     drawn = draw_part(parts, num_parts, uniform[r]);
@@ -101,7 +114,10 @@ __global__ void __launch_bounds__(threads)
     for (int i = threadIdx.x; i < width; i += threads)
       if (row[i] == -INFINITY) atomicMin(&first_banned, i);
     __syncthreads();
-    if (threadIdx.x == 0) token[r] = first_banned < width ? first_banned : -1, log_prob[r] = 0;
+    if (threadIdx.x != 0) return;
+    token[r] = first_banned < width ? first_banned : -1;
+    log_prob[r] = 0;
+    logit[r] = first_banned < width ? -INFINITY : NAN;
     return;
   }
   const float largest = parts[drawn.index].largest;
@@ -109,19 +125,20 @@ __global__ void __launch_bounds__(threads)
   const int begin = min(drawn.index * part + static_cast<int>(threadIdx.x) * each, part_end);
   const int end = min(begin + each, part_end);
   float mine = 0;
-  for (int i = begin; i < end; ++i) mine += weight(row[i], t, largest);
+  for (int i = begin; i < end; ++i) mine += weight(row[i], i, largest);
   float before = sum_before(mine, of_warps);
   if (mine > 0 && before <= drawn.remaining) atomicMax(&last, static_cast<int>(threadIdx.x));
   __syncthreads();
   if (threadIdx.x != last) return;
   int chosen = -1;
   for (int i = begin; i < end; ++i) {
-    const float w = weight(row[i], t, largest);
+    const float w = weight(row[i], i, largest);
     if (w > 0 && before <= drawn.remaining) chosen = i;
     before += w;
   }
   token[r] = chosen;
-  log_prob[r] = row[chosen] / t - largest - drawn.log_sum;
+  logit[r] = row[chosen];
+  log_prob[r] = row[chosen] / weight.t - largest - drawn.log_sum;
 }
 
 }  // namespace
@@ -134,12 +151,14 @@ void sample(exec& ex, const sample_args& a) {
   arena::scope scope(ex.scratch);
   auto* parts = ex.scratch.make<weights_of_part>(rows * cut.count);
   const auto x = rows_of<const float>(a.x);
-  const auto* temperature = a.temperature.as<const float>();
-  launch_kernel(ex, "sample", {grid, threads}, sum_parts, parts, x, temperature, static_cast<int>(width),
+  const auto *temperature = a.temperature.as<const float>(), *least = a.least.as<const float>();
+  const auto* last = a.last.as<const int32_t>();
+  launch_kernel(ex, "sample", {grid, threads}, sum_parts, parts, x, temperature, least, last, static_cast<int>(width),
                 static_cast<int>(cut.size));
   launch_kernel(ex, "sample", {grid_size(rows, "sample"), threads}, draw_from_parts, a.token.as<int32_t>(),
-                a.log_prob.as<float>(), parts, static_cast<int>(cut.count), x, a.uniform.as<const double>(),
-                temperature, static_cast<int>(width), static_cast<int>(cut.size));
+                a.log_prob.as<float>(), a.logit.as<float>(), parts, static_cast<int>(cut.count), x,
+                a.uniform.as<const double>(), temperature, least, last, static_cast<int>(width),
+                static_cast<int>(cut.size));
 }
 
 }  // namespace ft::cuda

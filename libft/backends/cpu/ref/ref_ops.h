@@ -19,6 +19,7 @@ void kv_copy(exec&, const kv_copy_args&);  // every level's
 void log_softmax(exec&, const log_softmax_args&);
 void argmax(exec&, const argmax_args&);  // every level's
 void top_k(exec&, const top_k_args&);
+void cut(exec&, const cut_args&);                    // every level's
 void sample(exec&, const sample_args&);              // every level's
 void edit_logits(exec&, const edit_logits_args&);    // every level's
 void choose_beams(exec&, const choose_beams_args&);  // every level's

@@ -11,12 +11,18 @@ void sample(exec&, const sample_args& a) {
   for (int64_t r = 0; r < a.x.shape[0]; ++r) {
     const float* x = a.x.as<float>() + r * a.x.stride[0];
     int32_t& token = a.token.as<int32_t>()[r];
-    float& log_prob = a.log_prob.as<float>()[r];
+    float &log_prob = a.log_prob.as<float>()[r], &logit = a.logit.as<float>()[r];
     token = first_largest({x, static_cast<size_t>(width)});
     log_prob = 0;
+    logit = token < 0 ? NAN : x[token];
     if (token < 0 || x[token] == -INFINITY) continue;
     const float t = a.temperature.as<float>()[r], highest = x[token] / t;
-    const auto weight = [&](int64_t i) { return x[i] > -INFINITY ? std::exp(double{x[i] / t - highest}) : 0; };
+    const float least = a.least ? a.least.as<float>()[r] : -INFINITY;
+    const int64_t last = a.least ? a.last.as<int32_t>()[r] : width;
+    const auto weight = [&](int64_t i) {
+      const float l = x[i] / t;
+      return x[i] > -INFINITY && (l > least || (l == least && i <= last)) ? std::exp(double{l - highest}) : 0;
+    };
     double sum = 0;
     for (int64_t i = 0; i < width; ++i) sum += weight(i);
     double remaining = a.uniform.as<double>()[r] * sum, drawn = 0;
@@ -27,6 +33,7 @@ void sample(exec&, const sample_args& a) {
         remaining -= w;
       }
     log_prob = static_cast<float>(std::log(drawn / sum));
+    logit = x[token];
   }
 }
 
