@@ -248,11 +248,12 @@ TEST(sample) {
       uniforms.push_back(d.one_of({0.0, 1 - 0x1p-53, uniform(d), uniform(d), uniform(d)}));
     }
     const bool is_cut = d.coin();
+    const std::vector<float> values = x.values();
     std::vector<float> least;
     std::vector<int32_t> last;
     for (int64_t r = 0; r < rows; ++r) {
       const auto at = static_cast<int32_t>(d.integer(0, width - 1));
-      least.push_back(x.values()[static_cast<size_t>(r * width + at)] / temperatures[static_cast<size_t>(r)]);
+      least.push_back(values[static_cast<size_t>(r * width + at)] / temperatures[static_cast<size_t>(r)]);
       last.push_back(at);
     }
     place on(gpu(), false);
@@ -268,7 +269,7 @@ TEST(sample) {
                         .last = is_cut ? on.put(last) : tensor()});
     on.ex.scratch.reset();
     const std::vector<int32_t> tokens = integers_of(on, token);
-    const std::vector<float> log_probs = floats_of(on, log_prob), values = x.values(), logits = floats_of(on, logit);
+    const std::vector<float> log_probs = floats_of(on, log_prob), logits = floats_of(on, logit);
     for (size_t r = 0; r < tokens.size(); ++r) {
       const auto begin = values.begin() + static_cast<int64_t>(r) * width;
       std::vector<float> row(begin, begin + width);

@@ -83,7 +83,12 @@ def run(folder: Path, dtype: str, rng: np.random.Generator, quick: bool) -> int:
         if not model.generates:
             return len(rows)
         total = 0
-        kinds = ({}, {"num_beams": 3}, {"do_sample": True, "seed": 1, "num_return_sequences": 2})
+        kinds = (
+            {},
+            {"num_beams": 3},
+            {"do_sample": True, "seed": 1, "num_return_sequences": 2},
+            {"do_sample": True, "seed": 2, "top_p": 0.8, "repetition_penalty": 1.3},
+        )
         for settings in kinds[:2] if quick else kinds:
             # One row, few, and more than the kernels of few rows take.
             for prompts in (rows,) if quick else (rows[:1], rows, rows * 9):
