@@ -6,12 +6,6 @@
 namespace ft::cuda {
 namespace {
 
-__device__ ranked warp_best(ranked mine) {
-#pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) mine = max(mine, __shfl_xor_sync(0xffffffffu, mine, distance));
-  return mine;
-}
-
 template <int V>
 __global__ void __launch_bounds__(part_threads)
     best_of_parts(ranked* bests, row_view<const float> x, int width, int part) {

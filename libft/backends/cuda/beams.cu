@@ -59,16 +59,6 @@ struct beam_tokens {
   }
 };
 
-__device__ ranked block_best(ranked mine, ranked* of_warps) {
-#pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) mine = max(mine, __shfl_xor_sync(0xffffffffu, mine, distance));
-  __syncthreads();
-  if (threadIdx.x % 32 == 0) of_warps[threadIdx.x / 32] = mine;
-  __syncthreads();
-  for (int warp = 0; warp < blockDim.x / 32; ++warp) mine = max(mine, of_warps[warp]);
-  return mine;
-}
-
 __global__ void __launch_bounds__(most_beams)
     merge_beams(beam_choice* next, const float* value, const int32_t* index, const float* log_sum, const float* score,
                 const int32_t* row, const int32_t* offsets, const int32_t* stops, int k, int num_stops) {
@@ -84,7 +74,7 @@ __global__ void __launch_bounds__(most_beams)
   }
   ranked mine = tokens.best();
   for (int rank = 0; rank < width; ++rank) {
-    const ranked best = block_best(mine, of_warps);
+    const ranked best = block_best<most_beams>(mine, of_warps);
     if (best == mine && best != 0) {
       tokens.last = best;
       mine = tokens.best();

@@ -23,16 +23,6 @@ __device__ double block_sum(double x, double* of_warps) {
   return x;
 }
 
-__device__ ranked block_largest(ranked x, ranked* of_warps) {
-#pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) x = max(x, __shfl_xor_sync(0xffffffffu, x, distance));
-  __syncthreads();
-  if (threadIdx.x % 32 == 0) of_warps[threadIdx.x / 32] = x;
-  __syncthreads();
-  for (int warp = 0; warp < warps; ++warp) x = max(x, of_warps[warp]);
-  return x;
-}
-
 __device__ double weight_of(float logit, float highest) { return exp(static_cast<double>(logit) - highest); }
 
 // By one thread: how many of `count` sorted candidates are left; 0 where only more elements could tell. `total` is the
@@ -101,7 +91,7 @@ struct whole_row {
   __device__ ranked last_left(distribution_cuts by) const {
     ranked highest = 0;
     for (int i = threadIdx.x; i < width; i += threads) highest = max(highest, rank(i));
-    highest = block_largest(highest, bests);
+    highest = block_best<threads>(highest, bests);
     if (highest == 0) return 0;
     const float first = value_of(highest);
     const auto one = [](ranked) { return 1.0; };
@@ -126,7 +116,7 @@ struct whole_row {
     ranked least = 0;
     for (int i = threadIdx.x; i < width; i += threads)
       if (const ranked r = rank(i); r >= bound) least = max(least, ~r);
-    return ~block_largest(least, bests);
+    return ~block_best<threads>(least, bests);
   }
 };
 

@@ -44,6 +44,26 @@ __device__ inline int index_of(ranked r) {
   return r == 0 ? -1 : static_cast<int>(0xffffffffu - static_cast<unsigned>(r));
 }
 
+// Every lane of a warp gets the greatest.
+__device__ inline ranked warp_best(ranked mine) {
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) mine = max(mine, __shfl_xor_sync(0xffffffffu, mine, distance));
+  return mine;
+}
+
+// Every thread of a block of `Threads` gets the greatest. `of_warps` [Threads / 32], shared: free to be used by another
+// call of this.
+template <int Threads>
+__device__ inline ranked block_best(ranked mine, ranked* of_warps) {
+  mine = warp_best(mine);
+  __syncthreads();  // an earlier call's readers are done
+  if (threadIdx.x % 32 == 0) of_warps[threadIdx.x / 32] = mine;
+  __syncthreads();
+#pragma unroll
+  for (int warp = 0; warp < Threads / 32; ++warp) mine = max(mine, of_warps[warp]);
+  return mine;
+}
+
 #endif
 
 }  // namespace ft::cuda
