@@ -30,7 +30,7 @@ struct late_edit {
 };
 
 // Two changes of one token.
-inline int32_t joined(int32_t a, int32_t b) {
+constexpr int32_t joined(int32_t a, int32_t b) {
   if (a == logit_edit::ban || b == logit_edit::ban) return logit_edit::ban;
   return ((a | b) & 1) + (a / 2 + b / 2) * 2;
 }

@@ -9,12 +9,11 @@ namespace ft::decode {
 struct candidate_row {
   std::span<const float> logits;    // the highest first
   std::span<const int32_t> tokens;  // of equal logits the lower first; -1 behind the last number of the row
-  // The highest, and log Σ exp((logit - highest) / temperature) over the whole vocabulary; both 0 where `logits` are
-  // log-probabilities already.
+  // The highest, and log Σ exp(logit - highest) over the whole vocabulary; both 0 where `logits` are log-probabilities
+  // already.
   float highest = 0, log_sum = 0;
 
   size_t size() const { return tokens.size(); }
-  // At temperature 1.
   float log_probability(size_t i) const { return logits[i] - highest - log_sum; }
 };
 

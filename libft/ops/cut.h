@@ -11,8 +11,8 @@
 //               they do not hold all that may be drawn, the whole row is looked at
 //   temperature [rows] f32
 //   by          [rows, 3] f64: k, 0 is off; p of top-p, 1 is off; p of min-p, 0 is off
-//   least       [rows] f32, last [rows] i32: element i may be drawn where x[i] / t > least, or where it is equal and i
-//   <= last
+//   least       [rows] f32, last [rows] i32: element i may be drawn where x[i] / t > least, or where it is equal and
+//               i <= last
 //
 // NaNs and -infinity are never drawn; what a row of nothing else gets may be anything.
 #pragma once

@@ -9,8 +9,7 @@
 //
 //   chosen    [any] i32
 //   late      [rows, 2] i32: where among `chosen` the token is (-1: no such edit), and the change. A token that is
-//   itself
-//             negative is none
+//             itself negative is none
 #pragma once
 
 #include "ops/exec.h"

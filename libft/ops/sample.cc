@@ -15,8 +15,10 @@ void sample(exec& ex, const sample_args& a) {
   c.packed("token", a.token, dtype::i32, {rows});
   c.packed("log_prob", a.log_prob, dtype::f32, {rows});
   c.packed("logit", a.logit, dtype::f32, {rows});
-  if (a.least) c.packed("least", a.least, dtype::f32, {rows});
-  if (a.least) c.packed("last", a.last, dtype::i32, {rows});
+  if (a.least) {
+    c.packed("least", a.least, dtype::f32, {rows});
+    c.packed("last", a.last, dtype::i32, {rows});
+  }
   c.require(width > 0, "rows are empty");
   ex.ops.sample(ex, a);
 }

@@ -17,11 +17,6 @@ __device__ float edited_here(float logit, int change, logit_penalties by) {
   return logit;
 }
 
-// As ft::joined.
-__device__ int joined_here(int a, int b) {
-  return a == logit_edit::ban || b == logit_edit::ban ? logit_edit::ban : ((a | b) & 1) + (a / 2 + b / 2) * 2;
-}
-
 // The edits of tokens that the host does not know.
 struct late_edits {
   const int32_t* chosen;
@@ -39,7 +34,7 @@ __global__ void __launch_bounds__(threads) edit_elements(row_view<float> x, cons
   logit_edit e = edits[i];
   if (e.row < 0) return;
   if (late.token(e.row) == e.token) {
-    e.change = joined_here(e.change, late.of_rows[e.row].change);
+    e.change = joined(e.change, late.of_rows[e.row].change);
     late.are_joined[e.row] = 1;
   }
   float* logit = x.at(e.row, e.token);
