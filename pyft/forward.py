@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -148,9 +149,8 @@ def _mask(lengths: list[int]) -> Any:
 
 def embed_rows(model: "Model", rows: Sequence[Any], pooling: str, normalize: bool) -> Tensor:
     """[rows, embedding_size] of packed rows: nothing is padded."""
-    offsets = np.zeros(len(rows) + 1, dtype=np.int64)
-    np.cumsum([len(row) for row in rows], out=offsets[1:])
-    ids = np.concatenate([np.asarray(row, dtype=np.int32) for row in rows])
+    offsets = np.fromiter(accumulate(map(len, rows), initial=0), dtype=np.int64, count=len(rows) + 1)
+    ids = np.concatenate(rows, dtype=np.int32, casting="same_kind")
     tensors = {"input_ids": from_dlpack(ids), "row_offsets": from_dlpack(offsets)}
     found = model._handle.forward(tensors, ("embedding",), pooling, normalize)
     return found["embedding"]

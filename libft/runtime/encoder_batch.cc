@@ -1,7 +1,5 @@
 #include "runtime/encoder_batch.h"
 
-#include "runtime/executor.h"
-
 namespace ft::runtime {
 
 void encoder_batch::clear() {
@@ -30,10 +28,13 @@ void encoder_batch::compute(nn::run& run, const arch::network& network, const pa
   batch.num_tokens = num_tokens();
   batch.num_rows = static_cast<int64_t>(requests_.size());
   batch.embedded = embedded_.upload(run);
-  batch.token_ids = upload_i32(run, token_ids_);
-  batch.positions = upload_i32(run, positions_);
-  batch.row_offsets = upload_i32(run, row_offsets_);
-  const tensor slots = upload_i32(run, slots_);
+  tensor slots;
+  integers_.clear();
+  integers_.add(batch.token_ids, token_ids_);
+  integers_.add(batch.positions, positions_);
+  integers_.add(batch.row_offsets, row_offsets_);
+  integers_.add(slots, slots_);
+  integers_.upload(run);
   network.keep_cross(run, network.encode(run, batch), slots, pool.layers());
 }
 

@@ -9,6 +9,7 @@
 #include "arch/network.h"
 #include "nn/run.h"
 #include "runtime/embedded_tokens.h"
+#include "runtime/integer_upload.h"
 #include "runtime/page_pool.h"
 #include "runtime/request.h"
 
@@ -36,6 +37,7 @@ class encoder_batch {
   embedded_tokens embedded_;
   std::vector<int32_t> token_ids_, positions_, slots_;
   std::vector<int32_t> row_offsets_{0};
+  integer_upload integers_;
 };
 
 }  // namespace ft::runtime

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 #include "core/status.h"
 #include "ops/elementwise.h"
 #include "ops/pool.h"
 #include "ops/rows.h"
+#include "runtime/integer_upload.h"
 #include "runtime/packed_rows.h"
 
 namespace ft::runtime {
@@ -84,11 +86,6 @@ class pass {
                                       : per_token(run, dtype::f32, output_rows(), width);
   }
 
-  template <class T>
-  tensor upload_slice(nn::run& run, const std::vector<T>& values, int64_t begin, int64_t end) {
-    return upload_i32(run, std::span(values).subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)));
-  }
-
   // Of the tokens from `begin` to `end`; valid until the next call.
   std::span<const nn::embedded_rows> upload_embeddings(nn::run& run, const packed_rows& rows, int64_t begin,
                                                        int64_t end) {
@@ -109,21 +106,25 @@ class pass {
   nn::ragged_batch upload(nn::run& run, const packed_rows& rows, int64_t first_row, int64_t end_row) {
     const int64_t begin = offset(rows, first_row), end = offset(rows, end_row);
     offsets_.clear();
-    positions_.clear();
+    positions_.resize(static_cast<size_t>(end - begin));
     for (int64_t row = first_row; row <= end_row; ++row)
       offsets_.push_back(static_cast<int32_t>(offset(rows, row) - begin));
-    for (int64_t row = first_row; row < end_row; ++row)
-      for (int64_t t = offset(rows, row); t < offset(rows, row + 1); ++t)
-        positions_.push_back(static_cast<int32_t>(t - offset(rows, row)));
+    for (size_t row = 0; row + 1 < offsets_.size(); ++row)
+      std::iota(positions_.begin() + offsets_[row], positions_.begin() + offsets_[row + 1], 0);
 
     nn::ragged_batch batch;
     batch.num_tokens = end - begin;
     batch.num_rows = end_row - first_row;
-    batch.token_ids = upload_slice(run, rows.token_ids, begin, end);
     if (rows.embeds) batch.embedded = upload_embeddings(run, rows, begin, end);
-    if (!rows.token_type_ids.empty()) batch.token_type_ids = upload_slice(run, rows.token_type_ids, begin, end);
-    batch.positions = upload_i32(run, positions_);
-    batch.row_offsets = upload_i32(run, offsets_);
+    const auto tokens = [&](const std::vector<int32_t>& values) {
+      return std::span(values).subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+    };
+    integers_.clear();
+    integers_.add(batch.token_ids, tokens(rows.token_ids));
+    if (!rows.token_type_ids.empty()) integers_.add(batch.token_type_ids, tokens(rows.token_type_ids));
+    integers_.add(batch.positions, positions_);
+    integers_.add(batch.row_offsets, offsets_);
+    integers_.upload(run);
     return batch;
   }
 
@@ -235,6 +236,7 @@ class pass {
   const forward_request& wanted_;
   forward_outputs out_;
   std::vector<int32_t> offsets_, positions_;
+  integer_upload integers_;
   std::vector<float> given_;  // embeddings
   nn::embedded_rows embedded_;
   std::shared_ptr<stream_point> inputs_read_;  // those that lie on the device

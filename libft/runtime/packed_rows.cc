@@ -1,6 +1,8 @@
 #include "runtime/packed_rows.h"
 
+#include <numeric>
 #include <optional>
+#include <span>
 
 #include "core/status.h"
 #include "ops/elementwise.h"
@@ -26,6 +28,28 @@ struct token_inputs {
   int64_t dim(int axis) const { return (ids ? ids : embeds).dim(axis); }
 };
 
+// f(the tensor's integers, as a pointer of their type)
+template <class F>
+auto with_integers(const tensor& t, F&& f) {
+  switch (t.type) {
+    case dtype::i64:
+    case dtype::u64:
+      return f(t.as<const int64_t>());
+    case dtype::i32:
+      return f(t.as<const int32_t>());
+    case dtype::u32:
+      return f(t.as<const uint32_t>());
+    case dtype::i16:
+      return f(t.as<const int16_t>());
+    case dtype::u16:
+      return f(t.as<const uint16_t>());
+    case dtype::i8:
+      return f(t.as<const int8_t>());
+    default:
+      return f(t.as<const uint8_t>());
+  }
+}
+
 // Reads integers of any width through any strides.
 class integers {
  public:
@@ -37,31 +61,27 @@ class integers {
   // A uint64 beyond int64 turns negative, which every use refuses.
   int64_t operator()(int64_t i, int64_t j = 0) const {
     const int64_t at = i * t_.stride[0] + j * t_.stride[1];
-    switch (t_.type) {
-      case dtype::i64:
-      case dtype::u64:
-        return t_.as<const int64_t>()[at];
-      case dtype::i32:
-        return t_.as<const int32_t>()[at];
-      case dtype::u32:
-        return t_.as<const uint32_t>()[at];
-      case dtype::i16:
-        return t_.as<const int16_t>()[at];
-      case dtype::u16:
-        return t_.as<const uint16_t>()[at];
-      case dtype::i8:
-        return t_.as<const int8_t>()[at];
-      default:
-        return t_.as<const uint8_t>()[at];
-    }
+    return with_integers(t_, [at](const auto* values) { return static_cast<int64_t>(values[at]); });
   }
 
-  int32_t below(int64_t bound, const char* what, int64_t i, int64_t j = 0) const {
-    const int64_t value = (*this)(i, j);
-    if (value < 0 || value >= bound)
-      fail(FT_ERROR_INVALID_ARGUMENT, name_, " holds ", value, " at [", i, t_.rank == 2 ? cat(", ", j) : "",
-           "], outside the model's ", bound, " ", what);
-    return static_cast<int32_t>(value);
+  // Appends those at the places of a row, each of which must be below the bound. A place counts through [batch, seq] or
+  // [tokens].
+  void append(std::vector<int32_t>& to, int64_t row, std::span<const int64_t> places, int64_t bound,
+              const char* what) const {
+    const bool padded = t_.rank == 2;
+    const int64_t step = t_.stride[padded], first_place = padded ? row * t_.dim(1) : 0;
+    const int64_t first = padded ? row * t_.stride[0] : 0;
+    to.resize(to.size() + places.size());
+    int32_t* out = to.data() + (to.size() - places.size());
+    with_integers(t_, [&](const auto* values) {
+      for (const int64_t place : places) {
+        const auto value = static_cast<int64_t>(values[first + (place - first_place) * step]);
+        if (value < 0 || value >= bound)
+          fail(FT_ERROR_INVALID_ARGUMENT, name_, " holds ", value, " at [", padded ? cat(row, ", ") : "",
+               place - first_place, "], outside the model's ", bound, " ", what);
+        *out++ = static_cast<int32_t>(value);
+      }
+    });
   }
 
  private:
@@ -69,17 +89,34 @@ class integers {
   std::string name_;
 };
 
-// The tokens' ids; zeros where their embeddings are given.
-class tokens {
+// What a token is: its id, zero where its embedding is given, and its type if there are types.
+class token_reader {
  public:
-  tokens(const token_inputs& in, int64_t vocab_size) : vocab_size_(vocab_size) {
+  token_reader(const token_inputs& in, int64_t vocab_size, int64_t type_vocab_size)
+      : vocab_size_(vocab_size), type_vocab_size_(type_vocab_size) {
     if (in.ids) ids_.emplace(in.ids, in.name("input_ids"));
+    if (in.types) types_.emplace(in.types, in.name("token_type_ids"));
   }
-  int32_t operator()(int64_t i, int64_t j = 0) const { return ids_ ? ids_->below(vocab_size_, "tokens", i, j) : 0; }
+
+  void reserve(packed_rows& rows, int64_t tokens) const {
+    const auto n = static_cast<size_t>(tokens);
+    rows.place.reserve(n);
+    rows.token_ids.reserve(n);
+    if (types_) rows.token_type_ids.reserve(n);
+  }
+  // The tokens of a row, whose places `rows` has from the last row's end on.
+  void read(packed_rows& rows, int64_t row) const {
+    const std::span places = std::span(rows.place).subspan(rows.token_ids.size());
+    if (ids_)
+      ids_->append(rows.token_ids, row, places, vocab_size_, "tokens");
+    else
+      rows.token_ids.resize(rows.place.size(), 0);
+    if (types_) types_->append(rows.token_type_ids, row, places, type_vocab_size_, "token types");
+  }
 
  private:
-  std::optional<integers> ids_;
-  int64_t vocab_size_;
+  std::optional<integers> ids_, types_;
+  int64_t vocab_size_, type_vocab_size_;
 };
 
 void require_same_shape(const token_inputs& in, const tensor& t, const char* name) {
@@ -125,10 +162,8 @@ packed_rows pack_ragged(const token_inputs& in, int64_t vocab_size, int64_t type
   if (in.mask)
     fail(FT_ERROR_INVALID_ARGUMENT, in.name("attention_mask"), " goes with padded ", in.tokens_name(),
          ", not with ragged ones");
-  const tokens ids(in, vocab_size);
+  const token_reader tokens(in, vocab_size, type_vocab_size);
   const integers offsets(in.row_offsets, in.name("row_offsets"));
-  std::optional<integers> types;
-  if (in.types) types.emplace(in.types, in.name("token_type_ids"));
 
   packed_rows rows;
   rows.batch = in.row_offsets.dim(0) - 1;
@@ -136,38 +171,34 @@ packed_rows pack_ragged(const token_inputs& in, int64_t vocab_size, int64_t type
   if (offsets(0) != 0 || offsets(rows.batch) != in.dim(0))
     fail(FT_ERROR_INVALID_ARGUMENT, in.name("row_offsets"), " must start at 0 and end at ", in.dim(0),
          ", the number of ", in.tokens_name());
+  tokens.reserve(rows, in.dim(0));
   for (int64_t row = 0; row < rows.batch; ++row) {
     const int64_t begin = offsets(row), end = offsets(row + 1);
     if (begin > end || begin < 0 || end > in.dim(0))
       fail(FT_ERROR_INVALID_ARGUMENT, in.name("row_offsets"), " falls from ", begin, " to ", end, " at row ", row);
-    for (int64_t t = begin; t < end; ++t) {
-      rows.token_ids.push_back(ids(t));
-      if (types) rows.token_type_ids.push_back(types->below(type_vocab_size, "token types", t));
-      rows.place.push_back(t);
-    }
+    rows.place.resize(rows.place.size() + static_cast<size_t>(end - begin));
+    std::iota(rows.place.end() - (end - begin), rows.place.end(), begin);
+    tokens.read(rows, row);
     close_row(rows, in, row, max_positions);
   }
   return rows;
 }
 
 packed_rows pack_padded(const token_inputs& in, int64_t vocab_size, int64_t type_vocab_size, int64_t max_positions) {
-  const tokens ids(in, vocab_size);
-  std::optional<integers> mask, types;
+  const token_reader tokens(in, vocab_size, type_vocab_size);
+  std::optional<integers> mask;
   if (in.mask) mask.emplace(in.mask, in.name("attention_mask"));
-  if (in.types) types.emplace(in.types, in.name("token_type_ids"));
 
   packed_rows rows;
   rows.batch = in.dim(0);
   rows.seq = in.dim(1);
   if (rows.batch < 1 || rows.seq < 1) fail(FT_ERROR_INVALID_ARGUMENT, in.tokens_name(), " is empty");
   rows.row_offsets.push_back(0);
+  tokens.reserve(rows, rows.batch * rows.seq);
   for (int64_t b = 0; b < rows.batch; ++b) {
-    for (int64_t s = 0; s < rows.seq; ++s) {
-      if (mask && (*mask)(b, s) == 0) continue;
-      rows.token_ids.push_back(ids(b, s));
-      if (types) rows.token_type_ids.push_back(types->below(type_vocab_size, "token types", b, s));
-      rows.place.push_back(b * rows.seq + s);
-    }
+    for (int64_t s = 0; s < rows.seq; ++s)
+      if (!mask || (*mask)(b, s) != 0) rows.place.push_back(b * rows.seq + s);
+    tokens.read(rows, b);
     close_row(rows, in, b, max_positions);
   }
   return rows;

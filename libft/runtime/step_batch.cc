@@ -231,38 +231,23 @@ nn::ragged_batch step_batch::upload(nn::run& run, const page_pool& pool) {
   return batch;
 }
 
-// In one copy, since each has a cost of its own.
 void step_batch::upload_integers(nn::run& run, nn::ragged_batch& batch) {
-  using field = logit_plan::field;
   tensor scores;
-  const field own[] = {{&batch.token_ids, &token_ids_},
-                       {&batch.positions, &positions_},
-                       {&batch.row_offsets, &row_offsets_},
-                       {&batch.slots, &slots_},
-                       {&batch.context_lengths, &context_lengths_},
-                       {&batch.cross_lengths, &cross_lengths_},
-                       {&batch.shared.offsets, &group_offsets_},
-                       {&batch.shared.lengths, &shared_lengths_},
-                       {&batch.cross_shared.lengths, &cross_shared_lengths_},
-                       {&batch.page_table, &page_table_},
-                       {&scores, &scores_},
-                       {&batch.cross_page_table, &cross_page_table_}};
-  const auto each = [&, asked = logits_.fields()](const auto& f) {
-    for (std::span<const field> fields : {std::span<const field>(own), std::span<const field>(asked)})
-      std::for_each(fields.begin(), fields.end(), f);
-  };
-  constexpr size_t alignment = 16;  // elements: 64 bytes
-  staged_.clear();
-  each([&](const field& f) {
-    staged_.insert(staged_.end(), f.bits->begin(), f.bits->end());
-    staged_.resize((staged_.size() + alignment - 1) / alignment * alignment);
-  });
-  const tensor all = upload_i32(run, staged_);
-  size_t begin = 0;
-  each([&](const field& f) {
-    *f.on_device = all.slice(0, static_cast<int64_t>(begin), static_cast<int64_t>(begin + f.bits->size()));
-    begin += (f.bits->size() + alignment - 1) / alignment * alignment;
-  });
+  integers_.clear();
+  integers_.add(batch.token_ids, token_ids_);
+  integers_.add(batch.positions, positions_);
+  integers_.add(batch.row_offsets, row_offsets_);
+  integers_.add(batch.slots, slots_);
+  integers_.add(batch.context_lengths, context_lengths_);
+  integers_.add(batch.cross_lengths, cross_lengths_);
+  integers_.add(batch.shared.offsets, group_offsets_);
+  integers_.add(batch.shared.lengths, shared_lengths_);
+  integers_.add(batch.cross_shared.lengths, cross_shared_lengths_);
+  integers_.add(batch.page_table, page_table_);
+  integers_.add(scores, scores_);
+  integers_.add(batch.cross_page_table, cross_page_table_);
+  for (const logit_plan::field& f : logits_.fields()) integers_.add(*f.on_device, *f.bits);
+  integers_.upload(run);
   logits_.view();
   const auto as_table = [&](tensor& t) { t = t.reshape({batch.num_rows, t.size() / batch.num_rows}); };
   as_table(batch.page_table);

@@ -10,6 +10,7 @@
 #include "nn/batch.h"
 #include "nn/run.h"
 #include "runtime/embedded_tokens.h"
+#include "runtime/integer_upload.h"
 #include "runtime/logit_plan.h"
 #include "runtime/page_pool.h"
 #include "runtime/request.h"
@@ -98,7 +99,8 @@ class step_batch {
   tensor followed_table_, followed_slots_;      // on the device, of these rows
   tensor scores_on_device_;
   std::vector<int32_t> logits_rows_;  // of each row; -1: none
-  std::vector<int32_t> staged_;       // all that upload() copies
+  std::vector<int32_t> staged_;       // what the pages' copies, or beams' next tables, are made of
+  integer_upload integers_;           // all else
   logit_plan logits_;
   int64_t widest_ = 1;
   int64_t widest_source_ = 0;  // 0: rows have no source
