@@ -51,9 +51,6 @@ target_link_libraries(ft_cuda_objects PRIVATE CUDA::cudart_static)
 target_include_directories(ft_cuda_objects PRIVATE
   ${CMAKE_CURRENT_SOURCE_DIR}/include ${CMAKE_CURRENT_SOURCE_DIR}/libft)
 target_include_directories(ft_cuda_objects SYSTEM PRIVATE ${FT_CUBLAS_INCLUDE_DIR})
-if(FT_CUDA_ARCHITECTURES MATCHES "90a")
-  target_compile_definitions(ft_cuda_objects PRIVATE FT_CUDA_SM_90A)
-endif()
 target_compile_options(ft_cuda_objects PRIVATE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-missing-field-initializers>
   $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall --expt-relaxed-constexpr --extended-lambda>)

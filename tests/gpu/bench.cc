@@ -217,6 +217,11 @@ void add_decoder_products(std::vector<benchmark>& cases, int64_t rows, activatio
   cases.push_back(linear_case("llama-8b", rows, 4096, 6144));
   cases.push_back(linear_case("llama-8b", rows, 4096, 28672));
   cases.push_back(linear_case("llama-8b", rows, 14336, 4096));
+  cases.push_back(linear_case("t5-3b", rows, 1024, 12288));
+  cases.push_back(linear_case("t5-3b", rows, 1024, 4096));
+  cases.push_back(linear_case("t5-3b", rows, 4096, 1024));
+  cases.push_back(linear_case("t5-3b", rows, 1024, 16384));
+  cases.push_back(linear_case("t5-3b", rows, 16384, 1024));
 }
 
 // Those, a head's, and encoders', of which the first of a feed-forward network comes with and without what follows it.

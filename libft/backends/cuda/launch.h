@@ -7,11 +7,10 @@
 
 #include <cuda_runtime_api.h>
 
-#include <array>
-#include <atomic>
 #include <initializer_list>
 #include <type_traits>
 
+#include "backends/cuda/abilities.h"
 #include "backends/cuda/vector.h"
 #include "ops/exec.h"
 
@@ -32,19 +31,6 @@ inline int device_attribute(cudaDeviceAttr what) {
   check(cudaGetDevice(&device), "asking for the GPU");
   check(cudaDeviceGetAttribute(&value, what, device), "asking for the GPU's properties");
   return value;
-}
-
-// The first number of the current device's compute capability; remembered, since every launch asks.
-inline int device_generation() {
-  static std::array<std::atomic<int>, 64> known{};
-  int device = 0;
-  check(cudaGetDevice(&device), "asking for the GPU");
-  const auto index = static_cast<size_t>(device);
-  int generation = index < known.size() ? known[index].load(std::memory_order_relaxed) : 0;
-  if (generation) return generation;
-  generation = device_attribute(cudaDevAttrComputeCapabilityMajor);
-  if (index < known.size()) known[index].store(generation, std::memory_order_relaxed);
-  return generation;
 }
 
 // Calls f with a value of the C++ type that has this dtype's elements.
@@ -121,7 +107,7 @@ void launch_kernel(exec& ex, const char* op, const launch_shape& shape, void (*k
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = stream_of(ex);
   config.attrs = attributes;
-  if (device_generation() >= 9) {
+  if (abilities().dependent_launch) {
     attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
   }

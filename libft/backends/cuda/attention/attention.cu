@@ -45,17 +45,12 @@ void set_options(attention_problem& p, const attention_options& o) {
 // KiB of shared memory, which 8.6 and 8.9 lack.
 bool tensor_cores_take(const attention_problem& p) {
   if (p.type == dtype::f32 || p.key_type != p.type) return false;
-  return device_generation() >= 8 &&
+  return abilities().tensor_cores &&
          (p.head_dim <= 192 || device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) >= 100 * 1024);
 }
 
-// The warpgroups' kernels compute nothing unless they were compiled for compute capability 9.0 and its like only.
 bool warpgroups_take(const attention_problem& p) {
-#ifdef FT_CUDA_SM_90A
-  return device_generation() == 9 && p.scale > 0 && tiles_can_be_copied(p);
-#else
-  return false;
-#endif
+  return abilities().warpgroup_products && p.scale > 0 && tiles_can_be_copied(p);
 }
 
 void attend_prompts(exec& ex, const attention_problem& p) {

@@ -283,14 +283,14 @@ bool grouping_pays(const attention_problem& p) {
 
 void decode_attention(exec& ex, const attention_problem& p) {
   const int64_t longest = int64_t{p.max_pages} * p.pages.page_tokens;
-  const bool tiles = device_generation() >= 9 && tiles_can_be_copied(p);
+  const bool tiles = abilities().tile_copies && tiles_can_be_copied(p);
   if (tiles && grouping_pays(p)) return attend_groups(ex, p);
   split_results to{};
   to.keys_a_split = shortest_split(p.head_dim, tiles);
   while (ceil_div(longest, to.keys_a_split) > most_splits) to.keys_a_split *= 2;
   to.splits = static_cast<int>(std::max<int64_t>(1, ceil_div(longest, to.keys_a_split)));
   arena::scope scope(ex.scratch);
-  if (to.splits > (device_generation() >= 9 ? most_in_cluster : 1)) {
+  if (to.splits > (abilities().clusters ? most_in_cluster : 1)) {
     const int64_t results = int64_t{p.rows} * p.heads * to.splits;
     to.sums = ex.scratch.make<float>(results * p.head_dim);
     to.stats = ex.scratch.make<float2>(results);

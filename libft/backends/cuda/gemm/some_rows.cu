@@ -99,17 +99,13 @@ void launch(exec& ex, const linear_args& l, const cuda_weight& weight, const row
 
 // Beyond 64 rows cuBLASLt is as fast where blocks would have few input features each.
 bool some_rows_take(const linear_args& l, const cuda_weight& weight) {
-#ifdef FT_CUDA_SM_90A
   constexpr int64_t most_rows = 128, most_features = 0x7fffffff - 1024;
   const int64_t rows = l.x.dim(0);
-  if (device_generation() != 9 || rows > most_rows || l.x.type == dtype::f32) return false;
+  if (!abilities().warpgroup_products || rows > most_rows || l.x.type == dtype::f32) return false;
   if (weight.in_features > most_features || weight.out_features > most_features) return false;
   if (!in_vectors({&l.x, &l.out, &l.residual, &weight.values})) return false;
   if (is_small(weight)) return true;
   return weight.out_features >= 4096 && (rows <= 64 || weight.out_features >= 10240 || weight.in_features >= 8192);
-#else
-  return false;
-#endif
 }
 
 void multiply_some_rows(exec& ex, const linear_args& l, const cuda_weight& weight) {

@@ -205,12 +205,7 @@ void launch(exec& ex, const linear_args& a, const tiling& t) {
 }  // namespace
 
 bool wide_product_takes(const linear_args& a) {
-#ifdef FT_CUDA_SM_90A
-  constexpr bool compiled = true;
-#else
-  constexpr bool compiled = false;  // the kernel computes nothing but where it is for compute capability 9.0 alone
-#endif
-  return compiled && device_generation() == 9 && a.x.type != dtype::f32 && a.out.type == a.x.type &&
+  return abilities().warpgroup_products && a.x.type != dtype::f32 && a.out.type == a.x.type &&
          in_vectors({&a.x, &a.out, &a.residual}) && in_vectors(a.bias) && gains(a);
 }
 
