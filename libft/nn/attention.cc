@@ -15,45 +15,34 @@ void attention::forward(run& run, const ragged_batch& batch, const context& cont
 
   if (query_norm) query_norm.forward(run, query, query);
   if (key_norm) key_norm.forward(run, key, key);
-  const bool fused = context.rotary_table && context.cache && run.ex.ops.rotary_kv_write;
-  if (context.rotary_table && !fused)  // queries and keys stand side by side: one call turns both
-    ops::rotary(run.ex, {.x = projected.slice(1, 0, key_end).split_last(num_heads + num_kv_heads),
-                         .table = context.rotary_table,
-                         .style = context.style});
-  if (context.cache) {
-    const kv_write_args write{.key = key, .value = value, .slots = batch.slots, .pages = *context.cache};
-    if (fused)
-      ops::rotary_kv_write(run.ex,
-                           {.query = query, .table = context.rotary_table, .style = context.style, .keys = write});
-    else
-      ops::kv_write(run.ex, write);
-  }
-
   const tensor attended = run.make({x.dim(0), num_heads, head_dim});
-  attend(run, batch, context.cache, query, key, value, attended);
-  output.forward(run, attended.reshape({x.dim(0), query_end}), out, activation_kind::none, residual);
-}
-
-void attention::attend(run& run, const ragged_batch& batch, const kv_pages* cache, const tensor& query,
-                       const tensor& key, const tensor& value, const tensor& out) const {
-  if (!cache) {
-    ops::attention(run.ex, {.out = out,
+  if (context.cache) {
+    ops::paged_self_attention(run.ex,
+                              {.rotary_table = context.rotary_table,
+                               .style = context.style,
+                               .keys = {.key = key, .value = value, .slots = batch.slots, .pages = *context.cache},
+                               .attention = {.out = attended,
+                                             .query = query,
+                                             .pages = *context.cache,
+                                             .page_table = batch.page_table,
+                                             .row_offsets = batch.row_offsets,
+                                             .context_lengths = batch.context_lengths,
+                                             .options = options,
+                                             .shared = batch.shared}});
+  } else {
+    if (context.rotary_table)  // queries and keys stand side by side: one call turns both
+      ops::rotary(run.ex, {.x = projected.slice(1, 0, key_end).split_last(num_heads + num_kv_heads),
+                           .table = context.rotary_table,
+                           .style = context.style});
+    ops::attention(run.ex, {.out = attended,
                             .query = query,
                             .key = key,
                             .value = value,
                             .row_offsets = batch.row_offsets,
                             .causal = causal,
                             .options = options});
-    return;
   }
-  ops::paged_attention(run.ex, {.out = out,
-                                .query = query,
-                                .pages = *cache,
-                                .page_table = batch.page_table,
-                                .row_offsets = batch.row_offsets,
-                                .context_lengths = batch.context_lengths,
-                                .options = options,
-                                .shared = batch.shared});
+  output.forward(run, attended.reshape({x.dim(0), query_end}), out, activation_kind::none, residual);
 }
 
 }  // namespace ft::nn

@@ -31,10 +31,6 @@ struct attention {
   // out = output(attend(x)) + residual; x, out, residual [tokens, hidden_size]; residual may be null or `out`.
   void forward(run& run, const ragged_batch& batch, const context& context, const tensor& x, const tensor& out,
                const tensor& residual = {}) const;
-
- private:
-  void attend(run& run, const ragged_batch& batch, const kv_pages* cache, const tensor& query, const tensor& key,
-              const tensor& value, const tensor& out) const;
 };
 
 }  // namespace ft::nn

@@ -1,7 +1,7 @@
-// Contract checks of attention and paged_attention.
+// Contract checks of attention, paged_attention and paged_self_attention, and the parts of the last.
 #include "ops/attention.h"
 
-#include "ops/contract.h"
+#include "ops/kv_contract.h"
 #include "ops/op_table.h"
 
 namespace ft::ops {
@@ -29,6 +29,24 @@ void check_queries(const contract& c, const tensor& query, const tensor& out, in
   c.require(kv_heads > 0 && heads % kv_heads == 0, "num_heads is not a multiple of num_kv_heads");
 }
 
+void check_paged(const contract& c, const paged_attention_args& a) {
+  const kv_layout& layout = a.pages.layout;
+  check_queries(c, a.query, a.out, layout.num_kv_heads, layout.head_dim);
+  check_pages(c, a.pages);
+  const int64_t rows = c.dim("context_lengths", a.context_lengths, 1, 0);
+  c.packed("context_lengths", a.context_lengths, dtype::i32, {rows});
+  c.packed("row_offsets", a.row_offsets, dtype::i32, {rows + 1});
+  c.dense_rows("page_table", a.page_table, dtype::i32, {rows, c.dim("page_table", a.page_table, 2, 1)});
+  check_options(c, a.options, a.query.shape[1], !a.causal);
+  if (a.shared.offsets) {
+    const int64_t groups = c.dim("shared.lengths", a.shared.lengths, 1, 0);
+    c.packed("shared.lengths", a.shared.lengths, dtype::i32, {groups});
+    c.packed("shared.offsets", a.shared.offsets, dtype::i32, {groups + 1});
+    c.require(a.shared.widest > 0 && groups <= rows, "there are no groups, or more than rows");
+    c.require(a.query.shape[0] == rows, "rows of more than one query share no keys");
+  }
+}
+
 }  // namespace
 
 void attention(exec& ex, const attention_args& a) {
@@ -51,26 +69,32 @@ void attention(exec& ex, const attention_args& a) {
 }
 
 void paged_attention(exec& ex, const paged_attention_args& a) {
-  const contract c("paged_attention");
-  const kv_layout& layout = a.pages.layout;
-  check_queries(c, a.query, a.out, layout.num_kv_heads, layout.head_dim);
-  c.require(a.pages.keys && a.pages.values, "a page pool is null");
-  c.require(layout.page_tokens > 0, "page_tokens is not positive");
-  c.require(layout.type == dtype::f32 || layout.type == dtype::f16 || layout.type == dtype::bf16,
-            "pages are not float32, float16 or bfloat16");
-  const int64_t rows = c.dim("context_lengths", a.context_lengths, 1, 0);
-  c.packed("context_lengths", a.context_lengths, dtype::i32, {rows});
-  c.packed("row_offsets", a.row_offsets, dtype::i32, {rows + 1});
-  c.dense_rows("page_table", a.page_table, dtype::i32, {rows, c.dim("page_table", a.page_table, 2, 1)});
-  check_options(c, a.options, a.query.shape[1], !a.causal);
-  if (a.shared.offsets) {
-    const int64_t groups = c.dim("shared.lengths", a.shared.lengths, 1, 0);
-    c.packed("shared.lengths", a.shared.lengths, dtype::i32, {groups});
-    c.packed("shared.offsets", a.shared.offsets, dtype::i32, {groups + 1});
-    c.require(a.shared.widest > 0 && groups <= rows, "there are no groups, or more than rows");
-    c.require(a.query.shape[0] == rows, "rows of more than one query share no keys");
-  }
+  check_paged(contract("paged_attention"), a);
   ex.ops.paged_attention(ex, a);
+}
+
+void paged_self_attention(exec& ex, const paged_self_attention_args& a) {
+  const contract c("paged_self_attention");
+  const kv_pages &written = a.keys.pages, &read = a.attention.pages;
+  const tensor &query = a.attention.query, &key = a.keys.key;
+  check_write(c, a.keys);
+  check_paged(c, a.attention);
+  c.require(a.attention.causal, "it is not causal");
+  c.require(written.keys == read.keys && written.values == read.values,
+            "keys are written to other pages than are read");
+  c.require(key.type == query.type && key.shape[0] == query.shape[0],
+            "query and key have different dtypes or numbers of tokens");
+  if (a.rotary_table) check_table(c, a.rotary_table, query);
+  if (ex.ops.paged_self_attention && ex.ops.paged_self_attention(ex, a)) return;
+  if (!a.rotary_table) {
+    kv_write(ex, a.keys);
+  } else if (ex.ops.rotary_kv_write) {
+    rotary_kv_write(ex, {.query = query, .table = a.rotary_table, .style = a.style, .keys = a.keys});
+  } else {
+    for (const tensor& x : {query, key}) rotary(ex, {.x = x, .table = a.rotary_table, .style = a.style});
+    kv_write(ex, a.keys);
+  }
+  paged_attention(ex, a.attention);
 }
 
 }  // namespace ft::ops

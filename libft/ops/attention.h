@@ -12,6 +12,8 @@
 // paged_attention: keys and values come from pages, page_table[r, 0 ..] for the context_lengths[r] keys of row r.
 //   Causal: its queries are the last of those tokens, and kv_write has stored the step's own before. Not causal: the
 //   keys, at least one, are another sequence's, and every query sees them all.
+// paged_self_attention: rotary of the step's queries and keys, kv_write, and paged_attention, which a backend may do in
+//   one pass. What the query and the key hold afterwards is undefined.
 // Attention to another sequence (an encoder's) knows no positions: it has neither window nor bias.
 //
 // On the CPU a query's result is the same to the bit however its row was cut into steps and whatever its neighbours.
@@ -66,9 +68,17 @@ struct paged_attention_args {
   shared_keys shared;
 };
 
+struct paged_self_attention_args {
+  tensor rotary_table;  // [tokens, 2 n] f32, as rotary_table makes it; null: no rotation
+  rotary_style style = rotary_style::half;
+  kv_write_args keys;              // the step's own
+  paged_attention_args attention;  // causal, over the pages of `keys`
+};
+
 namespace ops {
 void attention(exec&, const attention_args&);
 void paged_attention(exec&, const paged_attention_args&);
+void paged_self_attention(exec&, const paged_self_attention_args&);
 }  // namespace ops
 
 }  // namespace ft

@@ -30,6 +30,7 @@ struct op_table {
   void (*gated_activation)(exec&, const gated_activation_args&) = nullptr;
   void (*attention)(exec&, const attention_args&) = nullptr;
   void (*paged_attention)(exec&, const paged_attention_args&) = nullptr;
+  bool (*paged_self_attention)(exec&, const paged_self_attention_args&) = nullptr;  // optional; false: not taken
   void (*add)(exec&, const add_args&) = nullptr;
   void (*scale)(exec&, const scale_args&) = nullptr;
   void (*embedding)(exec&, const embedding_args&) = nullptr;

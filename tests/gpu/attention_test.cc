@@ -146,10 +146,17 @@ int32_t slot_of(const int32_t* pages, int64_t token, int64_t page_tokens) {
   return static_cast<int32_t>(pages[token / page_tokens] * page_tokens + token % page_tokens);
 }
 
-// Runs one step: writes its keys and values, then attends. Results go to their places in `out`, which is laid out as
-// all the sequences' tokens. The page table may be wider than the longest row needs.
+// Cosines and sines of all the sequences' tokens [tokens, 1, 2 n].
+struct rotation {
+  guarded table;
+  rotary_style style;
+};
+
+// Runs one step: turns its queries and keys where there is a rotation, writes its keys and values, and attends. Results
+// go to their places in `out`, which is laid out as all the sequences' tokens. The page table may be wider than the
+// longest row needs.
 void run_step(place& on, const sequences& all, const std::vector<part>& step, cache& c, int64_t table_pages,
-              const attention_options& options, std::vector<float>& out) {
+              const attention_options& options, const rotation* turned, std::vector<float>& out) {
   const int64_t page_tokens = c.layout.page_tokens, rows = static_cast<int64_t>(step.size());
   const int64_t pages_a_row = static_cast<int64_t>(c.order.size() / all.lengths.size());
   std::vector<int32_t> table, lengths, context, slots;
@@ -166,14 +173,21 @@ void run_step(place& on, const sequences& all, const std::vector<part>& step, ca
          &key = on.put(rows_of(all.key, all, step, 3), all.type),
          &value = on.put(rows_of(all.value, all, step, 0), all.type);
   placed& result = on.put(guarded({offsets.back(), all.s.heads, all.s.head_dim}), all.type);
-  ops::kv_write(on.ex, {.key = key.view(), .value = value.view(), .slots = on.put(slots), .pages = c.pages()});
-  ops::paged_attention(on.ex, {.out = result.view(),
-                               .query = query.view(),
-                               .pages = c.pages(),
-                               .page_table = on.put(table).reshape({rows, table_pages}),
-                               .row_offsets = on.put(offsets),
-                               .context_lengths = on.put(context),
-                               .options = options});
+  paged_self_attention_args a{
+      .keys = {.key = key.view(), .value = value.view(), .slots = on.put(slots), .pages = c.pages()},
+      .attention = {.out = result.view(),
+                    .query = query.view(),
+                    .pages = c.pages(),
+                    .page_table = on.put(table).reshape({rows, table_pages}),
+                    .row_offsets = on.put(offsets),
+                    .context_lengths = on.put(context),
+                    .options = options}};
+  if (turned) {
+    const int64_t width = turned->table.view().shape[2];
+    a.rotary_table = on.put(rows_of(turned->table, all, step, 0), dtype::f32).view().reshape({offsets.back(), width});
+    a.style = turned->style;
+  }
+  ops::paged_self_attention(on.ex, a);
   CHECK(c.intact());
   const std::vector<float> values = result.values();
   const int64_t width = all.width();
@@ -185,7 +199,7 @@ void run_step(place& on, const sequences& all, const std::vector<part>& step, ca
 // All the sequences, each cut by `next`, which says how many tokens a row's next part takes (0: it sits this step out).
 template <class Next>
 std::vector<float> run_paged(place& on, const sequences& all, dtype page_type, int64_t page_tokens, int64_t more_pages,
-                             const attention_options& options, Next next) {
+                             const attention_options& options, Next next, const rotation* turned = nullptr) {
   const int64_t pages_a_row = (all.longest() + page_tokens - 1) / page_tokens;
   cache c(on, {all.s.kv_heads, all.s.head_dim, page_tokens, page_type},
           pages_a_row * static_cast<int64_t>(all.lengths.size()), 3);
@@ -200,7 +214,7 @@ std::vector<float> run_paged(place& on, const sequences& all, dtype page_type, i
       done[r] += n;
       left |= done[r] < all.lengths[r];
     }
-    if (!step.empty()) run_step(on, all, step, c, pages_a_row + more_pages, options, out);
+    if (!step.empty()) run_step(on, all, step, c, pages_a_row + more_pages, options, turned, out);
   }
   return out;
 }
@@ -351,7 +365,7 @@ TEST(decode_attention_over_long_contexts) {
       std::vector<part> last;
       for (size_t r = 0; r < all.lengths.size(); ++r)
         last.push_back({static_cast<int32_t>(r), all.lengths[r] - 1, all.lengths[r]});
-      run_step(on, all, last, c, pages_a_row + more_pages, here, all_out);
+      run_step(on, all, last, c, pages_a_row + more_pages, here, nullptr, all_out);
       for (int32_t end : std::vector<int32_t>(all.offsets.begin() + 1, all.offsets.end()))
         out.insert(out.end(), all_out.begin() + (end - 1) * all.width(), all_out.begin() + end * all.width());
       return out;
@@ -459,8 +473,8 @@ TEST(decoding_rows_do_not_depend_on_their_neighbours) {
       cache c(on, {s.kv_heads, s.head_dim, 16, type}, 13 * 3, 3);
       std::vector<float> out(static_cast<size_t>(all.offsets.back() * all.width()));
       const drawn_options none;
-      run_step(on, all, {{0, 0, 199}, {1, 0, 149}, {2, 0, 50}}, c, 13, none.plain, out);
-      run_step(on, all, last, c, 13 + more_pages, none.plain, out);
+      run_step(on, all, {{0, 0, 199}, {1, 0, 149}, {2, 0, 50}}, c, 13, none.plain, nullptr, out);
+      run_step(on, all, last, c, 13 + more_pages, none.plain, nullptr, out);
       const auto begin = out.begin() + (all.offsets[1] - 1) * all.width();
       return std::vector<float>(begin, begin + all.width());
     };
@@ -540,6 +554,39 @@ TEST(rotary_kv_write) {
       std::vector<float> out = query.values(), attended = result.values();
       out.insert(out.end(), attended.begin(), attended.end());
       return out;
+    };
+  });
+}
+
+// Rows that take a token each, whose keys attention itself turns and stores, after and before steps of other kinds.
+TEST(paged_self_attention) {
+  // Turned queries are rounded before the scores, which the reference does not.
+  constexpr bounds turned_bounds{{2e-5, 1e-5}, {6e-3, 0x1p-9}, {5e-2, 0x1p-6}};
+  compare_with_reference("paged_self_attention", 60, turned_bounds, [](draw& d, dtype type) -> placed_problem {
+    shape s = some_shape(d);
+    s.head_dim = d.one_of<int64_t>({64, 128, 128, 256, 256, 80, 16, 2 * d.integer(1, 40)});
+    const int64_t most = s.head_dim / 2;  // pairs
+    const int64_t n = d.one_of<int64_t>({most, std::min<int64_t>(most, 8), std::min(most, (most + 15) / 16 * 8)});
+    const sequences all(d, s, some_lengths(d, d.integer(1, 4)), type);
+    const drawn_options options = some_options(d, s, all.longest());
+    rotation turned{guarded({all.offsets.back(), 1, 2 * n}), d.one_of({rotary_style::half, rotary_style::interleaved})};
+    std::vector<float> angles = d.normals(all.offsets.back() * n, 3);
+    turned.table.each([&, i = int64_t{0}](float& x) mutable {
+      const int64_t token = i / (2 * n), column = i++ % (2 * n);
+      const float angle = angles[static_cast<size_t>(token * n + column % n)];
+      x = column < n ? std::cos(angle) : std::sin(angle);
+    });
+    const dtype page_type = type == dtype::f32 ? type : some_page_type(d, type);
+    const int64_t page_tokens = d.one_of<int64_t>({16, 16, 32, 10}), more_pages = d.one_of<int64_t>({0, 0, 40, 1000});
+    const int32_t first = static_cast<int32_t>(d.one_of<int64_t>({1, 14, 120, 250}));
+    return [=](place& on) {
+      // A step of `first` tokens each, then as many of one token as rows are long, but for one in between.
+      const auto rows = static_cast<int64_t>(all.lengths.size());
+      const auto next = [&, asked = int64_t{0}]() mutable {
+        const int64_t step = asked++ / rows;
+        return step == 0 ? first : step == 12 ? 5 : step == 24 ? 400 : 1;
+      };
+      return run_paged(on, all, page_type, page_tokens, more_pages, options.on(on), next, &turned);
     };
   });
 }

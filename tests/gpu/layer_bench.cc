@@ -45,7 +45,6 @@ struct decoder_chain {
   void run(exec& ex) const {
     for (const decoder_layer& l : layers) {
       norm(ex, l, 0);
-      project(ex, l);
       attend(ex, l);
       multiply(ex, l.output, attended.reshape({s.rows, s.attended()}), hidden, activation_kind::none, hidden);
       if (s.cross) attend_across(ex, l);
@@ -76,27 +75,22 @@ struct decoder_chain {
     ops::linear(ex, {.out = out, .x = x, .weight = w.weight, .bias = w.bias, .activation = kind, .residual = residual});
   }
 
-  void project(exec& ex, const decoder_layer& l) const {
+  void attend(exec& ex, const decoder_layer& l) const {
     multiply(ex, l.project, normed, projected);
     const int64_t key_at = s.attended(), value_at = key_at + s.kv_heads * s.head_dim;
-    const tensor query = projected.slice(1, 0, key_at).split_last(s.heads);
-    const tensor key = projected.slice(1, key_at, value_at).split_last(s.kv_heads);
-    const kv_write_args write{.key = key,
-                              .value = projected.slice(1, value_at, s.projected()).split_last(s.kv_heads),
-                              .slots = slots,
-                              .pages = l.pages};
-    if (!s.rotary) return ops::kv_write(ex, write);
-    ops::rotary_kv_write(ex, {.query = query, .table = angles, .style = rotary_style::interleaved, .keys = write});
-  }
-
-  void attend(exec& ex, const decoder_layer& l) const {
-    ops::paged_attention(ex, {.out = attended,
-                              .query = projected.slice(1, 0, s.attended()).split_last(s.heads),
-                              .pages = l.pages,
-                              .page_table = page_table,
-                              .row_offsets = row_offsets,
-                              .context_lengths = lengths,
-                              .options = options});
+    ops::paged_self_attention(ex, {.rotary_table = s.rotary ? angles : tensor(),
+                                   .style = rotary_style::interleaved,
+                                   .keys = {.key = projected.slice(1, key_at, value_at).split_last(s.kv_heads),
+                                            .value = projected.slice(1, value_at, s.projected()).split_last(s.kv_heads),
+                                            .slots = slots,
+                                            .pages = l.pages},
+                                   .attention = {.out = attended,
+                                                 .query = projected.slice(1, 0, key_at).split_last(s.heads),
+                                                 .pages = l.pages,
+                                                 .page_table = page_table,
+                                                 .row_offsets = row_offsets,
+                                                 .context_lengths = lengths,
+                                                 .options = options}});
   }
 
   void attend_across(exec& ex, const decoder_layer& l) const {

@@ -135,6 +135,23 @@ TEST(paged_contracts) {
     b.causal = false;
     b.options.relative_bias = f32({2, 5});
   });
+  const paged_self_attention_args both{
+      .rotary_table = f32({4, 8}),
+      .keys = {.key = f32({4, 2, 8}), .value = f32({4, 2, 8}), .slots = i32({4}), .pages = pages},
+      .attention = a};
+  const auto broken_both = [&](const char* text, auto change) {
+    paged_self_attention_args b = both;
+    change(b);
+    CHECK_BROKEN(text, ops::paged_self_attention(ex(), b));
+  };
+  broken_both("paged_self_attention: it is not causal", [](auto& b) { b.attention.causal = false; });
+  broken_both("paged_self_attention: keys are written to other pages", [](auto& b) { b.keys.pages.keys = memory + 1; });
+  broken_both("paged_self_attention: query and key have different", [](auto& b) {
+    b.keys.key = b.keys.value = f32({3, 2, 8});
+    b.keys.slots = i32({3});
+  });
+  broken_both("paged_self_attention: table has shape", [](auto& b) { b.rotary_table = f32({3, 8}); });
+  broken_both("paged_self_attention: the table's width", [](auto& b) { b.rotary_table = f32({4, 10}); });
   CHECK_BROKEN(
       "kv_write: key has shape",
       ops::kv_write(ex(), {.key = f32({2, 1, 8}), .value = f32({2, 2, 8}), .slots = i32({2}), .pages = pages}));

@@ -10,6 +10,7 @@ void activation(exec&, const activation_args&);
 void gated_activation(exec&, const gated_activation_args&);
 void attention(exec&, const attention_args&);
 void paged_attention(exec&, const paged_attention_args&);
+bool paged_self_attention(exec&, const paged_self_attention_args&);
 void add(exec&, const add_args&);
 void scale(exec&, const scale_args&);
 void embedding(exec&, const embedding_args&);

@@ -16,6 +16,7 @@ const op_table& cuda_op_table() {
     t.embedding_sum = embedding_sum;
     t.kv_write = kv_write;
     t.rotary_kv_write = rotary_kv_write;
+    t.paged_self_attention = paged_self_attention;
     t.kv_copy = kv_copy;
     t.linear = linear;
     t.log_softmax = log_softmax;

@@ -1,4 +1,4 @@
-// attention and paged_attention: which kernel computes what.
+// attention, paged_attention and paged_self_attention: which kernel computes what.
 //
 //   rows of one query, keys in pages      decode.cu: split over the keys; on compute capability 9.0 and newer
 //                                         decode_tiles.cu computes the splits, where tiles can be copied as they lie,
@@ -6,6 +6,8 @@
 //   other rows, 16-bit types all alike    prompt_warpgroup.cu on compute capability 9.0, likewise; prompt.cu elsewhere:
 //                                         tensor cores both
 //   all else                              plain.cu: float32 arithmetic on any types
+//
+// Where all rows have one query and decode_tiles.cu takes them, it turns and stores the step's own keys too.
 //
 // The host does not know which rows of a mixed batch have one query, so both kernels run, each on its rows.
 #include "backends/cuda/attention/head_maps.h"
@@ -84,8 +86,9 @@ void attention(exec& ex, const attention_args& a) {
   attend_prompts(ex, p);
 }
 
-void paged_attention(exec& ex, const paged_attention_args& a) {
-  if (a.query.size() == 0) return;
+namespace {
+
+attention_problem paged_problem(const paged_attention_args& a) {
   attention_problem p;
   set_queries(p, a.query, a.out, a.row_offsets);
   set_options(p, a.options);
@@ -108,8 +111,35 @@ void paged_attention(exec& ex, const paged_attention_args& a) {
   }
   p.vectors = in_vectors({&a.query, &a.out}) && in_vectors(p.keys) && in_vectors(p.values);
   p.single_too = false;
+  return p;
+}
+
+}  // namespace
+
+void paged_attention(exec& ex, const paged_attention_args& a) {
+  if (a.query.size() == 0) return;
+  const attention_problem p = paged_problem(a);
   if (p.tokens == p.rows || p.rows > 1) decode_attention(ex, p);
   if (p.tokens != p.rows) attend_prompts(ex, p);
+}
+
+bool paged_self_attention(exec& ex, const paged_self_attention_args& a) {
+  if (a.attention.query.size() == 0) return true;
+  const tensor &key = a.keys.key, &value = a.keys.value;
+  attention_problem p = paged_problem(a.attention);
+  const int64_t pairs = a.rotary_table ? a.rotary_table.shape[1] / 2 : 0;
+  if (!stores_own_keys(p) || !in_vectors({&key, &value}) || pairs % vector_width || !in_vectors(a.rotary_table.data))
+    return false;
+  p.own = {.key = key.data,
+           .value = value.data,
+           .key_stride = key.stride[0],
+           .key_head_stride = key.stride[1],
+           .value_stride = value.stride[0],
+           .value_head_stride = value.stride[1],
+           .slots = a.keys.slots.as<int32_t>(),
+           .pairs = {a.rotary_table.as<float>(), static_cast<int>(pairs), a.style == rotary_style::half}};
+  decode_attention(ex, p);
+  return true;
 }
 
 }  // namespace ft::cuda

@@ -273,6 +273,8 @@ void launch_splits(exec& ex, const attention_problem& p, const split_results& to
   launch_splits<T, Lanes, widest_group>(ex, p, to);
 }
 
+bool takes_tiles(const attention_problem& p) { return abilities().tile_copies && tiles_can_be_copied(p); }
+
 // Rows that share keys are taken together where a block for each of them alone would fill the GPU more than once over.
 bool grouping_pays(const attention_problem& p) {
   return p.num_groups > 0 && p.widest_group > 1 && p.window == 0 && p.tokens == p.rows &&
@@ -281,9 +283,11 @@ bool grouping_pays(const attention_problem& p) {
 
 }  // namespace
 
+bool stores_own_keys(const attention_problem& p) { return p.tokens == p.rows && takes_tiles(p) && !grouping_pays(p); }
+
 void decode_attention(exec& ex, const attention_problem& p) {
   const int64_t longest = int64_t{p.max_pages} * p.pages.page_tokens;
-  const bool tiles = abilities().tile_copies && tiles_can_be_copied(p);
+  const bool tiles = takes_tiles(p);
   if (tiles && grouping_pays(p)) return attend_groups(ex, p);
   split_results to{};
   to.keys_a_split = shortest_split(p.head_dim, tiles);

@@ -139,7 +139,8 @@ __global__ void __launch_bounds__(decode_threads)
   if (begin >= end) return finish_empty_split(shared.own, p, to, columns, count);
 
   uint32_t queries[D / 16][2];
-  load_queries<T, D>(queries, p, columns, count);
+  load_queries<T, D>(queries, p.head_dim, count,
+                     [&](int g) { return query_of<T>(p, columns.token(g), columns.head(g)); });
   const lane_queries own(p, columns, count, first_row);
   lane_softmax state;
   float acc[D / 16][4] = {};

@@ -35,14 +35,49 @@ __device__ void finish_scores(float (&scores)[4], const attention_problem& p, co
   }
 }
 
+// The block's queries and, behind them where it is wanted, the step's own key, turned. All threads of the block call.
+template <class T, int D, int G>
+__device__ void turn_heads(T (&to)[G + 1][D], const attention_problem& p, const heads_of_token& queries, int count,
+                           const T* key) {
+  const rotary_pairs& pairs = p.own.pairs;
+  const int turned = pairs.n / vector_width, vectors = p.head_dim / vector_width - turned;  // of pairs, and all
+  for (int i = threadIdx.x; i < (count + (key ? 1 : 0)) * vectors; i += decode_threads) {
+    const int h = i / vectors, at = i % vectors;
+    const T* from = h < count ? query_of<T>(p, queries.token(h), queries.head(h)) : key;
+    T* head = to[h < count ? h : G];
+    if (at < turned) {
+      pairs.turn<vector_width>(queries.token(h), at * vector_width, from, head);
+    } else {
+      const int c = 2 * pairs.n + (at - turned) * vector_width;
+      *reinterpret_cast<uint4*>(head + c) = *reinterpret_cast<const uint4*>(from + c);
+    }
+  }
+  __syncthreads();
+}
+
+// A lane's sixteen bytes of one row of a tile, by all lanes of the warp.
+template <class T, int D>
+__device__ void put_row(key_tile<T, D>& tile, int row, int head_dim, const uint4& bits) {
+  const int column = threadIdx.x % 32 * vector_width;
+  if (column < head_dim)
+    *reinterpret_cast<uint4*>(&tile[column / panel][row][(column % panel / vector_width ^ row % 8) * vector_width]) =
+        bits;
+  __syncwarp();
+}
+
 #endif
+
+template <class T, int D, int G, int S>
+struct tile_memory : split_memory<T, D, G, S> {
+  alignas(16) T turned[G + 1][D];
+};
 
 template <class T, int D, int G, int S>
 __global__ void __launch_bounds__(decode_threads)
     attend_tiles(const attention_problem p, const split_results to, const __grid_constant__ page_maps maps) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ __align__(1024) uint8_t shared_bytes[];
-  auto& shared = *reinterpret_cast<split_memory<T, D, G, S>*>(shared_bytes);
+  auto& shared = *reinterpret_cast<tile_memory<T, D, G, S>*>(shared_bytes);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   auto& ring = shared.rings[warp];
   uint64_t *keys_full = shared.keys_full[warp], *values_full = shared.values_full[warp];
@@ -92,15 +127,40 @@ __global__ void __launch_bounds__(decode_threads)
     }
   };
   // What lies in pages since before the step's numbers came: all keys but the step's own, which the kernel before this
-  // one may still write.
-  copy_first(p.causal ? position : keys.count);
+  // one may still write, or which this one brings.
+  copy_first(p.own.key ? INT_MAX : p.causal ? position : keys.count);
   await_previous_kernel();
   copy_first(INT_MAX);
   if (!single) return;
   if (begin >= end) return finish_empty_split(shared.own, p, to, columns, heads);
 
+  // The step's own key is the last of its split. The warp that has its tile stores it and its value in their page, and
+  // puts them into the tiles.
+  const bool turns = p.own.pairs.table, brings = p.own.key && end == position + 1;
+  const int own_place = position - first_key;
+  const bool has_own = brings && own_place >= 0 && own_place % stride < keys_a_tile;
+  const int own_tile = has_own ? own_place / stride : -1;
+  const T* key =
+      brings ? static_cast<const T*>(p.own.key) + token * p.own.key_stride + kv_head * p.own.key_head_stride : nullptr;
+  if (turns) turn_heads<T, D, G>(shared.turned, p, columns, heads, key);
+  uint4 own_key{}, own_value{};
+  if (has_own && lane * vector_width < p.head_dim) {
+    const int column = lane * vector_width, slot = p.own.slots[token];
+    const T* value =
+        static_cast<const T*>(p.own.value) + token * p.own.value_stride + kv_head * p.own.value_head_stride;
+    own_key = *reinterpret_cast<const uint4*>((turns ? shared.turned[G] : key) + column);
+    own_value = *reinterpret_cast<const uint4*>(value + column);
+    if (chunk == 0) {
+      const int64_t at = p.pages.begin(slot / p.pages.page_tokens, kv_head, slot % p.pages.page_tokens) + column;
+      *reinterpret_cast<uint4*>(const_cast<T*>(static_cast<const T*>(p.keys)) + at) = own_key;
+      *reinterpret_cast<uint4*>(const_cast<T*>(static_cast<const T*>(p.values)) + at) = own_value;
+    }
+  }
+
   uint32_t queries[D / 16][2];
-  load_queries<T, D>(queries, p, columns, heads);
+  load_queries<T, D>(queries, p.head_dim, heads, [&](int g) -> const T* {
+    return turns ? shared.turned[g] : query_of<T>(p, token, first_head + g);
+  });
   lane_softmax state;
   float acc[D / 16][4] = {};
   for (int i = first_tile; i < tiles; ++i) {
@@ -108,12 +168,14 @@ __global__ void __launch_bounds__(decode_threads)
     float scores[4] = {}, bias[4] = {};
     look_up_bias(bias, p, first_head, first, position);
     await(keys_full[s], parity);
+    if (i == own_tile) put_row<T, D>(ring.keys[s], position - first, p.head_dim, own_key);
     multiply_keys<T, D>(scores, ring.keys[s], queries);
     __syncwarp();  // the keys are read
     if (i + S < tiles) copy_keys(i + S);
     finish_scores(scores, p, bias, first, begin, end);
     state.take(scores);
     await(values_full[s], parity);
+    if (i == own_tile) put_row<T, D>(ring.values[s], position - first, p.head_dim, own_value);
     if (end - first < keys_a_tile) clear_values<T, D>(ring.values[s], end - first);
     add_values<T, D>(acc, state, ring.values[s], scores);
     __syncwarp();  // the values are read
@@ -129,7 +191,7 @@ void launch(exec& ex, const attention_problem& p, const split_results& to) {
   const auto chunks = static_cast<unsigned>(ceil_div(p.heads / p.kv_heads, G));
   launch_kernel(
       ex, "paged_attention",
-      {dim3(to.splits, p.kv_heads * chunks, p.rows), decode_threads, sizeof(split_memory<T, D, G, S>), to.cluster()},
+      {dim3(to.splits, p.kv_heads * chunks, p.rows), decode_threads, sizeof(tile_memory<T, D, G, S>), to.cluster()},
       attend_tiles<T, D, G, S>, p, to, maps);
 }
 

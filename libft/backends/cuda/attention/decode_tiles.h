@@ -63,15 +63,19 @@ __device__ const T* piece(const key_tile<T, D>& tile, int row, int column) {
   return &tile[column / panel][row][(column % panel / 8 ^ row % 8) * 8];
 }
 
-// The columns [D, 8] of a product: a block's `count` queries, zeros beyond them.
-template <class T, int D, class Queries>
-__device__ void load_queries(uint32_t (&b)[D / 16][2], const attention_problem& p, const Queries& queries, int count) {
-  const int lane = threadIdx.x % 32, g = lane / 4, pair = lane % 4 * 2, own = min(g, count - 1);
-  const T* from = static_cast<const T*>(p.query) + queries.token(own) * p.query_stride +
-                  queries.head(own) * p.query_head_stride + pair;
+template <class T>
+__device__ const T* query_of(const attention_problem& p, int token, int head) {
+  return static_cast<const T*>(p.query) + token * p.query_stride + head * p.query_head_stride;
+}
+
+// The columns [D, 8] of a product: a block's `count` queries, the g-th at query(g), and zeros beyond them.
+template <class T, int D, class Query>
+__device__ void load_queries(uint32_t (&b)[D / 16][2], int head_dim, int count, Query query) {
+  const int lane = threadIdx.x % 32, g = lane / 4, pair = lane % 4 * 2;
+  const T* from = query(min(g, count - 1)) + pair;
 #pragma unroll
   for (int i = 0; i < D / 8; ++i) {
-    const bool inside = g < count && i * 8 < p.head_dim;
+    const bool inside = g < count && i * 8 < head_dim;
     b[i / 2][i % 2] = inside ? *reinterpret_cast<const uint32_t*>(from + i * 8) : 0;
   }
 }

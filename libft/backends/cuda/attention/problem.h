@@ -5,12 +5,21 @@
 #pragma once
 
 #include "backends/cuda/kv_page.h"
+#include "backends/cuda/rotary_pairs.h"
 #include "backends/cuda/vector.h"
 #include "ops/attention.h"
 
 namespace ft::cuda {
 
 inline constexpr int widest_head = 256;
+
+// The step's own keys and values, of one token a row, that have yet to be put into their pages.
+struct step_keys {
+  const void *key = nullptr, *value = nullptr;  // null: they are there
+  int64_t key_stride = 0, key_head_stride = 0, value_stride = 0, value_head_stride = 0;
+  const int32_t* slots = nullptr;
+  rotary_pairs pairs{};  // by which these keys and the queries are turned first; without a table they are as they are
+};
 
 struct attention_problem {
   const void* query = nullptr;
@@ -33,6 +42,7 @@ struct attention_problem {
   page_shape pages{};
   const int32_t *group_offsets = nullptr, *shared_lengths = nullptr;  // of rows that share keys (ops/attention.h)
   int num_groups = 0, widest_group = 1;
+  step_keys own;
 
   // A score is softcap(scale * dot) + bias, all of it times log2(e): exponentials are powers of two.
   float scale = 1, softcap = 0;
@@ -50,6 +60,8 @@ void prompt_attention_by_warpgroups(exec&, const attention_problem&);
 void plain_attention(exec&, const attention_problem&);
 // The rows of exactly one query, their keys in pages.
 void decode_attention(exec&, const attention_problem&);
+// Whether it may be given the step's own keys.
+bool stores_own_keys(const attention_problem&);
 
 #ifdef __CUDACC__
 
