@@ -18,6 +18,7 @@ const op_table& cuda_op_table() {
     t.rotary_kv_write = rotary_kv_write;
     t.kv_copy = kv_copy;
     t.linear = linear;
+    t.gated_linear = gated_linear;
     t.log_softmax = log_softmax;
     t.argmax = argmax;
     t.top_k = top_k;
