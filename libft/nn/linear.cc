@@ -1,5 +1,7 @@
 #include "nn/linear.h"
 
+#include "ops/activation.h"
+#include "ops/gated_linear.h"
 #include "ops/linear.h"
 
 namespace ft::nn {
@@ -33,6 +35,25 @@ tensor linear::forward(run& run, const tensor& x, activation_kind activation) co
 tensor linear::logits(run& run, const tensor& x) const {
   tensor out = run.activations.make(dtype::f32, {x.dim(0), out_features()});
   forward(run, x, out);
+  return out;
+}
+
+tensor linear::gated(run& run, const tensor& x, activation_kind activation) const {
+  const int64_t width = out_features() / 2;
+  tensor out = run.make({x.dim(0), width});
+  if (weights_.size() == 1) {
+    ops::gated_linear(run.ex, {.out = out,
+                               .x = x,
+                               .weight = weights_[0].get(),
+                               .bias = bias_ ? bias_.values() : nullptr,
+                               .rounded_bias = rounded_bias_ ? rounded_bias_.view.data : nullptr,
+                               .activation = activation});
+    return out;
+  }
+  arena::scope scope(run.activations);
+  const tensor both = forward(run, x);
+  ops::gated_activation(
+      run.ex, {.out = out, .gate = both.slice(1, 0, width), .up = both.slice(1, width, 2 * width), .kind = activation});
   return out;
 }
 

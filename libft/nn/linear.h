@@ -33,6 +33,9 @@ class linear {
   // The same in float32, whatever the activations are: what a head gives.
   tensor logits(run& run, const tensor& x) const;
 
+  // activation(gate's outputs) * up's outputs, [rows, out / 2], where the weights are gate's and up's.
+  tensor gated(run& run, const tensor& x, activation_kind activation) const;
+
  private:
   std::vector<std::shared_ptr<const packed_weight>> weights_;
   parameter bias_;

@@ -13,6 +13,7 @@
 #include "ops/edit_logits.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
+#include "ops/gated_linear.h"
 #include "ops/kv_cache.h"
 #include "ops/linear.h"
 #include "ops/log_softmax.h"
@@ -39,6 +40,7 @@ struct op_table {
   void (*rotary_kv_write)(exec&, const rotary_kv_write_args&) = nullptr;  // optional
   void (*kv_copy)(exec&, const kv_copy_args&) = nullptr;
   void (*linear)(exec&, const linear_args&) = nullptr;
+  void (*gated_linear)(exec&, const gated_linear_args&) = nullptr;  // optional
   void (*log_softmax)(exec&, const log_softmax_args&) = nullptr;
   void (*argmax)(exec&, const argmax_args&) = nullptr;
   void (*top_k)(exec&, const top_k_args&) = nullptr;

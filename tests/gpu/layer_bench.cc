@@ -37,7 +37,7 @@ struct decoder_layer {
 // The operations of the layers, one after another.
 struct decoder_chain {
   decoder_shape s;
-  tensor hidden, normed, projected, queries, attended, inner, gated, angles, slots, page_table, row_offsets, lengths,
+  tensor hidden, normed, projected, queries, attended, inner, angles, slots, page_table, row_offsets, lengths,
       cross_table, cross_lengths;
   std::vector<decoder_layer> layers;
   attention_options options;
@@ -52,7 +52,7 @@ struct decoder_chain {
         multiply(ex, l.up, normed, inner, activation_kind::gelu_tanh);
       else
         widen(ex, l);
-      multiply(ex, l.down, s.gated ? gated : inner, hidden, activation_kind::none, hidden);
+      multiply(ex, l.down, inner, hidden, activation_kind::none, hidden);
     }
   }
 
@@ -109,12 +109,9 @@ struct decoder_chain {
 
   void widen(exec& ex, const decoder_layer& l) const {
     norm(ex, l, 2);
-    multiply(ex, l.up, normed, inner, s.gated ? activation_kind::none : activation_kind::gelu);
-    if (s.gated)
-      ops::gated_activation(ex, {.out = gated,
-                                 .gate = inner.slice(1, 0, s.inner),
-                                 .up = inner.slice(1, s.inner, 2 * s.inner),
-                                 .kind = activation_kind::silu});
+    if (!s.gated) return multiply(ex, l.up, normed, inner, activation_kind::gelu);
+    ops::gated_linear(
+        ex, {.out = inner, .x = normed, .weight = l.up.weight, .bias = l.up.bias, .activation = activation_kind::silu});
   }
 };
 
@@ -135,8 +132,7 @@ decoder_chain chain_of(tensors& m, const decoder_shape& s) {
   c.projected = make({s.rows, s.projected()});
   c.queries = make({s.rows, s.attended()});
   c.attended = make({s.rows, s.heads, s.head_dim});
-  c.inner = make({s.rows, s.gated ? 2 * s.inner : s.inner});
-  c.gated = make({s.rows, s.inner});
+  c.inner = make({s.rows, s.inner});
   c.angles = m.make(dtype::f32, {s.rows, s.head_dim});
   std::vector<int32_t> table, slots, offsets{0};
   for (int64_t r = 0; r < s.rows; ++r) {

@@ -19,6 +19,7 @@ const op_table& cuda_op_table() {
     t.paged_self_attention = paged_self_attention;
     t.kv_copy = kv_copy;
     t.linear = linear;
+    t.gated_linear = gated_linear;
     t.log_softmax = log_softmax;
     t.argmax = argmax;
     t.top_k = top_k;

@@ -86,7 +86,8 @@ __global__ void __launch_bounds__(threads) few_rows_kernel(const few_rows_proble
   float total[1] = {};
 #pragma unroll
   for (int i = 0; i < warps; ++i) total[0] += partial[i][threadIdx.x];
-  a.finish(row, feature, total, more);
+  a.add_bias_and_activate(total, more);
+  a.write(row, feature, total, more);
 }
 
 template <int Rows, class T, class Out>
@@ -123,13 +124,20 @@ bool is_small(const cuda_weight& weight) {
   return std::min(weight.in_features, weight.out_features) <= 2048 && weight.bytes <= size_t{40} << 20;
 }
 
-}  // namespace
-
-void multiply_few_rows(exec& ex, const linear_args& args, const cuda_weight& weight) {
+bool go_to_tensor_cores(const linear_args& args, const cuda_weight& weight) {
   const int64_t rows = args.x.dim(0);
   const bool plain = rows == 1 && is_small(weight);
-  if (!plain && rows <= most_few_rows(args, weight) && on_tensor_cores(args, weight))
-    return multiply_few_rows_on_tensor_cores(ex, args, weight);
+  return !plain && rows <= most_few_rows(args, weight) && on_tensor_cores(args, weight);
+}
+
+}  // namespace
+
+bool few_rows_can_be_gated(const linear_args& args, const cuda_weight& weight) {
+  return go_to_tensor_cores(args, weight) && device_generation() >= 9;
+}
+
+void multiply_few_rows(exec& ex, const linear_args& args, const cuda_weight& weight) {
+  if (go_to_tensor_cores(args, weight)) return multiply_few_rows_on_tensor_cores(ex, args, weight);
   with_float(args.x.type, [&](auto element) {
     using T = decltype(element);
     if (args.out.type == dtype::f32)

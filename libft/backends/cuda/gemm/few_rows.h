@@ -1,4 +1,5 @@
-// linear for a few rows, as in decoding: bound by reading the weights.
+// linear and gated_linear for a few rows, as in decoding: bound by reading the weights. A gated product comes as that
+// of linear whose output has half as many features as the weight, and only where few_rows_can_be_gated.
 #pragma once
 
 #include "backends/cuda/weight.h"
@@ -13,6 +14,9 @@ int64_t most_few_rows(const linear_args& args, const cuda_weight& weight);
 // Takes any number of rows, any strides and alignments; beyond most_few_rows it reads the weights once for each so
 // many.
 void multiply_few_rows(exec& ex, const linear_args& args, const cuda_weight& weight);
+
+// Whether such a product goes to the one of these kernels that takes gated ones too, by copied tiles.
+bool few_rows_can_be_gated(const linear_args& args, const cuda_weight& weight);
 
 // The same on tensor cores, for up to most_few_rows rows, where they take such rows and weights.
 bool on_tensor_cores(const linear_args& args, const cuda_weight& weight);

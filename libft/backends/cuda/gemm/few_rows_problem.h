@@ -1,5 +1,5 @@
-// What the kernels for few rows compute: out = f(x weight^T + bias) + residual, with float32 sums. They differ in how
-// they read the weights and add up; what becomes of a sum is said here.
+// What the kernels for few rows compute: out = f(x weight^T + bias) + residual, with float32 sums; or, gated, what
+// ops/gated_linear.h says. They differ in how they read the weights and add up; what becomes of a sum is said here.
 #pragma once
 
 #include "backends/cuda/activate.h"
@@ -17,6 +17,7 @@ struct few_rows_problem {
   row_view<const Out> residual;  // may be `out`
   const float* bias;
   activation_kind kind;
+  bool gated;  // the weight has gate's out_features rows, then up's
   int rows, in_features, out_features;
 
 #ifdef __CUDACC__
@@ -36,15 +37,26 @@ struct few_rows_problem {
     }
   };
 
-  // No other thread may finish these outputs: the residual may lie in their place.
+  // A sum becomes an output in these steps, the second of which is for gated products only. No other thread may write
+  // the outputs: the residual may lie in their place.
   template <int V>
-  __device__ void finish(const int (&row)[V], const int (&feature)[V], float (&sum)[V], const addends<V>& more) const {
+  __device__ void add_bias_and_activate(float (&sum)[V], const addends<V>& more) const {
 #pragma unroll
     for (int i = 0; i < V; ++i) sum[i] += more.bias[i];
     activate<V>(kind, sum);
+  }
+  template <int V>
+  __device__ void multiply_by_up(const int (&row)[V], const int (&feature)[V], float (&gate)[V],
+                                 const float (&up)[V]) const {
+#pragma unroll
+    for (int i = 0; i < V; ++i) gate[i] *= up[i] + (bias && row[i] >= 0 ? bias[out_features + feature[i]] : 0);
+  }
+  template <int V>
+  __device__ void write(const int (&row)[V], const int (&feature)[V], const float (&value)[V],
+                        const addends<V>& more) const {
 #pragma unroll
     for (int i = 0; i < V; ++i)
-      if (row[i] >= 0) *out.at(row[i], feature[i]) = narrow<Out>(sum[i] + more.residual[i]);
+      if (row[i] >= 0) *out.at(row[i], feature[i]) = narrow<Out>(value[i] + more.residual[i]);
   }
 #endif
 
@@ -56,6 +68,7 @@ struct few_rows_problem {
   }
 };
 
+// A gated product has half as many outputs as the weight has rows.
 template <class T, class Out>
 few_rows_problem<T, Out> few_rows_of(const linear_args& l, const cuda_weight& weight) {
   if (weight.in_features > 0x7fffffff || weight.out_features > 0x7fffffff)
@@ -65,9 +78,10 @@ few_rows_problem<T, Out> few_rows_of(const linear_args& l, const cuda_weight& we
                              .out = rows_of<Out>(l.out),
                              .bias = l.bias,
                              .kind = l.activation,
+                             .gated = l.out.dim(1) < weight.out_features,
                              .rows = static_cast<int>(l.x.dim(0)),
                              .in_features = static_cast<int>(weight.in_features),
-                             .out_features = static_cast<int>(weight.out_features)};
+                             .out_features = static_cast<int>(l.out.dim(1))};
   if (l.residual) p.residual = rows_of<const Out>(l.residual);
   return p;
 }

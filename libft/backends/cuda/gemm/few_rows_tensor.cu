@@ -108,7 +108,7 @@ void multiply_few_rows_on_tensor_cores(exec& ex, const linear_args& args, const 
   tile_cut c = cut_for(weight);
   if (abilities().tile_copies) return multiply_copied_tiles(ex, args, weight, c);
   with_tiles(args, weight, [&]<class T, class Out>(const few_rows_problem<T, Out>& p, auto n) {
-    const launch_shape shape = tile_launch(c, p.out_features, 8 * n.value, 0, 0);
+    const launch_shape shape = tile_launch(c, p, 8 * n.value, 0, 0);
     launch_kernel(ex, "linear", shape, multiply_tiles<T, Out, n.value>, p, c);
   });
 }

@@ -25,24 +25,26 @@ struct tile_cut {
   int chunk;                       // input features of a stage
   int ring_bytes, ahead_bytes;     // for stages, and for weights that are under way
   int stages, ahead;               // as many fit into them. They depend on the rows too
+  int outputs;                     // of a block: its features, or half as many where each has a gate
 
   __host__ __device__ int features() const { return feature_warps * tile; }  // of a block
   __host__ __device__ int stage_bytes(int rows) const { return (features() + rows) * chunk * 2; }
 };
 
 // A block's part of the weights and rows, in stages of [chunk / slab][features][slab] weights and
-// [chunk / slab][rows][slab] of x. The 16-byte vectors of a slab stand at (vector ^ row % 8), which keeps ldmatrix
-// free of bank conflicts and is how the hardware copies tiles.
+// [chunk / slab][rows][slab] of x. Of a gated product the first half of the features are gate's, the others up's;
+// gate's that are beyond its last one are some of up's, and are not written. The 16-byte vectors of a slab stand at
+// (vector ^ row % 8), which keeps ldmatrix free of bank conflicts and is how the hardware copies tiles.
 template <class T, class Out, int N>
 struct tile_block {
   static constexpr int rows = 8 * N;
   const few_rows_problem<T, Out>& p;
   const tile_cut& c;
   char* ring;
-  int features, first;  // of the block
+  int features, first;  // of the block; the first output
 
   __device__ tile_block(const few_rows_problem<T, Out>& p, const tile_cut& c, char* ring)
-      : p(p), c(c), ring(ring), features(c.features()), first(static_cast<int>(blockIdx.x) * features) {}
+      : p(p), c(c), ring(ring), features(c.features()), first(static_cast<int>(blockIdx.x) * c.outputs) {}
 
   __device__ int chunks() const { return (p.in_features + c.chunk - 1) / c.chunk; }
   __device__ char* stage(int i) const { return ring + i % c.stages * c.stage_bytes(rows); }
@@ -101,7 +103,7 @@ struct tile_outputs {
   __device__ tile_outputs(const tile_block<T, Out, N>& b, int begin, int step) {
 #pragma unroll
     for (int i = 0; i < at_once; ++i) {
-      const int place = begin + i * step, r = place / b.features, f = place - r * b.features;
+      const int place = begin + i * step, r = place / b.c.outputs, f = place - r * b.c.outputs;
       const bool inside = r < b.p.rows && b.first + f < b.p.out_features;
       row[i] = inside ? r : -1;
       feature[i] = b.first + f;
@@ -121,7 +123,7 @@ struct tile_join {
   const tile_block<T, Out, N>& b;
   const int threads = 32 * b.c.feature_warps * b.c.input_warps;
   const bool has_sums = static_cast<int>(threadIdx.x) < threads;
-  int begin = has_sums ? static_cast<int>(threadIdx.x) : b.features * b.p.rows;
+  int begin = has_sums ? static_cast<int>(threadIdx.x) : b.c.outputs * b.p.rows;
   tile_outputs<T, Out, N> outputs{b, begin, threads};
 
   __device__ explicit tile_join(const tile_block<T, Out, N>& b) : b(b) {}
@@ -134,16 +136,33 @@ struct tile_join {
     if (has_sums) sums.store(partial, b.features);
     __syncthreads();
 #pragma unroll 1
-    while (begin < b.features * b.p.rows) {
-      float total[at_once] = {};
-      const float* of = partial;
-      for (int w = 0; w < b.c.input_warps; ++w, of += b.rows * (b.features + 4))
-#pragma unroll
-        for (int i = 0; i < at_once; ++i) total[i] += of[outputs.from[i]];
-      b.p.finish(outputs.row, outputs.feature, total, more);
+    while (begin < b.c.outputs * b.p.rows) {
+      float total[at_once], up[at_once];
+      add_parts(total, up, partial);
+      b.p.add_bias_and_activate(total, more);
+      if (b.p.gated) b.p.multiply_by_up(outputs.row, outputs.feature, total, up);
+      b.p.write(outputs.row, outputs.feature, total, more);
       begin += at_once * threads;
       outputs = {b, begin, threads};
       more = outputs.addends(b.p);
+    }
+  }
+
+ private:
+  // The input warps' sums. Those of up, where there are any, come first and by the same instructions: what is not in
+  // the cache takes longer to fetch than to execute.
+  __device__ void add_parts(float (&total)[at_once], float (&up)[at_once], const float* partial) const {
+#pragma unroll 1
+    for (int of = b.features - b.c.outputs;; of = 0) {
+#pragma unroll
+      for (int i = 0; i < at_once; ++i) total[i] = 0;
+      const float* from = partial + of;
+      for (int w = 0; w < b.c.input_warps; ++w, from += b.rows * (b.features + 4))
+#pragma unroll
+        for (int i = 0; i < at_once; ++i) total[i] += from[outputs.from[i]];
+      if (of == 0) return;
+#pragma unroll
+      for (int i = 0; i < at_once; ++i) up[i] = total[i];
     }
   }
 };
@@ -171,12 +190,14 @@ void with_tiles(const linear_args& l, const cuda_weight& weight, F&& f) {
          : with_tiles_of_rows<__nv_bfloat16, __nv_bfloat16>(l, weight, f);
 }
 
-// The number of stages, and what a launch needs beside them: `extra` bytes and warps.
-inline launch_shape tile_launch(tile_cut& c, int out_features, int rows, int extra_bytes, int extra_warps) {
+// The number of stages and outputs, and what a launch needs beside them: `extra` bytes and warps.
+template <class T, class Out>
+launch_shape tile_launch(tile_cut& c, const few_rows_problem<T, Out>& p, int rows, int extra_bytes, int extra_warps) {
   c.stages = std::clamp(c.ring_bytes / c.stage_bytes(rows), 2, most_stages);
   c.ahead = std::clamp(c.ahead_bytes / (c.features() * c.chunk * 2), 1, c.stages);
+  c.outputs = p.gated ? c.features() / 2 : c.features();
   const int partial = c.input_warps * rows * (c.features() + 4) * int{sizeof(float)};
-  return {.grid = grid_size(ceil_div(out_features, c.features()), "linear"),
+  return {.grid = grid_size(ceil_div(p.out_features, c.outputs), "linear"),
           .block = static_cast<unsigned>((c.feature_warps * c.input_warps + extra_warps) * 32),
           .shared_bytes = static_cast<size_t>(std::max(c.stages * c.stage_bytes(rows) + extra_bytes, partial))};
 }

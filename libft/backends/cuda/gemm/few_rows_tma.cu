@@ -26,9 +26,13 @@ struct tile_feeder {
       barriers.await_empty(i);
       if (i >= c.ahead) barriers.await_weights(i - c.ahead);
       arrive_expecting(barriers.weights_full(i), b.features * c.chunk * 2);
-      for (int j = 0; j < c.chunk / slab; j += weights.slabs)
-        copy_tile(b.stage(i) + j * b.features * 128, weights, i * c.chunk + j * slab, b.first,
-                  shared_address(&barriers.weights_full(i)), read_once);
+      for (int j = 0; j < c.chunk / slab; j += weights.slabs) {
+        char* to = b.stage(i) + j * b.features * 128;
+        const int column = i * c.chunk + j * slab;
+        const uint32_t full = shared_address(&barriers.weights_full(i));
+        copy_tile(to, weights, column, b.first, full, read_once);
+        if (b.p.gated) copy_tile(to + c.outputs * 128, weights, column, b.p.out_features + b.first, full, read_once);
+      }
     }
   }
   __device__ void feed_rows(const tile_map& x) const {
@@ -89,12 +93,12 @@ __global__ void __launch_bounds__(32 * (most_tile_warps + 2), 1)
 void multiply_copied_tiles(exec& ex, const linear_args& l, const cuda_weight& weight, tile_cut c) {
   with_tiles(l, weight, [&]<class T, class Out>(const few_rows_problem<T, Out>& p, auto n) {
     constexpr int rows = 8 * n.value;
-    const launch_shape shape = tile_launch(c, p.out_features, rows, 3 * most_stages * int{sizeof(uint64_t)}, 2);
-    launch_kernel(
-        ex, "linear", shape, copy_and_multiply<T, Out, n.value>, p, c,
-        map_of_tiles(p.weight, weight.type, p.out_features, p.in_features, p.in_features, c.features(), c.chunk / slab),
-        map_of_tiles(p.x.data, weight.type, p.rows, p.in_features, p.rows == 1 ? p.in_features : p.x.stride, rows,
-                     c.chunk / slab));
+    const launch_shape shape = tile_launch(c, p, rows, 3 * most_stages * int{sizeof(uint64_t)}, 2);
+    launch_kernel(ex, "linear", shape, copy_and_multiply<T, Out, n.value>, p, c,
+                  map_of_tiles(p.weight, weight.type, weight.out_features, p.in_features, p.in_features, c.outputs,
+                               p.gated ? 1 : c.chunk / slab),  // gate's and up's features of one slab after the other
+                  map_of_tiles(p.x.data, weight.type, p.rows, p.in_features, p.rows == 1 ? p.in_features : p.x.stride,
+                               rows, c.chunk / slab));
   });
 }
 

@@ -1,6 +1,8 @@
 // linear: few rows go to the kernels that read the weights once at the speed of memory (few_rows.cu, some_rows.cu).
 // Many go to our own product where that gains by adding bias, activation and residual beside it (wide_product.cu), else
-// to cuBLASLt, followed by a pass that adds what cuBLASLt does not.
+// to cuBLASLt, followed by a pass that adds what cuBLASLt does not. gated_linear is computed as linear of the same
+// weight would be: by the same kernel for few or some rows where that gates by itself, else by linear and a pass that
+// gates.
 #include "backends/cuda/activate.h"
 #include "backends/cuda/cuda_ops.h"
 #include "backends/cuda/gemm/few_rows.h"
@@ -8,6 +10,7 @@
 #include "backends/cuda/gemm/some_rows.h"
 #include "backends/cuda/gemm/wide_product.h"
 #include "backends/cuda/launch.h"
+#include "ops/gated_linear.h"
 
 namespace ft::cuda {
 namespace {
@@ -70,6 +73,18 @@ void linear(exec& ex, const linear_args& a) {
   linear_args left = matmul(ex, product);
   left.out = a.out;
   if (left.bias || left.residual || left.activation != activation_kind::none) finish(ex, left);
+}
+
+void gated_linear(exec& ex, const gated_linear_args& a) {
+  const cuda_weight& weight = on_gpu(*a.weight);
+  const int64_t rows = a.x.dim(0);
+  if (rows == 0 || weight.out_features == 0) return;
+  const linear_args product{.out = a.out, .x = a.x, .weight = a.weight, .bias = a.bias, .activation = a.activation};
+  if (a.x.type != weight.type) return ops::gate_after_linear(ex, a);  // which refuses it
+  if (few_rows_can_be_gated(product, weight)) return multiply_few_rows(ex, product, weight);
+  if (rows > most_few_rows(product, weight) && some_rows_take(product, weight))
+    return multiply_some_rows(ex, product, weight);
+  ops::gate_after_linear(ex, a);
 }
 
 }  // namespace ft::cuda

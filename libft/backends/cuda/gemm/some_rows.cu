@@ -58,8 +58,9 @@ some_rows_problem problem_of(const linear_args& l, const cuda_weight& weight) {
                       .residual_stride = 0,
                       .kind = l.activation,
                       .wide = l.out.type == dtype::f32,
+                      .gated = l.out.dim(1) < weight.out_features,
                       .rows = static_cast<int>(l.x.dim(0)),
-                      .out_features = static_cast<int>(weight.out_features),
+                      .out_features = static_cast<int>(l.out.dim(1)),
                       .in_features = static_cast<int>(weight.in_features)};
   if (l.residual) {
     p.residual = l.residual.data;

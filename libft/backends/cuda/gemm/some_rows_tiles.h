@@ -29,6 +29,7 @@ struct row_cut {
   int slabs;       // of a stage
   int stages;
   bool sums_apart;  // from the ring: blocks need not wait for each other before they send
+  int outputs;      // of a block: F, or half as many where each has a gate
 };
 
 struct some_rows_problem {
@@ -38,6 +39,7 @@ struct some_rows_problem {
   int64_t out_stride, residual_stride;
   activation_kind kind;
   bool wide;
+  bool gated;  // the weight has gate's out_features rows, then up's
   int rows, out_features, in_features;
 };
 
@@ -60,19 +62,22 @@ struct row_tile {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 // Where a block stands: its tile, its part of the input features, and its shared memory. A stage holds
-// [slabs][F][64] weights and [slabs][rows][64] of x.
+// [slabs][F][64] weights and [slabs][rows][64] of x. Of a gated product the first half of the features are gate's, the
+// others up's; gate's that are beyond its last one are some of up's, and are not written.
 template <int W, int F>
 struct row_block {
   using tile = row_tile<W, F>;
+  const some_rows_problem& p;
   const row_cut& cut;
   uint8_t* shared;
   int part, feature, row, begin, chunks;
 
   __device__ row_block(const some_rows_problem& p, const row_cut& c, uint8_t* shared)
-      : cut(c),
+      : p(p),
+        cut(c),
         shared(shared),
         part(static_cast<int>(blockIdx.x) % c.parts),
-        feature(static_cast<int>(blockIdx.x) / c.parts * F),
+        feature(static_cast<int>(blockIdx.x) / c.parts * c.outputs),
         row(static_cast<int>(blockIdx.y) * tile::rows) {
     const int width = c.slabs * slab, all = (p.in_features + width - 1) / width;
     begin = all * part / c.parts;
@@ -110,9 +115,14 @@ struct row_block {
   }
   __device__ void load_weights(int stage, int i, const tile_map& from) const {
     arrive_expecting(full(stage), tile::stage_bytes(cut));
-    for (int s = 0; s < cut.slabs; s += from.slabs)
-      copy_tile(weights(stage) + s * F * slab_bytes, from, ((begin + i) * cut.slabs + s) * slab, feature,
-                shared_address(&full(stage)), read_once);
+    for (int s = 0; s < cut.slabs; s += from.slabs) {
+      uint8_t* to = weights(stage) + s * F * slab_bytes;
+      const int column = ((begin + i) * cut.slabs + s) * slab;
+      copy_tile(to, from, column, feature, shared_address(&full(stage)), read_once);
+      if (p.gated)
+        copy_tile(to + F / 2 * slab_bytes, from, column, p.out_features + feature, shared_address(&full(stage)),
+                  read_once);
+    }
   }
   __device__ void load_x(int stage, int i, const tile_map& from) const {
     for (int s = 0; s < cut.slabs; s += from.slabs)
@@ -131,9 +141,12 @@ struct row_block {
   }
 
   // The features' biases, before the kernel before this one has ended.
-  __device__ void load_bias(const some_rows_problem& p) const {
-    for (int f = threadIdx.x; f < F; f += tile::threads)
-      bias()[f] = p.bias && feature + f < p.out_features ? p.bias[feature + f] : 0;
+  __device__ void load_bias() const {
+    for (int f = threadIdx.x; f < F; f += tile::threads) {
+      const bool of_up = p.gated && f >= F / 2;
+      const int output = feature + (of_up ? f - F / 2 : f);
+      bias()[f] = p.bias && output < p.out_features ? p.bias[of_up ? p.out_features + output : output] : 0;
+    }
   }
 };
 
@@ -182,14 +195,23 @@ __device__ __forceinline__ void send_sums(const row_block<W, F>& b, const float 
              address_in_block(&b.sums_full(), owner));
 }
 
-// A thread's share of the outputs that a block writes: eight features of every so many of its rows.
+// A thread's share of the outputs that a block writes: eight of every so many of its rows.
 template <int W, int F>
 struct output_share {
-  static constexpr int vectors = F / 8, step = row_tile<W, F>::threads / vectors;
+  static constexpr int vectors = F / 8;
   const row_block<W, F>& b;
-  const some_rows_problem& p;
-  const int column = threadIdx.x % vectors * 8, first = threadIdx.x / vectors;
+  const some_rows_problem& p = b.p;
+  int column = threadIdx.x % vectors * 8, first = threadIdx.x / vectors, step = row_tile<W, F>::threads / vectors;
   const int own_rows = row_tile<W, F>::rows / b.cut.parts;
+
+  __device__ explicit output_share(const row_block<W, F>& b) : b(b) {
+    if (!p.gated) return;
+    // A row has half as many outputs: the threads that would have the others take rows in between.
+    const bool in_between = column >= F / 2;
+    column -= in_between ? F / 2 : 0;
+    first = 2 * first + in_between;
+    step *= 2;
+  }
 
   __device__ int feature() const { return b.feature + column; }
   __device__ bool empty() const { return first >= step || feature() >= p.out_features; }
@@ -206,7 +228,26 @@ struct output_share {
     return r;
   }
 
-  // Adds up the parts' sums. `next` is the first residual.
+  // The parts' sums. Those of up, where there are any, come first and by the same instructions: what is not in the
+  // cache takes longer to fetch than to execute.
+  __device__ __forceinline__ void add_parts(float (&v)[8], float (&up)[8], int own) const {
+#pragma unroll 1
+    for (int of = F - b.cut.outputs;; of = 0) {
+      float s[8];
+      load<8>(b.sums_of(0, own) + of + column, v);
+      for (int part = 1; part < b.cut.parts; ++part) {
+        load<8>(b.sums_of(part, own) + of + column, s);
+#pragma unroll
+        for (int e = 0; e < 8; ++e) v[e] += s[e];
+      }
+      if (of == 0) return;
+      load<8>(b.bias() + of + column, up);
+#pragma unroll
+      for (int e = 0; e < 8; ++e) up[e] += v[e];
+    }
+  }
+
+  // `next` is the first residual.
   template <class Out>
   __device__ __forceinline__ void finish(pack<Out, 8> next) const {
     if (empty()) return;
@@ -216,16 +257,14 @@ struct output_share {
     for (int own = first; has(own); own += step) {
       const pack<Out, 8> more = next;
       next = residual<Out>(own + step);  // on its way meanwhile
-      float v[8], s[8];
-      load<8>(b.sums_of(0, own) + column, v);
-      for (int part = 1; part < b.cut.parts; ++part) {
-        load<8>(b.sums_of(part, own) + column, s);
-#pragma unroll
-        for (int e = 0; e < 8; ++e) v[e] += s[e];
-      }
+      float v[8], up[8];
+      add_parts(v, up, own);
 #pragma unroll
       for (int e = 0; e < 8; ++e) v[e] += bias[e];
       activate<8, Out>(p.kind, v);
+      if (p.gated)
+#pragma unroll
+        for (int e = 0; e < 8; ++e) v[e] *= up[e];
 #pragma unroll
       for (int e = 0; e < 8; ++e) v[e] += widen(more.at[e]);
       store<8>(static_cast<Out*>(p.out) + row(own) * p.out_stride + feature(), v);
@@ -250,12 +289,12 @@ __global__ void __launch_bounds__(row_tile<W, F>::threads, W <= 2 && F <= 128 ? 
     b.create_barriers();
     for (int i = 0; i < min(cut.stages, b.chunks); ++i) b.load_weights(i, i, weights);
   }
-  b.load_bias(p);
+  b.load_bias();
   __syncthreads();
   if (cut.parts > 1) arrive_at_cluster();  // this block's barriers are there
   await_previous_kernel();
   if (feeds) b.feed(weights, x);
-  const output_share<W, F> share{b, p};
+  const output_share<W, F> share(b);
   const pack<T, 8> residual = p.wide ? pack<T, 8>{} : share.template residual<T>(share.first);
   float sum[F / 2] = {};
   if (multiplies) multiply_chunks<T>(sum, b);
@@ -282,18 +321,19 @@ __global__ void __launch_bounds__(row_tile<W, F>::threads, W <= 2 && F <= 128 ? 
 }
 
 template <class T, int W, int F>
-void launch_row_tiles(exec& ex, const some_rows_problem& p, const cuda_weight& weight, const tensor& x,
-                      const row_cut& cut) {
+void launch_row_tiles(exec& ex, const some_rows_problem& p, const cuda_weight& weight, const tensor& x, row_cut cut) {
   using tile = row_tile<W, F>;
+  cut.outputs = p.gated ? F / 2 : F;
   launch_kernel(
       ex, "linear",
-      {.grid = dim3(grid_size(ceil_div(p.out_features, F) * cut.parts, "linear"),
+      {.grid = dim3(grid_size(ceil_div(p.out_features, cut.outputs) * cut.parts, "linear"),
                     grid_size(ceil_div(p.rows, tile::rows), "linear")),
        .block = tile::threads,
        .shared_bytes = tile::shared_bytes(cut),
        .cluster = static_cast<unsigned>(cut.parts)},
       multiply_row_tiles<T, W, F>, p, cut,
-      map_of_tiles(weight.values.data, weight.type, p.out_features, p.in_features, p.in_features, F, cut.slabs),
+      map_of_tiles(weight.values.data, weight.type, weight.out_features, p.in_features, p.in_features, cut.outputs,
+                   p.gated ? 1 : cut.slabs),  // gate's and up's features of one slab after the other
       map_of_tiles(x.data, weight.type, p.rows, p.in_features, x.stride[0], tile::rows, cut.slabs));
 }
 
