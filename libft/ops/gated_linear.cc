@@ -14,11 +14,7 @@ void gated_linear(exec& ex, const gated_linear_args& a) {
   const dtype type = c.activations("x", a.x);
   c.dense_rows("x", a.x, type, {rows, a.weight->in_features});
   c.dense_rows("out", a.out, type, {rows, a.weight->out_features / 2});
-  if (ex.ops.gated_linear) return ex.ops.gated_linear(ex, a);
-  gate_after_linear(ex, a);
-}
-
-void gate_after_linear(exec& ex, const gated_linear_args& a) {
+  if (ex.ops.gated_linear && ex.ops.gated_linear(ex, a)) return;
   const int64_t width = a.out.dim(1);
   arena::scope scope(ex.scratch);
   const tensor both = ex.scratch.make(a.out.type, {a.out.dim(0), 2 * width});

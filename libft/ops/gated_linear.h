@@ -23,11 +23,8 @@ struct gated_linear_args {
 };
 
 namespace ops {
-// In one pass where the backend has it for such arguments; else as below.
+// In one pass where the backend has it for such arguments; else by linear into scratch memory and gated_activation.
 void gated_linear(exec&, const gated_linear_args&);
-
-// The same by linear into scratch memory and gated_activation. For gated_linear and backends: it checks nothing.
-void gate_after_linear(exec&, const gated_linear_args&);
 }  // namespace ops
 
 }  // namespace ft

@@ -40,7 +40,7 @@ struct op_table {
   void (*rotary_kv_write)(exec&, const rotary_kv_write_args&) = nullptr;  // optional
   void (*kv_copy)(exec&, const kv_copy_args&) = nullptr;
   void (*linear)(exec&, const linear_args&) = nullptr;
-  void (*gated_linear)(exec&, const gated_linear_args&) = nullptr;  // optional
+  bool (*gated_linear)(exec&, const gated_linear_args&) = nullptr;  // optional; false: not taken
   void (*log_softmax)(exec&, const log_softmax_args&) = nullptr;
   void (*argmax)(exec&, const argmax_args&) = nullptr;
   void (*top_k)(exec&, const top_k_args&) = nullptr;

@@ -19,7 +19,7 @@ void kv_write(exec&, const kv_write_args&);
 void rotary_kv_write(exec&, const rotary_kv_write_args&);
 void kv_copy(exec&, const kv_copy_args&);
 void linear(exec&, const linear_args&);
-void gated_linear(exec&, const gated_linear_args&);
+bool gated_linear(exec&, const gated_linear_args&);
 void log_softmax(exec&, const log_softmax_args&);
 void argmax(exec&, const argmax_args&);
 void top_k(exec&, const top_k_args&);

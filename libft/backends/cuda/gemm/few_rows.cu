@@ -40,8 +40,8 @@ __global__ void __launch_bounds__(threads) few_rows_kernel(const few_rows_proble
     for (int f = 0; f < Features; ++f)
       if (threadIdx.x + u * threads < vectors) prefetch(weight[f] + int64_t{threadIdx.x + u * threads} * V);
   await_previous_kernel();
-  const int thread = static_cast<int>(threadIdx.x), row[1] = {thread < Rows * Features ? thread / Features : -1},
-            feature[1] = {min(first + thread % Features, a.out_features - 1)};
+  const int thread = static_cast<int>(threadIdx.x), feature = first + thread % Features;
+  const int row = thread < Rows * Features && feature < a.out_features ? thread / Features : -1;
   const typename few_rows_problem<T, Out>::template addends<1> more(a, row, feature);
 
   float sum[Rows][Features] = {};
@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(threads) few_rows_kernel(const few_rows_proble
       if (lane == 0) partial[warp][r * Features + f] = total;
     }
   __syncthreads();
-  if (row[0] < 0 || first + thread % Features >= a.out_features) return;
+  if (row < 0) return;
   float total[1] = {};
 #pragma unroll
   for (int i = 0; i < warps; ++i) total[0] += partial[i][threadIdx.x];
@@ -133,7 +133,7 @@ bool go_to_tensor_cores(const linear_args& args, const cuda_weight& weight) {
 }  // namespace
 
 bool few_rows_can_be_gated(const linear_args& args, const cuda_weight& weight) {
-  return go_to_tensor_cores(args, weight) && device_generation() >= 9;
+  return go_to_tensor_cores(args, weight) && abilities().tile_copies;
 }
 
 void multiply_few_rows(exec& ex, const linear_args& args, const cuda_weight& weight) {

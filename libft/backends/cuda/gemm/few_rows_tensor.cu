@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(32 * most_tile_warps, 1)
     commit_copies();
   }
   tile_join<T, Out, N> join(b);
-  const auto more = join.outputs.addends(p);
+  const auto more = join.first.added(p);
   tile_sums<T, Out, N> sums(c);
   for (int i = 0; i < chunks; ++i) {
     await_copies_but(ahead - 1);

@@ -93,76 +93,79 @@ struct tile_sums {
   }
 };
 
-// Some of the outputs that a block has to write, the share of one of the threads with sums; and what is added to them.
+// Four neighbouring outputs of a block, the share of one of the threads with sums; and what is added to them.
 template <class T, class Out, int N>
 struct tile_outputs {
-  static constexpr int at_once = N == 1 ? 2 : 4;
+  static constexpr int count = 4;
   using problem = few_rows_problem<T, Out>;
-  int row[at_once], feature[at_once], from[at_once];  // `from`: of the partial sums
+  using addends = typename problem::template addends<count>;
+  int row, feature, from;  // `from`: of the partial sums
 
-  __device__ tile_outputs(const tile_block<T, Out, N>& b, int begin, int step) {
-#pragma unroll
-    for (int i = 0; i < at_once; ++i) {
-      const int place = begin + i * step, r = place / b.c.outputs, f = place - r * b.c.outputs;
-      const bool inside = r < b.p.rows && b.first + f < b.p.out_features;
-      row[i] = inside ? r : -1;
-      feature[i] = b.first + f;
-      from[i] = inside ? r * (b.features + 4) + f : 0;
-    }
+  // `place` counts through [rows, outputs of a block].
+  __device__ tile_outputs(const tile_block<T, Out, N>& b, int place) {
+    const int r = place / b.c.outputs, f = place - r * b.c.outputs;
+    const bool inside = r < b.p.rows && b.first + f < b.p.out_features;
+    row = inside ? r : -1;
+    feature = b.first + f;
+    from = inside ? r * (b.features + 4) + f : 0;
   }
-  __device__ auto addends(const problem& p) const {
-    return typename problem::template addends<at_once>(p, row, feature);
-  }
+  __device__ addends added(const problem& p) const { return {p, row, feature}; }
 };
 
 // Joins the sums of a block where the stages were, and writes the outputs. For all threads of a block, of which the
 // first `threads` have sums.
 template <class T, class Out, int N>
 struct tile_join {
-  static constexpr int at_once = tile_outputs<T, Out, N>::at_once;
+  using share = tile_outputs<T, Out, N>;
+  static constexpr int count = share::count;
   const tile_block<T, Out, N>& b;
-  const int threads = 32 * b.c.feature_warps * b.c.input_warps;
+  const int threads = 32 * b.c.feature_warps * b.c.input_warps, places = b.c.outputs * b.p.rows;
   const bool has_sums = static_cast<int>(threadIdx.x) < threads;
-  int begin = has_sums ? static_cast<int>(threadIdx.x) : b.c.outputs * b.p.rows;
-  tile_outputs<T, Out, N> outputs{b, begin, threads};
+  const int first_place = has_sums ? static_cast<int>(threadIdx.x) * count : places;
+  const share first{b, first_place};
 
   __device__ explicit tile_join(const tile_block<T, Out, N>& b) : b(b) {}
 
   // `more` is what is added to the first outputs.
-  __device__ void run(const tile_sums<T, Out, N>& sums,
-                      typename few_rows_problem<T, Out>::template addends<at_once> more) {
+  __device__ void run(const tile_sums<T, Out, N>& sums, typename share::addends more) {
     float* partial = reinterpret_cast<float*>(b.ring);
     __syncthreads();  // nobody reads stages any more
     if (has_sums) sums.store(partial, b.features);
     __syncthreads();
+    share outputs = first;
 #pragma unroll 1
-    while (begin < b.c.outputs * b.p.rows) {
-      float total[at_once], up[at_once];
-      add_parts(total, up, partial);
+    for (int place = first_place; place < places;) {
+      place += count * threads;
+      const share next(b, place);
+      const auto next_more = next.added(b.p);  // on its way meanwhile
+      float total[count], up[count];
+      add_parts(total, up, partial + outputs.from);
       b.p.add_bias_and_activate(total, more);
       if (b.p.gated) b.p.multiply_by_up(outputs.row, outputs.feature, total, up);
       b.p.write(outputs.row, outputs.feature, total, more);
-      begin += at_once * threads;
-      outputs = {b, begin, threads};
-      more = outputs.addends(b.p);
+      outputs = next;
+      more = next_more;
     }
   }
 
  private:
   // The input warps' sums. Those of up, where there are any, come first and by the same instructions: what is not in
   // the cache takes longer to fetch than to execute.
-  __device__ void add_parts(float (&total)[at_once], float (&up)[at_once], const float* partial) const {
+  __device__ void add_parts(float (&total)[count], float (&up)[count], const float* partial) const {
 #pragma unroll 1
     for (int of = b.features - b.c.outputs;; of = 0) {
 #pragma unroll
-      for (int i = 0; i < at_once; ++i) total[i] = 0;
+      for (int i = 0; i < count; ++i) total[i] = 0;
       const float* from = partial + of;
-      for (int w = 0; w < b.c.input_warps; ++w, from += b.rows * (b.features + 4))
+      for (int w = 0; w < b.c.input_warps; ++w, from += b.rows * (b.features + 4)) {
+        float part[count];
+        load<count>(from, part);
 #pragma unroll
-        for (int i = 0; i < at_once; ++i) total[i] += from[outputs.from[i]];
+        for (int i = 0; i < count; ++i) total[i] += part[i];
+      }
       if (of == 0) return;
 #pragma unroll
-      for (int i = 0; i < at_once; ++i) up[i] = total[i];
+      for (int i = 0; i < count; ++i) up[i] = total[i];
     }
   }
 };

@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(32 * (most_tile_warps + 2), 1)
   await_previous_kernel();
   if (thread == 32) feeder.feed_rows(x);
   tile_join<T, Out, N> join(b);
-  const auto more = join.outputs.addends(p);
+  const auto more = join.first.added(p);
   tile_sums<T, Out, N> sums(c);
   if (join.has_sums)
 #pragma unroll 1

@@ -75,16 +75,17 @@ void linear(exec& ex, const linear_args& a) {
   if (left.bias || left.residual || left.activation != activation_kind::none) finish(ex, left);
 }
 
-void gated_linear(exec& ex, const gated_linear_args& a) {
+// By the kernel that linear would choose, where that one gates.
+bool gated_linear(exec& ex, const gated_linear_args& a) {
   const cuda_weight& weight = on_gpu(*a.weight);
   const int64_t rows = a.x.dim(0);
-  if (rows == 0 || weight.out_features == 0) return;
+  if (rows == 0 || weight.out_features == 0) return true;
   const linear_args product{.out = a.out, .x = a.x, .weight = a.weight, .bias = a.bias, .activation = a.activation};
-  if (a.x.type != weight.type) return ops::gate_after_linear(ex, a);  // which refuses it
-  if (few_rows_can_be_gated(product, weight)) return multiply_few_rows(ex, product, weight);
-  if (rows > most_few_rows(product, weight) && some_rows_take(product, weight))
-    return multiply_some_rows(ex, product, weight);
-  ops::gate_after_linear(ex, a);
+  if (a.x.type != weight.type) return false;
+  const bool few = few_rows_can_be_gated(product, weight);
+  if (!few && (rows <= most_few_rows(product, weight) || !some_rows_take(product, weight))) return false;
+  few ? multiply_few_rows(ex, product, weight) : multiply_some_rows(ex, product, weight);
+  return true;
 }
 
 }  // namespace ft::cuda
