@@ -130,8 +130,8 @@ class pass {
 
   void compute_group(nn::run& run, int64_t first_row, int64_t end_row) {
     const nn::ragged_batch input = upload(run, rows_, first_row, end_row);
-    if (!config_.is_encoder_decoder) return compute_outputs(run, input, hidden_states(run, input), first_row);
-    const tensor states = model_.network().encode(run, input);
+    const tensor states = first_stack(run, input);
+    if (!config_.is_encoder_decoder) return compute_outputs(run, input, states, first_row);
     if (wanted_.encoder_last_hidden_state)
       scatter(run, rows_, states, offset(rows_, first_row), out_.encoder_last_hidden_state.view);
     if (wanted_.embedding) compute_embedding(run, input, states, first_row);
@@ -142,14 +142,16 @@ class pass {
     compute_outputs(run, batch, model_.network().hidden(run, batch), first_row);
   }
 
-  // Of a model with one stack.
-  tensor hidden_states(nn::run& run, const nn::ragged_batch& batch) {
+  // The states of the only stack, or of the encoder.
+  tensor first_stack(nn::run& run, const nn::ragged_batch& batch) {
     const pass_shape shape{.tokens = batch.num_tokens,
                            .rows = batch.num_rows,
                            .embeds = batch.embedded.empty() ? std::nullopt : std::optional(batch.embedded[0].rows.type),
                            .type_ids = static_cast<bool>(batch.token_type_ids)};
-    return model_.recorded_forwards().compute(run, shape,
-                                              [&](nn::run& r) { return model_.network().hidden(r, batch); });
+    const arch::network& network = model_.network();
+    return model_.recorded_forwards().compute(run, shape, [&](nn::run& r) {
+      return config_.is_encoder_decoder ? network.encode(r, batch) : network.hidden(r, batch);
+    });
   }
 
   void compute_embedding(nn::run& run, const nn::ragged_batch& batch, const tensor& hidden, int64_t first_row) {

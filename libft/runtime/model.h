@@ -23,7 +23,7 @@ struct model_options {
   caller_allocator allocator;  // without functions: the device's own memory
 };
 
-// What a pass over whole sequences depends on but for their tokens.
+// What the pass of the first stack over whole sequences depends on but for their tokens.
 struct pass_shape {
   int64_t tokens = 0;
   int64_t rows = 0;
