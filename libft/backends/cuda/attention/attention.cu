@@ -43,6 +43,32 @@ void set_options(attention_problem& p, const attention_options& o) {
   p.reach = static_cast<int>(o.relative_bias.shape[1] / 2);
 }
 
+attention_problem paged_problem(const paged_attention_args& a) {
+  attention_problem p;
+  set_queries(p, a.query, a.out, a.row_offsets);
+  set_options(p, a.options);
+  p.causal = a.causal;
+  p.keys = a.pages.keys;
+  p.values = a.pages.values;
+  p.key_type = a.pages.layout.type;
+  p.paged = true;
+  p.pages = shape_of(a.pages.layout);
+  p.kv_heads = p.pages.kv_heads;
+  p.page_table = a.page_table.as<int32_t>();
+  p.page_table_stride = a.page_table.stride[0];
+  p.max_pages = static_cast<int>(a.page_table.shape[1]);
+  p.context_lengths = a.context_lengths.as<int32_t>();
+  if (a.shared.offsets) {
+    p.group_offsets = a.shared.offsets.as<int32_t>();
+    p.shared_lengths = a.shared.lengths.as<int32_t>();
+    p.num_groups = static_cast<int>(a.shared.lengths.shape[0]);
+    p.widest_group = static_cast<int>(a.shared.widest);
+  }
+  p.vectors = in_vectors({&a.query, &a.out}) && in_vectors(p.keys) && in_vectors(p.values);
+  p.single_too = false;
+  return p;
+}
+
 // Tensor cores of 16-bit floats with float32 sums came with compute capability 8.0; the widest heads' tiles take 100
 // KiB of shared memory, which 8.6 and 8.9 lack.
 bool tensor_cores_take(const attention_problem& p) {
@@ -85,36 +111,6 @@ void attention(exec& ex, const attention_args& a) {
   p.vectors = in_vectors({&a.query, &a.key, &a.value, &a.out});
   attend_prompts(ex, p);
 }
-
-namespace {
-
-attention_problem paged_problem(const paged_attention_args& a) {
-  attention_problem p;
-  set_queries(p, a.query, a.out, a.row_offsets);
-  set_options(p, a.options);
-  p.causal = a.causal;
-  p.keys = a.pages.keys;
-  p.values = a.pages.values;
-  p.key_type = a.pages.layout.type;
-  p.paged = true;
-  p.pages = shape_of(a.pages.layout);
-  p.kv_heads = p.pages.kv_heads;
-  p.page_table = a.page_table.as<int32_t>();
-  p.page_table_stride = a.page_table.stride[0];
-  p.max_pages = static_cast<int>(a.page_table.shape[1]);
-  p.context_lengths = a.context_lengths.as<int32_t>();
-  if (a.shared.offsets) {
-    p.group_offsets = a.shared.offsets.as<int32_t>();
-    p.shared_lengths = a.shared.lengths.as<int32_t>();
-    p.num_groups = static_cast<int>(a.shared.lengths.shape[0]);
-    p.widest_group = static_cast<int>(a.shared.widest);
-  }
-  p.vectors = in_vectors({&a.query, &a.out}) && in_vectors(p.keys) && in_vectors(p.values);
-  p.single_too = false;
-  return p;
-}
-
-}  // namespace
 
 void paged_attention(exec& ex, const paged_attention_args& a) {
   if (a.query.size() == 0) return;
