@@ -85,16 +85,16 @@ void paged_self_attention(exec& ex, const paged_self_attention_args& a) {
   c.require(key.type == query.type && key.shape[0] == query.shape[0],
             "query and key have different dtypes or numbers of tokens");
   if (a.rotary_table) check_table(c, a.rotary_table, query);
-  if (ex.ops.paged_self_attention && ex.ops.paged_self_attention(ex, a)) return;
-  if (!a.rotary_table) {
-    kv_write(ex, a.keys);
-  } else if (ex.ops.rotary_kv_write) {
-    rotary_kv_write(ex, {.query = query, .table = a.rotary_table, .style = a.style, .keys = a.keys});
+  const op_table& ops = ex.ops;  // all is checked
+  if (ops.paged_self_attention && ops.paged_self_attention(ex, a)) return;
+  if (a.rotary_table && ops.rotary_kv_write) {
+    ops.rotary_kv_write(ex, {.query = query, .table = a.rotary_table, .style = a.style, .keys = a.keys});
   } else {
-    for (const tensor& x : {query, key}) rotary(ex, {.x = x, .table = a.rotary_table, .style = a.style});
-    kv_write(ex, a.keys);
+    if (a.rotary_table)
+      for (const tensor& x : {query, key}) ops.rotary(ex, {.x = x, .table = a.rotary_table, .style = a.style});
+    ops.kv_write(ex, a.keys);
   }
-  paged_attention(ex, a.attention);
+  ops.paged_attention(ex, a.attention);
 }
 
 }  // namespace ft::ops

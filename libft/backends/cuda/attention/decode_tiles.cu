@@ -59,9 +59,7 @@ __device__ void turn_heads(T (&to)[G + 1][D], const attention_problem& p, const 
 template <class T, int D>
 __device__ void put_row(key_tile<T, D>& tile, int row, int head_dim, const uint4& bits) {
   const int column = threadIdx.x % 32 * vector_width;
-  if (column < head_dim)
-    *reinterpret_cast<uint4*>(&tile[column / panel][row][(column % panel / vector_width ^ row % 8) * vector_width]) =
-        bits;
+  if (column < head_dim) *reinterpret_cast<uint4*>(piece(tile, row, column)) = bits;
   __syncwarp();
 }
 

@@ -58,8 +58,8 @@ __device__ __forceinline__ void copy_tile(key_tile<T, D>& to, uint64_t& full, co
 }
 
 // Where the 16-byte piece that begins at `column` of a tile's row lies.
-template <class T, int D>
-__device__ const T* piece(const key_tile<T, D>& tile, int row, int column) {
+template <class Tile>
+__device__ auto* piece(Tile& tile, int row, int column) {
   return &tile[column / panel][row][(column % panel / 8 ^ row % 8) * 8];
 }
 
@@ -88,7 +88,7 @@ __device__ void multiply_keys(float (&dots)[4], const key_tile<T, D>& keys, cons
 #pragma unroll
   for (int k = 0; k < D / 16; ++k) {
     uint32_t a[4];
-    load_matrices(a, piece<T, D>(keys, lane % 16, k * 16 + lane / 16 * 8));
+    load_matrices(a, piece(keys, lane % 16, k * 16 + lane / 16 * 8));
     multiply_add<T>(k % 2 ? odd : dots, a, queries[k][0], queries[k][1]);
   }
 #pragma unroll
@@ -111,7 +111,7 @@ __device__ void multiply_values(float (&acc)[D / 16][4], const key_tile<T, D>& v
 #pragma unroll
   for (int d = 0; d < D / 16; ++d) {
     uint32_t a[4];
-    load_transposed(a, piece<T, D>(values, lane / 16 * 8 + lane % 8, d * 16 + lane / 8 % 2 * 8));
+    load_transposed(a, piece(values, lane / 16 * 8 + lane % 8, d * 16 + lane / 8 % 2 * 8));
     multiply_add<T>(acc[d], a, first_half, second_half);
   }
 }
