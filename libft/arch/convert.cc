@@ -7,9 +7,9 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "arch/config_json.h"
-#include "arch/weight_share.h"
-#include "arch/weight_view.h"
+#include "arch/config/config_json.h"
+#include "arch/weights/weight_share.h"
+#include "arch/weights/weight_view.h"
 #include "core/memory.h"
 #include "core/status.h"
 #include "io/folder.h"

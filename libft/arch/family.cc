@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "arch/config_json.h"
-#include "arch/families.h"
-#include "arch/weight_share.h"
+#include "arch/config/config_json.h"
+#include "arch/families/families.h"
+#include "arch/weights/weight_share.h"
 #include "core/status.h"
 #include "io/printable.h"
 

@@ -6,9 +6,9 @@
 #include <string_view>
 #include <vector>
 
-#include "arch/config.h"
+#include "arch/config/config.h"
 #include "arch/network.h"
-#include "arch/weight_table.h"
+#include "arch/weights/weight_table.h"
 #include "io/checkpoint.h"
 #include "ops/exec.h"
 

@@ -2,7 +2,7 @@
 // number of passes may share it.
 #pragma once
 
-#include "arch/config.h"
+#include "arch/config/config.h"
 #include "nn/batch.h"
 #include "nn/run.h"
 

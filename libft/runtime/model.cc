@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "arch/weight_view.h"
+#include "arch/weights/weight_view.h"
 #include "backends/devices.h"
 #include "core/status.h"
 

@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "arch/config.h"
+#include "arch/config/config.h"
 #include "decode/options.h"
 #include "runtime/soft_prompt.h"
 

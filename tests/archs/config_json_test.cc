@@ -1,10 +1,10 @@
 // A configuration kept in a manifest: every field there, to the bit, and nothing believed when it is read.
-#include "arch/config_json.h"
+#include "arch/config/config_json.h"
 
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "arch/config_fields.h"
+#include "arch/config/config_fields.h"
 #include "check.h"
 
 using namespace ft;

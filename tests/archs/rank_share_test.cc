@@ -6,8 +6,8 @@
 #include <set>
 
 #include "arch/convert.h"
-#include "arch/weight_share.h"
-#include "arch/weight_view.h"
+#include "arch/weights/weight_share.h"
+#include "arch/weights/weight_view.h"
 #include "archs/model_fixture.h"
 #include "archs/tiny_configs.h"
 #include "check.h"

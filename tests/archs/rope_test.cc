@@ -2,7 +2,7 @@
 // .attention_scaling, printed with nine digits, of heads of 32 elements and max_position_embeddings 131072.
 #include <cmath>
 
-#include "arch/rope_scaling.h"
+#include "arch/config/rope_scaling.h"
 #include "check.h"
 
 using namespace ft;

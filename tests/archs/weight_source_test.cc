@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "arch/weight_loader.h"
+#include "arch/weights/weight_loader.h"
 #include "archs/model_fixture.h"
 #include "backends/cpu/half.h"
 #include "check.h"

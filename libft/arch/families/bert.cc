@@ -1,0 +1,291 @@
+// The BERT line (arXiv:1810.04805): post-norm encoders with learned positions. One recipe, driven by the configuration,
+// runs BERT, RoBERTa (arXiv:1907.11692) with CamemBERT and XLM-RoBERTa, and DistilBERT (arXiv:1910.01108), each bare or
+// with a head: pooler, sequence classifier, token classifier, masked language model. The config maps are in
+// bert_config.cc.
+#include "arch/families/bert_config.h"
+#include "arch/families/families.h"
+#include "arch/weights/table_builder.h"
+#include "arch/weights/weight_loader.h"
+#include "nn/attention.h"
+#include "nn/feed_forward.h"
+
+namespace ft::arch {
+namespace {
+
+// What a format and model type call the encoder's weights; null: it has none such.
+struct names {
+  const char *words, *positions, *types, *embedding_norm;
+  const char* layer;
+  const char *query, *key, *value, *output, *attention_norm;
+  const char *up, *down, *output_norm;
+};
+
+constexpr names bert_names = {
+    .words = "embeddings.word_embeddings",
+    .positions = "embeddings.position_embeddings",
+    .types = "embeddings.token_type_embeddings",
+    .embedding_norm = "embeddings.LayerNorm",
+    .layer = "encoder.layer.",
+    .query = "attention.self.query",
+    .key = "attention.self.key",
+    .value = "attention.self.value",
+    .output = "attention.output.dense",
+    .attention_norm = "attention.output.LayerNorm",
+    .up = "intermediate.dense",
+    .down = "output.dense",
+    .output_norm = "output.LayerNorm",
+};
+
+constexpr names distilbert_names = {
+    .words = "embeddings.word_embeddings",
+    .positions = "embeddings.position_embeddings",
+    .types = nullptr,
+    .embedding_norm = "embeddings.LayerNorm",
+    .layer = "transformer.layer.",
+    .query = "attention.q_lin",
+    .key = "attention.k_lin",
+    .value = "attention.v_lin",
+    .output = "attention.out_lin",
+    .attention_norm = "sa_layer_norm",
+    .up = "ffn.lin1",
+    .down = "ffn.lin2",
+    .output_norm = "output_layer_norm",
+};
+
+constexpr names gguf_names = {
+    .words = "token_embd",
+    .positions = "position_embd",
+    .types = "token_types",
+    .embedding_norm = "token_embd_norm",
+    .layer = "blk.",
+    .query = "attn_q",
+    .key = "attn_k",
+    .value = "attn_v",
+    .output = "attn_output",
+    .attention_norm = "attn_output_norm",
+    .up = "ffn_up",
+    .down = "ffn_down",
+    .output_norm = "layer_output_norm",
+};
+
+void add_layer(table_builder& t, const names& n, const model_config& c) {
+  using enum shard_axis;
+  const int64_t hidden = c.hidden_size;
+  t.matrix("attention.query", n.query, hidden, hidden, column, true);
+  t.matrix("attention.key", n.key, hidden, hidden, column, true);
+  t.matrix("attention.value", n.value, hidden, hidden, column, true);
+  t.matrix("attention.output", n.output, hidden, hidden, row, true);
+  t.layer_norm("attention_norm", n.attention_norm, hidden);
+  t.matrix("feed_forward.up", n.up, c.intermediate_size, hidden, column, true);
+  t.matrix("feed_forward.down", n.down, hidden, c.intermediate_size, row, true);
+  t.layer_norm("feed_forward_norm", n.output_norm, hidden);
+}
+
+// A head's matrix: small, and its rounding is the answer's, so it is never quantised.
+void add_dense(table_builder& t, const char* ours, const char* theirs, int64_t out, int64_t in) {
+  t.matrix(ours, theirs, out, in, shard_axis::none, true).may_quantise = false;
+}
+
+void add_masked_lm(table_builder& t, const model_config& c) {
+  const bool roberta = bert_prefix(c.model_type) == "roberta.", distil = c.model_type == "distilbert";
+  const auto named = [&](const char* in_bert, const char* in_roberta, const char* in_distilbert) {
+    return distil ? in_distilbert : roberta ? in_roberta : in_bert;
+  };
+  add_dense(t, "head.dense", named("cls.predictions.transform.dense", "lm_head.dense", "vocab_transform"),
+            c.hidden_size, c.hidden_size);
+  t.layer_norm("head.norm", named("cls.predictions.transform.LayerNorm", "lm_head.layer_norm", "vocab_layer_norm"),
+               c.hidden_size);
+  const std::string decoder = named("cls.predictions.decoder", "lm_head.decoder", "vocab_projector");
+  if (!c.tied_embeddings) t.matrix("output", decoder, c.vocab_size, c.hidden_size, shard_axis::vocabulary, false);
+  weight_spec& bias = t.add("output", ".bias", decoder, ".bias", {c.vocab_size}, shard_axis::vocabulary);
+  if (!distil) bias.sources.insert(bias.sources.begin(), roberta ? "lm_head.bias" : "cls.predictions.bias");
+}
+
+void add_head(table_builder& t, const model_config& c) {
+  switch (c.head) {
+    case head_kind::masked_lm:
+      add_masked_lm(t, c);
+      break;
+    case head_kind::token_classification:
+      add_dense(t, "output", "classifier", c.num_labels, c.hidden_size);
+      break;
+    case head_kind::sequence_classification:
+      if (c.model_type == "bert") {  // reads the pooler
+        add_dense(t, "output", "classifier", c.num_labels, c.hidden_size);
+      } else if (c.model_type == "distilbert") {
+        add_dense(t, "head.dense", "pre_classifier", c.hidden_size, c.hidden_size);
+        add_dense(t, "output", "classifier", c.num_labels, c.hidden_size);
+      } else {
+        add_dense(t, "head.dense", "classifier.dense", c.hidden_size, c.hidden_size);
+        add_dense(t, "output", "classifier.out_proj", c.num_labels, c.hidden_size);
+      }
+      break;
+    case head_kind::causal_lm:
+    case head_kind::none:
+      break;
+  }
+}
+
+// FasterTransformer's files of the layers, [in, out]; the other weights are read from the original model beside them.
+void use_faster_transformer_files(weight_table& table) {
+  for (weight_spec& spec : table) {
+    if (!spec.name.starts_with("layers.")) continue;
+    const std::string name = spec.sources.back().pieces.front();  // without a prefix
+    const bool old_norm = name.ends_with(".gamma") || name.ends_with(".beta");
+    const std::string theirs = old_norm ? spec.sources.front().pieces.front().substr(5) : name;  // after "bert."
+    spec.sources = {{"model." + theirs, {.transposed = true, .flat = true}}};
+  }
+}
+
+weight_table bert_weights(const model_config& c, io::checkpoint_format format) {
+  const bool gguf = format == io::checkpoint_format::gguf;
+  const names& n = gguf ? gguf_names : c.model_type == "distilbert" ? distilbert_names : bert_names;
+  // Saved with a head, or without one as sentence-transformers does.
+  const std::vector<std::string> prefixes = {bert_prefix(c.model_type), ""};
+  table_builder t(gguf ? std::vector<std::string>{""} : prefixes);
+  t.matrix("embedding", n.words, c.vocab_size, c.hidden_size, shard_axis::vocabulary, false);
+  t.lookup("positions", n.positions, c.max_positions + c.position_offset, c.hidden_size);
+  if (c.type_vocab_size) t.lookup("token_types", n.types, c.type_vocab_size, c.hidden_size);
+  t.layer_norm("embedding_norm", n.embedding_norm, c.hidden_size);
+  for (int64_t layer = 0; layer < c.num_layers; ++layer) {
+    t.enter(cat("layers.", layer, "."), cat(n.layer, layer, "."));
+    add_layer(t, n, c);
+  }
+  t.enter("", "");
+  if (c.has_pooler) add_dense(t, "pooler", "pooler.dense", c.hidden_size, c.hidden_size);
+  table_builder head({""});
+  add_head(head, c);
+  weight_table table = t.take();
+  if (format == io::checkpoint_format::faster_transformer) use_faster_transformer_files(table);
+  for (weight_spec& spec : head.take()) table.push_back(std::move(spec));
+  return table;
+}
+
+struct layer {
+  nn::attention attention;
+  nn::norm attention_norm;
+  nn::feed_forward feed_forward;
+  nn::norm feed_forward_norm;
+
+  // hidden [tokens, hidden_size], in place: norm(x + attention(x)), then norm(x + feed_forward(x)).
+  void forward(nn::run& run, const nn::ragged_batch& batch, const tensor& hidden) const {
+    arena::scope scope(run.activations);
+    const tensor branch = run.make({hidden.dim(0), hidden.dim(1)});
+    attention.forward(run, batch, {}, hidden, branch, /*residual=*/hidden);
+    attention_norm.forward(run, branch, hidden);
+    feed_forward.forward(run, hidden, branch, /*residual=*/hidden);
+    feed_forward_norm.forward(run, branch, hidden);
+  }
+};
+
+class bert final : public network {
+ public:
+  bert(const model_config& config, const weight_match& match, const build_options& options) : config_(config) {
+    weight_loader load(match, options);
+    words_ = config.tied_embeddings ? load.shared_embedding("embedding") : load.embedding("embedding");
+    positions_ = load.embedding("positions");
+    if (config.position_offset) positions_.skip_rows(config.position_offset);
+    if (config.type_vocab_size) token_types_ = load.embedding("token_types");
+    embedding_norm_ = load.norm("embedding_norm", config);
+    layers_.resize(static_cast<size_t>(config.num_layers));
+    load.for_each_layer(config.num_layers, [&](int64_t i) { layers_[static_cast<size_t>(i)] = load_layer(load, i); });
+    if (config.has_pooler) pooler_ = load.linear({"pooler"});
+    load_head(load);
+    weight_bytes_ = load.bytes();
+  }
+
+  tensor hidden(nn::run& run, const nn::ragged_batch& batch) const override {
+    const tensor hidden = run.make({batch.num_tokens, config_.hidden_size});
+    nn::embed(run, batch, hidden, words_, 1, {{{&token_types_, batch.token_type_ids}, {&positions_, batch.positions}}},
+              embedding_norm_);
+    for (const layer& l : layers_) {
+      run.check_cancelled();
+      l.forward(run, batch, hidden);
+    }
+    return hidden;
+  }
+
+  tensor logits(nn::run& run, const tensor& hidden_rows) const override {
+    switch (config_.head) {
+      case head_kind::token_classification:
+        return output_.logits(run, hidden_rows);
+      case head_kind::sequence_classification: {
+        const nn::linear& dense = head_dense_ ? head_dense_ : pooler_;
+        return output_.logits(run, dense.forward(run, hidden_rows, config_.classifier_activation));
+      }
+      case head_kind::masked_lm: {
+        const tensor x = head_dense_.forward(run, hidden_rows, config_.activation);
+        head_norm_.forward(run, x, x);
+        return output_.logits(run, x);
+      }
+      case head_kind::causal_lm:
+      case head_kind::none:
+        break;
+    }
+    return {};
+  }
+
+  tensor pooled(nn::run& run, const tensor& first_tokens) const override {
+    return pooler_ ? pooler_.forward(run, first_tokens, activation_kind::tanh) : tensor();
+  }
+
+  uint64_t weight_bytes() const override { return weight_bytes_; }
+
+ private:
+  layer load_layer(weight_loader& load, int64_t index) const {
+    const model_config& c = config_;
+    const std::string at = cat("layers.", index, ".");
+    layer l;
+    l.attention = {
+        .query_key_value = load.linear({at + "attention.query", at + "attention.key", at + "attention.value"}),
+        .output = load.linear({at + "attention.output"}),
+        .num_heads = c.num_heads,
+        .num_kv_heads = c.num_kv_heads,
+        .head_dim = c.head_dim,
+        .options = {.scale = c.attention_scale}};
+    l.attention_norm = load.norm(at + "attention_norm", c);
+    l.feed_forward = {.up = load.linear({at + "feed_forward.up"}),
+                      .down = load.linear({at + "feed_forward.down"}),
+                      .activation = c.activation};
+    l.feed_forward_norm = load.norm(at + "feed_forward_norm", c);
+    return l;
+  }
+
+  void load_head(weight_loader& load) {
+    const bool classifier = config_.head == head_kind::sequence_classification;
+    if (config_.head == head_kind::none) return;
+    if (config_.head == head_kind::masked_lm || (classifier && config_.model_type != "bert"))
+      head_dense_ = load.linear({"head.dense"});
+    if (config_.head == head_kind::masked_lm) head_norm_ = load.norm("head.norm", config_);
+    output_ = config_.tied_embeddings ? load.tied_linear(words_, "output") : load.linear({"output"});
+  }
+
+  model_config config_;
+  nn::embedding words_, positions_, token_types_;
+  nn::norm embedding_norm_;
+  std::vector<layer> layers_;
+  nn::linear pooler_;
+  nn::linear head_dense_;
+  nn::norm head_norm_;
+  nn::linear output_;
+  uint64_t weight_bytes_ = 0;
+};
+
+std::unique_ptr<network> build_bert(const model_config& config, const weight_match& match,
+                                    const build_options& options) {
+  return std::make_unique<bert>(config, match, options);
+}
+
+}  // namespace
+
+family bert_family() {
+  return {.name = "bert",
+          .hugging_face = {"bert", "roberta", "xlm-roberta", "camembert", "distilbert"},
+          .gguf = {"bert"},
+          .sections = {"bert"},
+          .config = bert_config,
+          .weights = bert_weights,
+          .build = build_bert};
+}
+
+}  // namespace ft::arch
