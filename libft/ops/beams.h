@@ -29,18 +29,10 @@
 //   score       [rows] f32 of the choices; 0 where there is none
 #pragma once
 
+#include "decode/device_choice.h"
 #include "ops/exec.h"
 
 namespace ft {
-
-struct beam_choice {
-  int32_t token;
-  int32_t parent;  // within the group
-  float score;
-};
-
-inline constexpr int64_t most_beam_tokens = int64_t{1} << 24;
-inline constexpr int64_t beam_choice_size = sizeof(beam_choice) / sizeof(int32_t);
 
 struct choose_beams_args {
   tensor next;

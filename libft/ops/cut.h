@@ -17,6 +17,7 @@
 // NaNs and -infinity are never drawn; what a row of nothing else gets may be anything.
 #pragma once
 
+#include "decode/device_choice.h"
 #include "ops/exec.h"
 
 namespace ft {
@@ -30,12 +31,6 @@ struct cut_args {
   tensor log_sum;
   tensor temperature;
   tensor by;
-};
-
-struct distribution_cuts {
-  double top_k = 0;
-  double top_p = 1;
-  double min_p = 0;
 };
 
 namespace ops {

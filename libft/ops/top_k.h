@@ -14,11 +14,10 @@
 // anything.
 #pragma once
 
+#include "decode/device_choice.h"
 #include "ops/exec.h"
 
 namespace ft {
-
-inline constexpr int64_t most_top_k = 256;
 
 struct top_k_args {
   tensor value;

@@ -1,35 +1,25 @@
-// The key-value pages of one session: fixed-size pieces of every layer's cache, handed out by number. Sequences that
-// have a beginning in common share its pages; whoever writes to a shared page first takes a copy. A full page may be
-// kept when its last sequence gives it back, for a later one that begins alike: it stays until its memory is needed, or
-// more are kept than were allowed, and those that nobody has used for longest go first.
+// The key-value pages of one session as numbers, with counts of who holds them; the memory behind them is the workers'
+// (worker/kv_storage.h). Sequences that have a beginning in common share its pages; whoever writes to a shared page
+// first takes a copy. A full page may be kept when its last sequence gives it back, for a later one that begins alike:
+// it stays until its memory is needed, or more are kept than were allowed, and those that nobody has used for longest
+// go first.
 #pragma once
 
 #include <cstdint>
 #include <span>
 #include <vector>
 
-#include "core/memory.h"
-#include "ops/exec.h"
-#include "ops/kv_cache.h"
-#include "runtime/prefix_index.h"
+#include "runtime/scheduler/prefix_index.h"
 
 namespace ft::runtime {
 
-class page_pool {
+class page_allocator {
  public:
-  // Allocates `num_pages` pages in each of `num_layers` layers, from `from`; keeps at most `most_idle` that nobody
-  // holds. A page is first written to when all those written to before are held or kept.
-  page_pool(backend& device, memory& from, const kv_layout& layout, int64_t num_layers, int64_t num_pages,
-            int64_t most_idle);
+  // Keeps at most `most_idle` pages that nobody holds. A page is first written to when all those written to before are
+  // held or kept.
+  page_allocator(int64_t num_pages, int64_t page_tokens, int64_t most_idle);
 
-  static size_t bytes_per_page(backend& device, const kv_layout& layout, int64_t num_layers) {
-    return 2 * device.kv_page_bytes(layout) * static_cast<size_t>(num_layers);
-  }
-
-  const std::vector<kv_pages>& layers() const { return layers_; }
-  // From one layer's pages to the next's.
-  int64_t layer_bytes() const { return static_cast<int64_t>(storage_.bytes() / layers_.size()); }
-  int64_t page_tokens() const { return layers_.front().layout.page_tokens; }
+  int64_t page_tokens() const { return page_tokens_; }
   int64_t total() const { return static_cast<int64_t>(pages_.size()); }
   // Pages that sequences hold, and pages that are kept and nobody holds. Nothing below allocates.
   int64_t in_use() const { return total() - static_cast<int64_t>(free_.size()) - idle_; }
@@ -76,8 +66,7 @@ class page_pool {
   void remove_idle(int32_t page);
   void forget_oldest();
 
-  buffer storage_;
-  std::vector<kv_pages> layers_;
+  int64_t page_tokens_;
   std::vector<page_state> pages_;
   std::vector<int32_t> free_;
   prefix_index kept_;

@@ -6,9 +6,9 @@
 #include <span>
 #include <vector>
 
-#include "arch/config/config.h"
 #include "decode/options.h"
-#include "runtime/soft_prompt.h"
+#include "runtime/scheduler/model_limits.h"
+#include "runtime/scheduler/soft_prompt.h"
 
 namespace ft::runtime {
 
@@ -25,7 +25,7 @@ inline int64_t pages_for(int64_t tokens, int64_t page_tokens) { return (tokens +
 
 // Lowers settings.max_new_tokens to what the model's positions allow. Throws ft::error (FT_ERROR_INVALID_ARGUMENT,
 // FT_ERROR_UNSUPPORTED).
-request_plan plan_request(const arch::model_config& config, int64_t page_tokens, std::span<const int32_t> prompt,
+request_plan plan_request(const model_limits& limits, int64_t page_tokens, std::span<const int32_t> prompt,
                           decode::options& settings, const soft_prompt& soft);
 
 }  // namespace ft::runtime

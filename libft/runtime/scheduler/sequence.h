@@ -7,7 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "runtime/page_pool.h"
+#include "core/status.h"
+#include "runtime/scheduler/page_allocator.h"
 
 namespace ft::runtime {
 
@@ -18,7 +19,7 @@ struct sequence {
   int32_t chosen_at = -1;       // where the device leaves the token behind them, which is yet to be read; -1: none is
   int32_t fresh_page = -1;      // of a beam: for the token behind these, where the device needs one (follow_beams)
   int64_t computed = 0;         // tokens whose keys and values are in the cache when the steps under way are done
-  int64_t kept = 0;             // the first pages, which the pool keeps for other requests too
+  int64_t kept = 0;             // the first pages, which the allocator keeps for other requests too
   int64_t scheduled = 0;        // tokens that the step being composed computes
   int32_t logits_row = -1;      // of the step whose tokens are being chosen; -1: none
   bool ended = false;
@@ -37,7 +38,7 @@ struct sequence {
   }
 
   // Becomes a copy that shares the other's pages.
-  void fork(const sequence& other, page_pool& pool) {
+  void fork(const sequence& other, page_allocator& pool) {
     FT_CHECK(pages.empty());
     tokens = other.tokens;
     logprobs = other.logprobs;
@@ -50,7 +51,7 @@ struct sequence {
   }
 
   // Goes on from the pages that hold the next tokens already, up to `limit` tokens; returns how many these were.
-  int64_t reuse_pages(page_pool& pool, int64_t limit) {
+  int64_t reuse_pages(page_allocator& pool, int64_t limit) {
     const int64_t before = computed, page_tokens = pool.page_tokens();
     while ((kept + 1) * page_tokens <= limit) {
       const int32_t page = pool.find(last_kept(), page_of(kept, page_tokens));
@@ -66,7 +67,7 @@ struct sequence {
   struct known_pages {
     int64_t count = 0, unpinned = 0;
   };
-  known_pages find_pages(const page_pool& pool, int64_t limit) const {
+  known_pages find_pages(const page_allocator& pool, int64_t limit) const {
     known_pages found;
     const int64_t page_tokens = pool.page_tokens();
     for (int32_t page = last_kept(); (kept + found.count + 1) * page_tokens <= limit; ++found.count) {
@@ -77,9 +78,10 @@ struct sequence {
     return found;
   }
 
-  // Lets the pool keep the pages that are full of known tokens by now. Where it has one of the same tokens, which holds
-  // the same to the bit, that one is used from now on: whoever holds a kept page thus holds all kept ones before it.
-  void keep_pages(page_pool& pool) {
+  // Lets the allocator keep the pages that are full of known tokens by now. Where it has one of the same tokens, which
+  // holds the same to the bit, that one is used from now on: whoever holds a kept page thus holds all kept ones before
+  // it.
+  void keep_pages(page_allocator& pool) {
     const int64_t page_tokens = pool.page_tokens();
     while ((kept + 1) * page_tokens <= std::min(computed, known())) {
       const auto held = page_of(kept, page_tokens);
@@ -102,7 +104,7 @@ struct sequence {
   // Once it is known which beam it goes on from (fork()): takes the page that the token at `position`, which is under
   // way, is written to. That is `fresh` where the page is empty, and where another beam keeps what was the parent's;
   // then it was copied, which is returned.
-  bool settle_page(int32_t fresh, bool keeps_parents, int64_t position, page_pool& pool) {
+  bool settle_page(int32_t fresh, bool keeps_parents, int64_t position, page_allocator& pool) {
     const auto index = static_cast<size_t>(position / pool.page_tokens());
     if (index == pages.size()) {
       pages.push_back(fresh);
@@ -113,7 +115,7 @@ struct sequence {
     return !keeps_parents;
   }
 
-  void release_pages(page_pool& pool) {
+  void release_pages(page_allocator& pool) {
     if (fresh_page >= 0) pool.give_back(std::exchange(fresh_page, -1));
     for (auto page = pages.rbegin(); page != pages.rend(); ++page) pool.give_back(*page);
     pages.clear();
@@ -125,7 +127,7 @@ struct sequence {
   std::span<const int32_t> page_of(int64_t index, int64_t page_tokens) const {
     return std::span(tokens).subspan(static_cast<size_t>(index * page_tokens), static_cast<size_t>(page_tokens));
   }
-  void adopt(int32_t page, page_pool& pool) {
+  void adopt(int32_t page, page_allocator& pool) {
     pool.share(page);
     if (static_cast<size_t>(kept) < pages.size()) {
       pool.give_back(pages[static_cast<size_t>(kept)]);

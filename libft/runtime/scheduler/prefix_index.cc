@@ -1,4 +1,4 @@
-#include "runtime/prefix_index.h"
+#include "runtime/scheduler/prefix_index.h"
 
 #include <algorithm>
 #include <bit>

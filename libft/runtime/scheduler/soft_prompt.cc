@@ -1,4 +1,4 @@
-#include "runtime/soft_prompt.h"
+#include "runtime/scheduler/soft_prompt.h"
 
 #include "core/status.h"
 

@@ -1,0 +1,62 @@
+#include "runtime/plan/plan_bytes.h"
+
+#include <cstring>
+#include <type_traits>
+
+#include "core/status.h"
+
+namespace ft::runtime {
+namespace {
+
+void put(std::vector<std::byte>& bytes, const void* data, size_t size) {
+  const auto* from = static_cast<const std::byte*>(data);
+  bytes.insert(bytes.end(), from, from + size);
+}
+
+class reader {
+ public:
+  explicit reader(std::span<const std::byte> bytes) : left_(bytes) {}
+
+  void take(void* to, size_t size) {
+    require(size <= left_.size());
+    if (size > 0) std::memcpy(to, left_.data(), size);
+    left_ = left_.subspan(size);
+  }
+  template <class T>
+  void take(std::vector<T>& to) {
+    uint64_t count = 0;
+    take(&count, sizeof count);
+    require(count <= left_.size() / sizeof(T));
+    to.resize(static_cast<size_t>(count));
+    take(to.data(), to.size() * sizeof(T));
+  }
+  void require_end() const { require(left_.empty()); }
+
+ private:
+  static void require(bool holds) {
+    if (!holds) fail(FT_ERROR_INTERNAL, "a step's plan that another rank sent is cut short or is no plan");
+  }
+  std::span<const std::byte> left_;
+};
+
+}  // namespace
+
+void write_plan(std::vector<std::byte>& bytes, const step_plan& plan) {
+  bytes.clear();
+  step_plan::visit_values(plan, [&](const auto& value) { put(bytes, &value, sizeof value); });
+  step_plan::visit_arrays(plan, [&](const char*, const auto& array) {
+    static_assert(std::is_trivially_copyable_v<std::remove_cvref_t<decltype(array[0])>>);
+    const uint64_t count = array.size();
+    put(bytes, &count, sizeof count);
+    put(bytes, array.data(), array.size() * sizeof array[0]);
+  });
+}
+
+void read_plan(step_plan& plan, std::span<const std::byte> bytes) {
+  reader from(bytes);
+  step_plan::visit_values(plan, [&](auto& value) { from.take(&value, sizeof value); });
+  step_plan::visit_arrays(plan, [&](const char*, auto& array) { from.take(array); });
+  from.require_end();
+}
+
+}  // namespace ft::runtime
