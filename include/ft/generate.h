@@ -213,9 +213,11 @@ typedef struct ft_session_stats {
     uint64_t pages_copied; /* pages that sequences shared, copied because one of them was about to write to it */
     uint64_t prompt_tokens_reused; /* not computed, since kept pages held them */
     int64_t pages_kept;            /* held by no request, kept for those that begin alike; free to be taken */
+    uint64_t steps_ahead;          /* of steps, those that were queued while the one before them ran */
+    uint64_t steps_replayed;       /* of steps, those that the device repeated from a recording (CUDA graphs) */
 } ft_session_stats;
 
-#define FT_SESSION_STATS_INIT {sizeof(ft_session_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define FT_SESSION_STATS_INIT {sizeof(ft_session_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
 FT_API ft_status ft_session_get_stats(ft_session_stats *out, const ft_session *session);
 

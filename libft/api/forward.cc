@@ -1,5 +1,5 @@
 // ft/forward.h.
-#include "runtime/forward.h"
+#include "runtime/forward/forward.h"
 
 #include <cstring>
 #include <string_view>

@@ -179,12 +179,15 @@ ft_status ft_session_submit(ft_request** out, ft_session* session, const int32_t
     handle->on_logits = on_logits;
     handle->should_stop = given.should_stop;
     handle->user_data = user_data;
-    handle->impl = session->impl->prepare({prompt, prompt_length}, to_options(given, session->impl->owner().config()),
-                                          to_callbacks(handle), to_soft_prompt(given, session->impl->owner().config()));
+    handle->session = session->impl;
+    const arch::model_config& config = session->impl->owner().config();
+    auto prepared = session->impl->prepare({prompt, prompt_length}, to_options(given, config), to_callbacks(handle),
+                                           to_soft_prompt(given, config));
+    handle->impl = prepared;
     handle->self = handle;
     *out = handle.get();  // before the first callback can come
     try {
-      session->impl->submit(handle->impl);
+      session->impl->submit(std::move(prepared));
     } catch (...) {
       *out = nullptr;
       handle->impl->abandon();
@@ -206,10 +209,12 @@ ft_status ft_session_get_stats(ft_session_stats* out, const ft_session* session)
   return guard([&] {
     require(session, "session").require_own_process();
     const runtime::session_stats s = session->impl->stats();
-    write_struct(out,
-                 {sizeof(ft_session_stats), s.steps, s.prompt_tokens, s.generated_tokens, s.pages_in_use, s.pages_total,
-                  s.page_tokens, s.page_bytes, s.allocations, s.pages_copied, s.prompt_tokens_reused, s.pages_kept},
-                 "out");
+    write_struct(
+        out,
+        {sizeof(ft_session_stats), s.steps, s.scheduled.prompt_tokens, s.scheduled.generated_tokens,
+         s.scheduled.pages_in_use, s.pages_total, s.page_tokens, s.page_bytes, s.allocations, s.scheduled.pages_copied,
+         s.scheduled.prompt_tokens_reused, s.scheduled.pages_kept, s.steps_ahead, s.steps_replayed},
+        "out");
   });
 }
 
@@ -217,7 +222,7 @@ ft_status ft_request_wait(ft_request* request) {
   return guard([&] {
     require(request, "request").require_own_process();
     runtime::request& r = *request->impl;
-    r.owner()->wait(r);
+    request->session->wait(r);
     if (r.status() != FT_OK) throw error(r.status(), r.message());
   });
 }

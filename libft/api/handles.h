@@ -12,7 +12,7 @@
 #include "core/memory.h"
 #include "core/status.h"
 #include "core/tensor.h"
-#include "runtime/forward.h"
+#include "runtime/forward/forward.h"
 #include "runtime/session.h"
 
 namespace ft::api {
@@ -90,6 +90,7 @@ struct ft_session : ft::api::process_bound {
 
 // Shared by the caller's handle and, until the request has finished, by its callbacks.
 struct ft_request : ft::api::process_bound {
+  std::shared_ptr<ft::runtime::session> session;
   std::shared_ptr<ft::runtime::request> impl;
   std::shared_ptr<ft_request> self;  // the caller's share; dropped by ft_request_release
   ft_token_callback on_token = nullptr;

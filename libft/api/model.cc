@@ -103,7 +103,7 @@ ft_status ft_model_placement(const char** device, const char** dtype, uint64_t* 
     require(model, "model");
     if (device) *device = model->device.c_str();
     if (dtype) *dtype = model->dtype.c_str();
-    if (weight_bytes) *weight_bytes = model->impl->network().weight_bytes();
+    if (weight_bytes) *weight_bytes = model->impl->weight_bytes();
   });
 }
 

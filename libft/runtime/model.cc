@@ -71,19 +71,21 @@ std::shared_ptr<model> model::open(const std::string& source, const model_option
 }
 
 model::model(std::shared_ptr<const io::checkpoint> source, placement where, const model_options& options)
-    : checkpoint_(std::move(source)), executor_(std::move(where), options.num_threads) {
-  backend& device = executor_.device();
-  config_ = arch::config_of(*checkpoint_);
+    : checkpoint_(std::move(source)), config_(arch::config_of(*checkpoint_)) {
+  auto on = std::make_unique<executor>(std::move(where), options.num_threads);
   compute_dtype_ = compute_dtype_for(options.dtype, config_);
-  executor_.set_activation_type(device.activation_type(compute_dtype_));
+  on->set_activation_type(on->device().activation_type(compute_dtype_));
   keep_quantised_ = options.dtype == "auto";
   const arch::weight_table table = arch::weights_of(config_, *checkpoint_);
   const arch::weight_match match = arch::match(table, *checkpoint_);
   arch::require_complete(match, *checkpoint_);
-  require_room(match, compute_dtype_, executor_);
-  const arch::build_options build{
-      device, compute_dtype_, keep_quantised_, &executor_.pool(), options.on_progress, executor_.device_memory().get()};
-  network_ = arch::family_named(config_.family).build(config_, match, build);
+  require_room(match, compute_dtype_, *on);
+  const arch::build_options build{on->device(), compute_dtype_,      keep_quantised_,
+                                  &on->pool(),  options.on_progress, on->device_memory().get()};
+  std::unique_ptr<arch::network> network = arch::family_named(config_.family).build(config_, match, build);
+  const kv_layout pages{.num_kv_heads = config_.num_kv_heads, .head_dim = config_.head_dim, .type = kv_dtype()};
+  first_ = std::make_unique<worker>(config_, std::move(network), std::move(on), pages);
+  ranks_ = std::make_unique<rank_group>(*first_);
 }
 
 // Keys and values are kept as exactly as the model computes; a quantised one's in half precision.

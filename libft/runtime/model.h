@@ -1,14 +1,13 @@
-// A loaded model: its checkpoint, configuration, network and the executor that runs it. Shared by sessions.
+// A loaded model: its checkpoint, configuration, and the ranks that compute it. Shared by sessions.
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <string>
 
 #include "arch/family.h"
-#include "runtime/executor.h"
-#include "runtime/lent_memory.h"
-#include "runtime/recorded_passes.h"
+#include "runtime/ranks/rank_group.h"
+#include "runtime/worker/lent_memory.h"
+#include "runtime/worker/worker.h"
 
 namespace ft::runtime {
 
@@ -23,15 +22,6 @@ struct model_options {
   caller_allocator allocator;  // without functions: the device's own memory
 };
 
-// What the pass of the first stack over whole sequences depends on but for their tokens.
-struct pass_shape {
-  int64_t tokens = 0;
-  int64_t rows = 0;
-  std::optional<dtype> embeds;  // in the place of ids, where there are any
-  bool type_ids = false;
-  auto operator<=>(const pass_shape&) const = default;
-};
-
 class model {
  public:
   static std::shared_ptr<model> open(const std::string& source, const model_options& options);
@@ -39,10 +29,12 @@ class model {
   const io::checkpoint& checkpoint() const { return *checkpoint_; }
   std::shared_ptr<const io::checkpoint> shared_checkpoint() const { return checkpoint_; }
   const arch::model_config& config() const { return config_; }
-  const arch::network& network() const { return *network_; }
-  executor& compute() { return executor_; }
-  // Of passes over whole sequences, to their last hidden states; to be used inside compute().
-  recorded_passes<pass_shape, tensor>& recorded_forwards() { return recorded_forwards_; }
+  rank_group& ranks() { return *ranks_; }
+  // Rank 0's worker, in this process.
+  worker& first() { return *first_; }
+  const arch::network& network() const { return first_->network(); }
+  executor& compute() { return first_->compute(); }
+  uint64_t weight_bytes() const { return first_->network().weight_bytes(); }
   dtype compute_dtype() const { return compute_dtype_; }
   dtype kv_dtype() const;
   std::string dtype_name() const;  // what the weights lie in: "float32", "q4_1", "int8"
@@ -54,9 +46,8 @@ class model {
   arch::model_config config_;
   dtype compute_dtype_ = dtype::f32;
   bool keep_quantised_ = true;
-  executor executor_;
-  std::unique_ptr<arch::network> network_;
-  recorded_passes<pass_shape, tensor> recorded_forwards_;
+  std::unique_ptr<worker> first_;
+  std::unique_ptr<rank_group> ranks_;
 };
 
 }  // namespace ft::runtime

@@ -1,23 +1,18 @@
-// A running batch over one model: admits requests, composes each step, runs it, and chooses the next tokens.
-// README.md beside this file is the contract on threads and ownership.
+// A running batch over one model: whoever waits, drives; the scheduler decides what a step computes, the model's ranks
+// compute it. README.md beside this file is the contract on threads and ownership.
 #pragma once
 
 #include <array>
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
 #include <thread>
-#include <vector>
 
 #include "runtime/model.h"
-#include "runtime/page_pool.h"
-#include "runtime/queued_step.h"
-#include "runtime/request.h"
-#include "runtime/token_chooser.h"
+#include "runtime/scheduler/scheduler.h"
 
 namespace ft::runtime {
 
@@ -33,27 +28,29 @@ struct session_options {
 };
 
 struct session_stats {
+  scheduler_stats scheduled;
   uint64_t steps = 0;
-  uint64_t prompt_tokens = 0;
-  uint64_t generated_tokens = 0;
+  uint64_t steps_ahead = 0;     // of these, those that were queued while the one before ran
+  uint64_t steps_replayed = 0;  // of these, those that the device had recorded
   uint64_t allocations = 0;
-  int64_t pages_in_use = 0;
   int64_t pages_total = 0;
   int64_t page_tokens = 0;
   uint64_t page_bytes = 0;
-  uint64_t pages_copied = 0;
-  uint64_t prompt_tokens_reused = 0;
-  int64_t pages_kept = 0;
 };
 
-class session : public std::enable_shared_from_this<session> {
+class session {
  public:
   static std::shared_ptr<session> create(std::shared_ptr<model> m, const session_options& options);
+  ~session() { close_ranks(); }
+  session(const session&) = delete;
+  session& operator=(const session&) = delete;
 
-  // Checks everything and makes the request; submit() puts it in the queue, after which callbacks may come.
-  std::shared_ptr<request> prepare(std::span<const int32_t> prompt, decode::options settings,
-                                   request_callbacks callbacks, soft_prompt soft = {});
-  void submit(std::shared_ptr<request> r);
+  // As scheduler.h has it.
+  std::shared_ptr<scheduled_request> prepare(std::span<const int32_t> prompt, decode::options settings,
+                                             request_callbacks callbacks, soft_prompt soft = {}) const {
+    return scheduler_->prepare(prompt, std::move(settings), std::move(callbacks), std::move(soft));
+  }
+  void submit(std::shared_ptr<scheduled_request> r);
   // Runs one step unless another thread is running one; returns how many requests are unfinished.
   size_t step();
   // Returns when the request has finished, driving the steps while no other thread does.
@@ -67,55 +64,28 @@ class session : public std::enable_shared_from_this<session> {
  private:
   session(std::shared_ptr<model> m, const session_options& options);
 
-  using request_ptr = std::shared_ptr<request>;
-
-  void add_source(queued_step& next, request& r, int64_t& room);
-  void add_rows(queued_step& next, request& r, bool decoding, int64_t& room);
-  bool can_admit(const request& r) const;
-  bool has_room(const request& r) const;
-  void reuse_prefix(request& r);
-  void pin_prompt(request& r) noexcept;
-  size_t unfinished() const { return waiting_.size() + running_.size(); }
-
   // A step, by the driving thread without the lock; never throws.
   void drive_one_step() noexcept;
-  void admit();
-  void retire_cancelled();
-  queued_step& next_step();
-  bool can_go_ahead();
-  void go_ahead_of(queued_step& now);
-  void compose(queued_step& next);
-  void launch(queued_step& next);
-  void choose_tokens(queued_step& now);
-  void finish(request& r, ft_finish_reason reason, ft_status status = FT_OK, const char* message = "") noexcept;
+  scheduled_step& next_step();
+  void go_ahead_of(const scheduled_step& now);
+  void launch(scheduled_step& step);
   void fail_steps(ft_status status, const char* message) noexcept;
-  void remove_finished() noexcept;
+  void close_ranks() noexcept;
 
   const std::shared_ptr<model> model_;
-  const session_options options_;
-  kv_layout layout_;
+  const bool goes_ahead_;
+  std::optional<uint64_t> opened_;  // the session's number on the ranks, while it is open there
+  std::unique_ptr<scheduler> scheduler_;
 
-  mutable std::mutex mutex_;  // guards waiting_, running_ (its membership), driver_, closed_, stats_
+  mutable std::mutex mutex_;  // guards driver_, closed_, stats_
   std::condition_variable changed_;
-  std::deque<request_ptr> waiting_;
-  std::vector<request_ptr> running_;
   std::optional<std::thread::id> driver_;
   bool closed_ = false;
   session_stats stats_;
 
   // The driving thread's only.
-  std::unique_ptr<page_pool> pages_;
-  int64_t reserved_pages_ = 0;  // that the running requests can come to hold beside the pinned ones
-  uint64_t reused_tokens_ = 0;  // of prompts, in the step under way
-  int64_t max_pages_per_row_ = 0;
-  int64_t running_rows_ = 0;  // sequences that the running requests may have
-  const bool goes_ahead_;
-  buffer chosen_memory_;
-  tensor chosen_;  // view of it: what the last step queued chooses on the device (step_logits.h)
-  recorded_steps recorded_steps_;
-  std::array<queued_step, 2> steps_;
-  queued_step* ahead_ = nullptr;  // of the two, the one that is queued already; null: none
-  token_chooser chooser_;
+  std::vector<scheduled_step> steps_;  // two
+  scheduled_step* ahead_ = nullptr;    // of the two, the one that is queued already; null: none
 };
 
 }  // namespace ft::runtime

@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "core/status.h"
-#include "runtime/forward.h"
+#include "runtime/forward/forward.h"
 
 namespace ft::runtime {
 namespace {
@@ -40,14 +40,11 @@ std::vector<tuned_product> tune(model& m, std::span<const int64_t> token_counts)
   for (int64_t tokens : token_counts)
     if (tokens < 1 || tokens > most_tokens)
       fail(FT_ERROR_INVALID_ARGUMENT, "tuning for ", tokens, " tokens: give from 1 to ", most_tokens);
-  const auto forget_recordings = [&] {  // they hold the algorithms of their time
-    m.compute().compute([&](nn::run&) { m.recorded_forwards().clear(); });
-  };
-  forget_recordings();
+  m.first().forget_recordings();  // they hold the algorithms of their time
   std::vector<tuned_product> found = m.compute().device().tune([&] {
     for (int64_t tokens : token_counts) run_pass(m, tokens);
   });
-  forget_recordings();
+  m.first().forget_recordings();
   return found;
 }
 

@@ -1,4 +1,4 @@
-#include "runtime/forward.h"
+#include "runtime/forward/forward.h"
 
 #include <algorithm>
 #include <cstring>
@@ -8,8 +8,7 @@
 #include "ops/elementwise.h"
 #include "ops/pool.h"
 #include "ops/rows.h"
-#include "runtime/integer_upload.h"
-#include "runtime/packed_rows.h"
+#include "runtime/forward/packed_rows.h"
 
 namespace ft::runtime {
 namespace {
@@ -22,7 +21,12 @@ constexpr int64_t logit_rows = 128;
 class pass {
  public:
   pass(model& m, const packed_rows& rows, const packed_rows* decoder_rows, const forward_request& wanted)
-      : model_(m), config_(m.config()), rows_(rows), decoder_rows_(decoder_rows), wanted_(wanted) {}
+      : model_(m),
+        config_(m.config()),
+        rows_(rows),
+        decoder_rows_(decoder_rows),
+        wanted_(wanted),
+        upload_(m.first().forward_upload()) {}
 
   forward_outputs run() {
     model_.compute().compute([&](nn::run& run) { allocate(run); });
@@ -103,40 +107,55 @@ class pass {
     return {&embedded_, 1};
   }
 
-  nn::ragged_batch upload(nn::run& run, const packed_rows& rows, int64_t first_row, int64_t end_row) {
-    const int64_t begin = offset(rows, first_row), end = offset(rows, end_row);
-    offsets_.clear();
-    positions_.resize(static_cast<size_t>(end - begin));
-    for (int64_t row = first_row; row <= end_row; ++row)
-      offsets_.push_back(static_cast<int32_t>(offset(rows, row) - begin));
-    for (size_t row = 0; row + 1 < offsets_.size(); ++row)
-      std::iota(positions_.begin() + offsets_[row], positions_.begin() + offsets_[row + 1], 0);
-
+  // One side's rows of a group: what is staged for the device, and where it will be.
+  struct group {
+    std::vector<int32_t> offsets, positions;
     nn::ragged_batch batch;
-    batch.num_tokens = end - begin;
-    batch.num_rows = end_row - first_row;
-    if (rows.embeds) batch.embedded = upload_embeddings(run, rows, begin, end);
+  };
+
+  void stage(group& g, const packed_rows& rows, int64_t first_row, int64_t end_row) {
+    const int64_t begin = offset(rows, first_row), end = offset(rows, end_row);
+    g.offsets.clear();
+    g.positions.resize(static_cast<size_t>(end - begin));
+    for (int64_t row = first_row; row <= end_row; ++row)
+      g.offsets.push_back(static_cast<int32_t>(offset(rows, row) - begin));
+    for (size_t row = 0; row + 1 < g.offsets.size(); ++row)
+      std::iota(g.positions.begin() + g.offsets[row], g.positions.begin() + g.offsets[row + 1], 0);
+
+    g.batch = {};
+    g.batch.num_tokens = end - begin;
+    g.batch.num_rows = end_row - first_row;
+    const auto add = [&](tensor& on_device, std::span<const int32_t> values) {
+      upload_.add(on_device, dtype::i32, {static_cast<int64_t>(values.size())}, values);
+    };
     const auto tokens = [&](const std::vector<int32_t>& values) {
       return std::span(values).subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
     };
-    integers_.clear();
-    integers_.add(batch.token_ids, tokens(rows.token_ids));
-    if (!rows.token_type_ids.empty()) integers_.add(batch.token_type_ids, tokens(rows.token_type_ids));
-    integers_.add(batch.positions, positions_);
-    integers_.add(batch.row_offsets, offsets_);
-    integers_.upload(run);
-    return batch;
+    add(g.batch.token_ids, tokens(rows.token_ids));
+    if (!rows.token_type_ids.empty()) add(g.batch.token_type_ids, tokens(rows.token_type_ids));
+    add(g.batch.positions, g.positions);
+    add(g.batch.row_offsets, g.offsets);
   }
 
   void compute_group(nn::run& run, int64_t first_row, int64_t end_row) {
-    const nn::ragged_batch input = upload(run, rows_, first_row, end_row);
+    upload_.begin();
+    upload_.next_side();
+    stage(input_, rows_, first_row, end_row);
+    if (decoder_rows_) stage(target_, *decoder_rows_, first_row, end_row);
+    upload_.place();
+    upload_.upload(run.ex);
+    nn::ragged_batch& input = input_.batch;
+    if (rows_.embeds) input.embedded = upload_embeddings(run, rows_, offset(rows_, first_row), offset(rows_, end_row));
     const tensor states = first_stack(run, input);
     if (!config_.is_encoder_decoder) return compute_outputs(run, input, states, first_row);
     if (wanted_.encoder_last_hidden_state)
       scatter(run, rows_, states, offset(rows_, first_row), out_.encoder_last_hidden_state.view);
     if (wanted_.embedding) compute_embedding(run, input, states, first_row);
     if (!decoder_rows_) return;
-    nn::ragged_batch batch = upload(run, *decoder_rows_, first_row, end_row);
+    nn::ragged_batch& batch = target_.batch;
+    if (decoder_rows_->embeds)
+      batch.embedded =
+          upload_embeddings(run, *decoder_rows_, offset(*decoder_rows_, first_row), offset(*decoder_rows_, end_row));
     batch.encoder_states = states;
     batch.encoder_row_offsets = input.row_offsets;
     compute_outputs(run, batch, model_.network().hidden(run, batch), first_row);
@@ -144,14 +163,17 @@ class pass {
 
   // The states of the only stack, or of the encoder.
   tensor first_stack(nn::run& run, const nn::ragged_batch& batch) {
-    const pass_shape shape{.tokens = batch.num_tokens,
-                           .rows = batch.num_rows,
-                           .embeds = batch.embedded.empty() ? std::nullopt : std::optional(batch.embedded[0].rows.type),
-                           .type_ids = static_cast<bool>(batch.token_type_ids)};
+    const worker::pass_shape shape{
+        .tokens = batch.num_tokens,
+        .rows = batch.num_rows,
+        .embeds = batch.embedded.empty() ? std::nullopt : std::optional(batch.embedded[0].rows.type),
+        .type_ids = static_cast<bool>(batch.token_type_ids)};
     const arch::network& network = model_.network();
-    return model_.recorded_forwards().compute(run, shape, [&](nn::run& r) {
+    const auto pass = [&](nn::run& r) {
       return config_.is_encoder_decoder ? network.encode(r, batch) : network.hidden(r, batch);
-    });
+    };
+    const auto* recorded = model_.first().recorded_forwards().prepare(run, upload_.version(), shape, pass);
+    return recorded ? recorded->replay(run) : pass(run);
   }
 
   void compute_embedding(nn::run& run, const nn::ragged_batch& batch, const tensor& hidden, int64_t first_row) {
@@ -237,8 +259,8 @@ class pass {
   const packed_rows* decoder_rows_;  // null: the decoder, if there is one, does not run
   const forward_request& wanted_;
   forward_outputs out_;
-  std::vector<int32_t> offsets_, positions_;
-  integer_upload integers_;
+  staged_upload& upload_;  // used inside passes alone
+  group input_, target_;
   std::vector<float> given_;  // embeddings
   nn::embedded_rows embedded_;
   std::shared_ptr<stream_point> inputs_read_;  // those that lie on the device

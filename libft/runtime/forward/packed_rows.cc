@@ -1,4 +1,4 @@
-#include "runtime/packed_rows.h"
+#include "runtime/forward/packed_rows.h"
 
 #include <numeric>
 #include <optional>
@@ -7,7 +7,6 @@
 #include "core/status.h"
 #include "ops/elementwise.h"
 #include "ops/gguf_blocks.h"
-#include "runtime/forward.h"
 
 namespace ft::runtime {
 namespace {

@@ -6,10 +6,9 @@
 
 #include "core/tensor.h"
 #include "ops/exec.h"
+#include "runtime/forward/forward_inputs.h"
 
 namespace ft::runtime {
-
-struct forward_inputs;
 
 struct packed_rows {
   std::vector<int32_t> token_ids;       // [tokens], rows one after another; zeros where embeddings are given

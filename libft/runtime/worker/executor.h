@@ -31,6 +31,7 @@ class executor {
 
   // Of the passes to come; set once the model is known.
   void set_activation_type(dtype type) { activation_type_ = type; }
+  dtype activation_type() const { return activation_type_; }
 
   backend& device() const { return where_.device; }
   const std::shared_ptr<memory>& device_memory() const { return where_.from; }

@@ -1,4 +1,4 @@
-#include "runtime/lent_memory.h"
+#include "runtime/worker/lent_memory.h"
 
 #include "core/status.h"
 

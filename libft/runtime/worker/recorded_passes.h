@@ -3,6 +3,7 @@
 // launch of each kernel.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <memory>
 
@@ -14,49 +15,66 @@ namespace ft::runtime {
 template <class Shape, class Results>
 class recorded_passes {
  public:
-  // The results of `pass(run)`: by running it, by recording it at the second pass of a shape (the first finds
-  // out how much memory it takes), or by repeating what was recorded.
-  template <class Pass>
-  Results compute(nn::run& run, const Shape& shape, Pass&& pass) {
-    if (!run.ex.device.records(run.ex.stream)) return pass(run);
-    if (version(run) != version_) passes_.clear();  // recordings name memory, and the arenas have moved
-    const auto it = passes_.find(shape);
-    if (it == passes_.end()) {
-      const Results made = pass(run);
-      if (passes_.size() == most_shapes) passes_.clear();
-      version_ = version(run);
-      passes_[shape] = {};
+  struct recording {
+    std::unique_ptr<recorded_work> work;  // null: the shape was seen once
+    Results made{};
+    arena::position end;  // what it made lies before this
+    uint64_t last_use = 0;
+
+    // Queues the pass again. Cannot fail for want of memory.
+    const Results& replay(nn::run& run) const {
+      work->replay(run.ex.stream);
+      run.activations.go_to(end);
       return made;
     }
-    recording& r = it->second;
-    if (r.work) {
-      r.work->replay(run.ex.stream);
-      run.activations.go_to(r.end);
-      return r.made;
+  };
+
+  // Before a pass: its recording, made at the second pass of a shape, or null where it is to be run. Recording a pass
+  // computes nothing; it takes from the run's arenas what the pass will, and leaves them as they were. `version`
+  // changes when other memory that passes read has moved.
+  template <class Pass>
+  const recording* prepare(nn::run& run, uint64_t version, const Shape& shape, Pass&& pass) {
+    if (!run.ex.device.records(run.ex.stream)) return nullptr;
+    if (version + version_of(run) != version_) clear();  // recordings name memory, and it has moved
+    version_ = version + version_of(run);
+    const auto [it, is_new] = passes_.try_emplace(shape);
+    it->second.last_use = ++uses_;
+    if (is_new) {
+      if (passes_.size() > most_shapes) forget_least_used();
+      return nullptr;
     }
-    r.work = run.ex.device.record(run.ex.stream, [&] { r.made = pass(run); });
-    r.end = run.activations.where();
-    const Results made = r.made;
-    r.work->replay(run.ex.stream);
-    if (version(run) != version_) passes_.clear();  // it took memory that the next pass may find elsewhere
-    return made;
+    recording& r = it->second;
+    if (!r.work) {
+      const arena::position activations = run.activations.where(), scratch = run.ex.scratch.where();
+      r.work = run.ex.device.record(run.ex.stream, [&] { r.made = pass(run); });
+      r.end = run.activations.where();
+      run.activations.go_to(activations);
+      run.ex.scratch.go_to(scratch);
+      if (version + version_of(run) != version_) {  // it took memory that the next pass may find elsewhere
+        clear();
+        return nullptr;
+      }
+    }
+    return &r;
   }
 
   void clear() { passes_.clear(); }
+  size_t size() const { return passes_.size(); }
 
  private:
   static constexpr size_t most_shapes = 256;
 
-  struct recording {
-    std::unique_ptr<recorded_work> work;
-    Results made{};
-    arena::position end;  // what it made lies before this
-  };
-
-  static uint64_t version(const nn::run& run) { return run.activations.version() + run.ex.scratch.version(); }
+  static uint64_t version_of(const nn::run& run) { return run.activations.version() + run.ex.scratch.version(); }
+  void forget_least_used() {
+    auto least = passes_.begin();
+    for (auto it = passes_.begin(); it != passes_.end(); ++it)
+      if (it->second.last_use < least->second.last_use) least = it;
+    passes_.erase(least);
+  }
 
   std::map<Shape, recording> passes_;
-  uint64_t version_ = 0;  // of the arenas, when the passes were recorded
+  uint64_t version_ = 0;  // of all memory, when the passes were recorded
+  uint64_t uses_ = 0;
 };
 
 }  // namespace ft::runtime

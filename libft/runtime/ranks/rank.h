@@ -1,0 +1,46 @@
+// One rank of a model as whoever hands out plans sees it: a worker in this thread, or what stands for one elsewhere.
+#pragma once
+
+#include <cstdint>
+
+#include "runtime/plan/step_plan.h"
+#include "runtime/worker/worker.h"
+
+namespace ft::runtime {
+
+class rank {
+ public:
+  virtual ~rank() = default;
+
+  // Bytes of one page over the rank's layers, and bytes that its device could still give.
+  virtual int64_t page_bytes() const = 0;
+  virtual int64_t free_memory() const = 0;
+
+  // As worker.h has them. open() and prepare() throw what is wrong on the rank, and begin nothing that a peer takes
+  // part in.
+  virtual void open(uint64_t session, const session_memory& needs) = 0;
+  virtual void close(uint64_t session) noexcept = 0;
+  virtual void prepare(const step_plan& plan) = 0;
+
+  // Begins what was prepared, and may return before it is done; finish() returns when it is, or throws what went wrong.
+  virtual void launch(const step_plan& plan, const cancellation& cancel) = 0;
+  virtual void finish() = 0;
+};
+
+// A worker that computes in the thread that calls.
+class local_rank final : public rank {
+ public:
+  explicit local_rank(worker& of) : worker_(of) {}
+  int64_t page_bytes() const override { return worker_.page_bytes(); }
+  int64_t free_memory() const override { return static_cast<int64_t>(worker_.device().free_memory()); }
+  void open(uint64_t session, const session_memory& needs) override { worker_.open(session, needs); }
+  void close(uint64_t session) noexcept override { worker_.close(session); }
+  void prepare(const step_plan& plan) override { worker_.prepare(plan); }
+  void launch(const step_plan& plan, const cancellation& cancel) override { worker_.launch(plan, cancel); }
+  void finish() override {}
+
+ private:
+  worker& worker_;
+};
+
+}  // namespace ft::runtime

@@ -1,0 +1,63 @@
+#include "runtime/ranks/rank_group.h"
+
+#include <algorithm>
+#include <exception>
+#include <limits>
+#include <utility>
+
+namespace ft::runtime {
+
+rank_group::rank_group(worker& first, std::vector<std::unique_ptr<rank>> others) : first_(first) {
+  ranks_.push_back(std::make_unique<local_rank>(first));
+  for (auto& other : others) ranks_.push_back(std::move(other));
+}
+
+uint64_t rank_group::open(const session_memory& needs) {
+  std::lock_guard lock(mutex_);
+  const uint64_t session = ++sessions_;
+  size_t opened = 0;
+  try {
+    for (; opened < ranks_.size(); ++opened) ranks_[opened]->open(session, needs);
+  } catch (...) {
+    while (opened > 0) ranks_[--opened]->close(session);
+    throw;
+  }
+  return session;
+}
+
+void rank_group::close(uint64_t session) noexcept {
+  std::lock_guard lock(mutex_);
+  for (auto& r : ranks_) r->close(session);
+}
+
+int64_t rank_group::page_bytes() const {
+  int64_t bytes = 0;
+  for (const auto& r : ranks_) bytes += r->page_bytes();
+  return bytes;
+}
+
+int64_t rank_group::affordable_pages(double share) const {
+  int64_t pages = std::numeric_limits<int64_t>::max();
+  for (const auto& r : ranks_)
+    pages = std::min(pages, static_cast<int64_t>(share * static_cast<double>(r->free_memory())) / r->page_bytes());
+  return pages;
+}
+
+void rank_group::run(const step_plan& plan, const cancellation& cancel) {
+  std::lock_guard lock(mutex_);
+  for (auto& r : ranks_) r->prepare(plan);
+  std::exception_ptr failure;
+  const auto attempt = [&](auto&& step) {
+    try {
+      step();
+    } catch (...) {
+      if (!failure) failure = std::current_exception();
+    }
+  };
+  for (size_t i = ranks_.size(); i-- > 0;)  // rank 0, which computes in this thread, comes last
+    attempt([&] { ranks_[i]->launch(plan, i == 0 ? cancel : cancellation{}); });
+  for (auto& r : ranks_) attempt([&] { r->finish(); });
+  if (failure) std::rethrow_exception(failure);
+}
+
+}  // namespace ft::runtime

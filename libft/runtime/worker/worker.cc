@@ -1,0 +1,326 @@
+#include "runtime/worker/worker.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/status.h"
+#include "ops/beams.h"
+#include "ops/elementwise.h"
+#include "ops/kv_cache.h"
+#include "ops/log_softmax.h"
+#include "ops/rows.h"
+
+namespace ft::runtime {
+namespace {
+
+// In every layer.
+void copy_in_layers(nn::run& run, const kv_storage& pages, const tensor& from, const tensor& to, const tensor& tokens) {
+  ops::kv_copy(run.ex, {.pages = pages.layers().front(),
+                        .from = from,
+                        .to = to,
+                        .tokens = tokens,
+                        .layers = static_cast<int64_t>(pages.layers().size()),
+                        .layer_bytes = pages.layer_bytes()});
+}
+
+// [heads, tokens, head_dim] as [tokens, heads, head_dim]
+tensor by_token(tensor t) {
+  std::swap(t.shape[0], t.shape[1]);
+  std::swap(t.stride[0], t.stride[1]);
+  return t;
+}
+
+void grow(buffer& b, backend& device, int64_t elements) {
+  const size_t bytes = bytes_of(dtype::f32, elements);
+  if (bytes > b.bytes()) b = buffer(device.transfer_memory(), bytes);
+}
+
+}  // namespace
+
+worker::worker(const arch::model_config& config, std::unique_ptr<arch::network> network,
+               std::unique_ptr<executor> where, const kv_layout& layout)
+    : config_(config),
+      layout_(layout),
+      where_(std::move(where)),
+      network_(std::move(network)),
+      forward_upload_(*where_->device_memory()) {}
+
+int64_t worker::page_bytes() const {
+  return static_cast<int64_t>(kv_storage::bytes_per_page(device(), layout_, config_.num_layers));
+}
+
+void worker::open(uint64_t session, const session_memory& needs) {
+  auto opened = std::make_unique<open_session>(device(), *where_->device_memory(), layout_, config_.num_layers, needs,
+                                               spare_pages(), where_->activation_type(), config_.output_size());
+  std::lock_guard lock(sessions_mutex_);
+  sessions_[session] = std::move(opened);
+}
+
+void worker::close(uint64_t session) noexcept {
+  come_to_rest(session);
+  std::lock_guard lock(sessions_mutex_);
+  sessions_.erase(session);
+}
+
+open_session& worker::session_at(uint64_t session) {
+  std::lock_guard lock(sessions_mutex_);
+  const auto found = sessions_.find(session);
+  FT_CHECK(found != sessions_.end());
+  return *found->second;
+}
+
+void worker::come_to_rest(uint64_t session) noexcept {
+  try {
+    for (arrivals& a : session_at(session).results) a.wait();
+  } catch (const error&) {  // it is not open, or the device is broken: nothing will arrive any more
+  }
+}
+
+void worker::forget_recordings() {
+  where_->compute([&](nn::run&) {
+    recorded_forwards_.clear();
+    std::lock_guard lock(sessions_mutex_);
+    for (auto& [id, s] : sessions_) {
+      s->stacks.clear();
+      s->samplings.clear();
+    }
+  });
+}
+
+step_inputs::padding worker::padding_for(const open_session& s, const step_plan& plan) const {
+  if (spare_pages() == 0 || !plan.only_decodes() || plan.reorders_beams()) return {};
+  return {padded_rows(plan.num_rows()), s.padding_page};
+}
+
+void worker::expect_results(open_session& s, const step_plan& plan) {
+  arrivals& to = s.results[static_cast<size_t>(plan.slot)];
+  to.wait();
+  to.shape = plan.sampling.shape;
+  to.num_scored = plan.scored_ids.size();
+  grow(to.whole, device(), to.shape.rows_with(&use_properties::to_host).size() * config_.vocab_size);
+  grow(to.chosen, device(), choice_layout(to.shape).size);
+  grow(to.scored, device(), static_cast<int64_t>(to.num_scored));
+}
+
+void worker::prepare(const step_plan& plan) {
+  where_->compute([&](nn::run& run) {
+    open_session& s = session_at(plan.session);
+    expect_results(s, plan);
+    stack_ = nullptr;
+    sampling_ = nullptr;
+    if (!plan.has_rows()) return;
+    s.inputs.stage(s.upload, plan, s.pages, padding_for(s, plan), config_.vocab_size);
+    s.inputs.batch.chosen = s.chosen;
+    if (!plan.scored.empty()) return;
+    const uint64_t before = run.activations.version() + run.ex.scratch.version();
+    {
+      arena::scope scope(run.activations);
+      place_reordered(run, s, plan);
+      if (plan.only_decodes())
+        stack_ = s.stacks.prepare(run, s.upload.version(), stack_shape(s, plan), [&](nn::run& r) {
+          run_stack(r, s, plan, {});
+          return open_session::nothing{};
+        });
+    }
+    if (plan.sampling.shape.total() > 0)
+      sampling_ = s.samplings.prepare(run, s.upload.version(), {plan.sampling.shape, plan.reorders_beams()},
+                                      [&](nn::run& r) { return run_sampling(r, s); });
+    // Where one took more memory, it lies elsewhere when the pass begins.
+    if (run.activations.version() + run.ex.scratch.version() != before) stack_ = nullptr, sampling_ = nullptr;
+  });
+}
+
+decode_shape worker::stack_shape(const open_session& s, const step_plan& plan) const {
+  decode_shape shape = plan.shape();
+  shape.rows = s.inputs.batch.num_rows;
+  return shape;
+}
+
+void worker::launch(const step_plan& plan, const cancellation& cancel) {
+  where_->compute(
+      [&](nn::run& run) {
+        open_session& s = session_at(plan.session);
+        if (!plan.sources.empty()) encode_sources(run, s, plan.sources);
+        if (plan.has_rows()) compute_rows(run, s, plan);
+        arrivals& to = s.results[static_cast<size_t>(plan.slot)];
+        if (to.arrived)
+          to.arrived->move(run.ex.stream);
+        else
+          to.arrived = device().mark(run.ex.stream);
+        to.under_way = to.arrived != nullptr;
+        steps_replayed_ += stack_ && sampling_;
+      },
+      cancel.asked, cancel.data);
+}
+
+step_results worker::results(uint64_t session, int32_t slot) {
+  arrivals& from = session_at(session).results[static_cast<size_t>(slot)];
+  from.wait();
+  return {from.shape, config_.vocab_size, from.whole.as<float>(), from.chosen.as<int32_t>(),
+          std::span(from.scored.as<const float>(), from.num_scored)};
+}
+
+void worker::encode_sources(nn::run& run, const open_session& s, const encoder_plan& plan) {
+  arena::scope scope(run.activations);
+  nn::ragged_batch batch;
+  batch.num_tokens = plan.num_tokens();
+  batch.num_rows = plan.num_rows();
+  batch.embedded = upload_embedded(run, plan.embedded);
+  staged_.clear();
+  for (const auto* array : {&plan.token_ids, &plan.positions, &plan.slots, &plan.row_offsets})
+    staged_.insert(staged_.end(), array->begin(), array->end());
+  const tensor all = upload_i32(run, staged_);
+  const int64_t n = batch.num_tokens;
+  batch.token_ids = all.slice(0, 0, n);
+  batch.positions = all.slice(0, n, 2 * n);
+  const tensor slots = all.slice(0, 2 * n, 3 * n);
+  batch.row_offsets = all.slice(0, 3 * n, all.size());
+  network_->keep_cross(run, network_->encode(run, batch), slots, s.pages.layers());
+}
+
+std::span<const nn::embedded_rows> worker::upload_embedded(nn::run& run, const embedded_tokens& given) {
+  embedded_.clear();
+  if (given.empty()) return {};
+  const int64_t width = config_.output_size();
+  const tensor all = run.activations.make(dtype::f32, {static_cast<int64_t>(given.values.size()) / width, width});
+  run.ex.upload(all.data, given.values.data(), given.values.size() * sizeof(float));
+  int64_t first = 0;
+  for (const embedded_span& span : given.spans) {
+    embedded_.push_back({span.first_token, all.slice(0, first, first + span.count)});
+    first += span.count;
+  }
+  return embedded_;
+}
+
+// Copies the pages that are about to be written to and are shared.
+void worker::copy_pages(nn::run& run, const open_session& s, const step_plan& plan) {
+  if (plan.copy_from.empty()) return;
+  arena::scope scope(run.activations);
+  staged_.clear();
+  for (const auto* array : {&plan.copy_from, &plan.copy_to, &plan.copy_tokens})
+    staged_.insert(staged_.end(), array->begin(), array->end());
+  const tensor all = upload_i32(run, staged_);
+  const int64_t n = all.size() / 3;
+  copy_in_layers(run, s.pages, all.slice(0, 0, n), all.slice(0, n, 2 * n), all.slice(0, 2 * n, 3 * n));
+}
+
+// Where the page tables and slots of beams that are yet to be chosen will lie.
+void worker::place_reordered(nn::run& run, open_session& s, const step_plan& plan) {
+  if (!plan.reorders_beams()) return;
+  const int64_t rows = plan.num_rows();
+  s.inputs.batch.page_table = run.activations.make(dtype::i32, {rows, plan.table_width()});
+  s.inputs.batch.slots = run.activations.make(dtype::i32, {rows});
+  s.inputs.sampling.scores = s.beam_scores.slice(0, 0, rows);
+}
+
+// For beams whose parents the step before has chosen: finds out their pages and copies those that several go on from.
+void worker::reorder_beams(nn::run& run, open_session& s, const step_plan& plan) {
+  if (!plan.reorders_beams()) return;
+  const int64_t rows = plan.num_rows(), width = plan.table_width();
+  arena::scope scope(run.activations);
+  staged_.clear();
+  for (const auto* array : {&plan.place, &plan.first, &plan.positions, &plan.fresh, &plan.page_table})
+    staged_.insert(staged_.end(), array->begin(), array->end());
+  const tensor given = upload_i32(run, staged_);
+  const auto make = [&] { return run.activations.make(dtype::i32, {rows}); };
+  const tensor from = make(), to = make(), tokens = make();
+  ops::follow_beams(run.ex, {.new_table = s.inputs.batch.page_table,
+                             .slots = s.inputs.batch.slots,
+                             .from = from,
+                             .to = to,
+                             .tokens = tokens,
+                             .score = s.inputs.sampling.scores,
+                             .chosen = s.chosen,
+                             .place = given.slice(0, 0, rows),
+                             .first = given.slice(0, rows, 2 * rows),
+                             .positions = given.slice(0, 2 * rows, 3 * rows),
+                             .fresh = given.slice(0, 3 * rows, 4 * rows),
+                             .page_table = given.slice(0, 4 * rows, given.size()).reshape({rows, width}),
+                             .page_tokens = s.pages.page_tokens()});
+  copy_in_layers(run, s.pages, from, to, tokens);
+}
+
+// Writes the prefixes of requests that begin in this step.
+void worker::write_prefixes(nn::run& run, const open_session& s, const step_plan& plan) {
+  const int64_t heads = layout_.num_kv_heads, head_dim = layout_.head_dim;
+  const float* values = plan.prefix_values.data();
+  for (const prefix_span& prefix : plan.prefixes) {
+    arena::scope scope(run.activations);
+    const int64_t length = prefix.length;
+    const tensor given = run.activations.make(dtype::f32, {2 * heads, length, head_dim});
+    const tensor slots = upload_i32(
+        run, std::span(plan.prefix_slots).subspan(static_cast<size_t>(prefix.first_slot), static_cast<size_t>(length)));
+    for (const kv_pages& layer : s.pages.layers()) {
+      run.ex.upload(given.data, values, static_cast<size_t>(given.size()) * sizeof(float));
+      values += given.size();
+      ops::kv_write(run.ex, {.key = by_token(given.slice(0, 0, heads)),
+                             .value = by_token(given.slice(0, heads, 2 * heads)),
+                             .slots = slots,
+                             .pages = layer});
+    }
+  }
+}
+
+void worker::compute_rows(nn::run& run, open_session& s, const step_plan& plan) {
+  const tensor scored =
+      plan.scored.empty() ? tensor() : run.activations.make(dtype::f32, {static_cast<int64_t>(plan.scored_ids.size())});
+  const arena::position begin = run.activations.where();
+  place_reordered(run, s, plan);
+  // Before the upload: as soon as its numbers are there, a GPU may read the keys of earlier steps (attention/).
+  copy_pages(run, s, plan);
+  reorder_beams(run, s, plan);
+  write_prefixes(run, s, plan);
+  s.upload.upload(run.ex);
+  s.inputs.batch.embedded = upload_embedded(run, plan.embedded);
+  if (stack_)
+    stack_->replay(run);
+  else
+    run_stack(run, s, plan, scored);
+  run.activations.go_to(begin);
+
+  const arrivals& to = s.results[static_cast<size_t>(plan.slot)];
+  const auto download = [&](const buffer& host, const tensor& from) {
+    if (from && from.size() > 0) run.ex.download_later(host.data(), from.data, bytes_of(from.type, from.size()));
+  };
+  download(to.scored, scored);
+  if (plan.sampling.shape.total() == 0) return;
+  const tensor logits = sampling_ ? sampling_->replay(run) : run_sampling(run, s);
+  download(to.whole, logits.slice(0, 0, to.shape.rows_with(&use_properties::to_host).size()));
+  download(to.chosen, s.chosen.slice(0, 0, choice_layout(to.shape).size));
+}
+
+// Up to the hidden states whose logits are wanted, which go to a place of their own.
+void worker::run_stack(nn::run& run, open_session& s, const step_plan& plan, const tensor& scored) {
+  const tensor hidden = network_->hidden(run, s.inputs.batch);
+  if (scored) score_prompts(run, s, plan, hidden, scored);
+  if (const int64_t rows = plan.sampling.shape.total(); rows > 0)
+    ops::gather_rows(run.ex, {.out = s.last.slice(0, 0, rows), .x = hidden, .index = s.inputs.logits_tokens});
+}
+
+// The logits of the rows, with what became of them on the way.
+tensor worker::run_sampling(nn::run& run, open_session& s) {
+  const sampling_shape& shape = s.inputs.sampling.shape;
+  const tensor logits = network_->logits(run, s.last.slice(0, 0, shape.total()));
+  FT_CHECK(logits.contiguous());
+  choose(run, logits, s.chosen, s.inputs.sampling);
+  return logits;
+}
+
+// scored[i]: the log-probability of the token that follows.
+void worker::score_prompts(nn::run& run, const open_session& s, const step_plan& plan, const tensor& hidden,
+                           const tensor& scored) {
+  for (const scored_span& span : plan.scored) {
+    for (int64_t begin = 0; begin < span.count; begin += scored_block) {
+      const int64_t count = std::min<int64_t>(scored_block, span.count - begin);
+      arena::scope scope(run.activations);
+      const int64_t first = span.first_token + begin, score = span.first_score + begin;
+      const tensor log_probs = network_->logits(run, hidden.slice(0, first, first + count));
+      ops::log_softmax(run.ex, {.out = log_probs, .x = log_probs});
+      ops::gather_rows(run.ex, {.out = scored.slice(0, score, score + count).reshape({count, 1}),
+                                .x = log_probs.reshape({log_probs.size(), 1}),
+                                .index = s.inputs.scored_at.slice(0, score, score + count)});
+    }
+  }
+}
+
+}  // namespace ft::runtime

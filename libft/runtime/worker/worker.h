@@ -1,0 +1,104 @@
+// One rank: its share of the network, the memory behind page numbers, the arenas, the stream and what was recorded of
+// it. It executes plans and knows nothing of requests.
+//
+// A plan is prepared, then launched. Whatever can fail is done while it is prepared: memory grows, work is recorded.
+// A launch queues what was prepared; where the device computes in the calling thread, it computes. README.md beside
+// runtime/ has the rules on threads.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "arch/network.h"
+#include "runtime/plan/step_plan.h"
+#include "runtime/plan/step_results.h"
+#include "runtime/worker/executor.h"
+#include "runtime/worker/open_session.h"
+
+namespace ft::runtime {
+
+// Asked between layers whether everyone has given up on what is computed.
+struct cancellation {
+  bool (*asked)(void*) = nullptr;
+  void* data = nullptr;
+};
+
+class worker {
+ public:
+  worker(const arch::model_config& config, std::unique_ptr<arch::network> network, std::unique_ptr<executor> where,
+         const kv_layout& layout);
+
+  const arch::network& network() const { return *network_; }
+  executor& compute() { return *where_; }
+  backend& device() const { return where_->device(); }
+  // Bytes of one page over this rank's layers.
+  int64_t page_bytes() const;
+
+  // Takes what a session needs on this rank; close() gives it back when the device has come to rest on it.
+  void open(uint64_t session, const session_memory& needs);
+  void close(uint64_t session) noexcept;
+
+  void prepare(const step_plan& plan);
+  void launch(const step_plan& plan, const cancellation& cancel = {});
+  // What the last step of this slot brings; waits for it.
+  step_results results(uint64_t session, int32_t slot);
+  // Waits for whatever is under way of a session; an error of the device's is passed over.
+  void come_to_rest(uint64_t session) noexcept;
+
+  // Of passes over whole sequences, to their last hidden states; to be used inside compute().
+  struct pass_shape {
+    int64_t tokens = 0;
+    int64_t rows = 0;
+    std::optional<dtype> embeds;  // in the place of ids, where there are any
+    bool type_ids = false;
+    auto operator<=>(const pass_shape&) const = default;
+  };
+  recorded_passes<pass_shape, tensor>& recorded_forwards() { return recorded_forwards_; }
+  staged_upload& forward_upload() { return forward_upload_; }
+  // Recordings hold the algorithms of their time.
+  void forget_recordings();
+
+  uint64_t steps_replayed() const { return steps_replayed_; }
+
+ private:
+  open_session& session_at(uint64_t session);
+  int64_t spare_pages() const { return where_->device().records(where_->stream()) ? 1 : 0; }
+  step_inputs::padding padding_for(const open_session& s, const step_plan& plan) const;
+  void expect_results(open_session& s, const step_plan& plan);
+  void encode_sources(nn::run& run, const open_session& s, const encoder_plan& plan);
+  void copy_pages(nn::run& run, const open_session& s, const step_plan& plan);
+  void place_reordered(nn::run& run, open_session& s, const step_plan& plan);
+  decode_shape stack_shape(const open_session& s, const step_plan& plan) const;
+  void reorder_beams(nn::run& run, open_session& s, const step_plan& plan);
+  void write_prefixes(nn::run& run, const open_session& s, const step_plan& plan);
+  void run_stack(nn::run& run, open_session& s, const step_plan& plan, const tensor& scored);
+  tensor run_sampling(nn::run& run, open_session& s);
+  void score_prompts(nn::run& run, const open_session& s, const step_plan& plan, const tensor& hidden,
+                     const tensor& scored);
+  void compute_rows(nn::run& run, open_session& s, const step_plan& plan);
+  std::span<const nn::embedded_rows> upload_embedded(nn::run& run, const embedded_tokens& given);
+
+  arch::model_config config_;
+  kv_layout layout_;
+  std::unique_ptr<executor> where_;
+  std::unique_ptr<arch::network> network_;
+  std::mutex sessions_mutex_;  // guards the map; a session's own is its driver's
+  std::map<uint64_t, std::unique_ptr<open_session>> sessions_;
+  recorded_passes<pass_shape, tensor> recorded_forwards_;
+  staged_upload forward_upload_;
+
+  // Of the plan that was prepared last; used inside compute() alone.
+  const recorded_passes<decode_shape, open_session::nothing>::recording* stack_ = nullptr;
+  const recorded_passes<sampling_pass_shape, tensor>::recording* sampling_ = nullptr;
+  std::vector<nn::embedded_rows> embedded_;
+  std::vector<int32_t> staged_;
+  std::atomic<uint64_t> steps_replayed_{0};
+};
+
+}  // namespace ft::runtime
