@@ -83,7 +83,7 @@ model::model(std::shared_ptr<const io::checkpoint> source, placement where, cons
   const arch::build_options build{on->device(), compute_dtype_,      keep_quantised_,
                                   &on->pool(),  options.on_progress, on->device_memory().get()};
   std::unique_ptr<arch::network> network = arch::family_named(config_.family).build(config_, match, build);
-  const kv_layout pages{.num_kv_heads = config_.num_kv_heads, .head_dim = config_.head_dim, .type = kv_dtype()};
+  const kv_layout pages{.num_kv_heads = config_.attention.num_kv_heads, .head_dim = config_.attention.head_dim, .type = kv_dtype()};
   first_ = std::make_unique<worker>(config_, std::move(network), std::move(on), pages);
   ranks_ = std::make_unique<rank_group>(*first_);
 }

@@ -14,12 +14,12 @@ constexpr int64_t page_tokens = 16;
 
 model_limits limits_of(const arch::model_config& config) {
   return {.name = config.architecture,
-          .vocab_size = config.vocab_size,
-          .max_positions = config.max_positions,
+          .vocab_size = config.tokens.vocab_size,
+          .max_positions = config.positions.max,
           .embedding_size = config.output_size(),
           .is_encoder_decoder = config.is_encoder_decoder,
-          .encoder_vocab_size = config.encoder_vocab_size,
-          .decoder_start_token_id = config.decoder_start_token_id};
+          .encoder_vocab_size = config.tokens.encoder_vocab_size,
+          .decoder_start_token_id = config.tokens.decoder_start_id};
 }
 
 // By the operation that gives the log-probabilities of prompts on the CPU.
@@ -48,7 +48,7 @@ uint64_t open_on(rank_group& ranks, session_memory& needs, int64_t fewest) {
 
 int64_t pages_wanted(const arch::model_config& config, const rank_group& ranks, const session_options& options) {
   const int64_t texts = config.is_encoder_decoder ? 2 : 1;  // a row's own, and its source
-  const int64_t most = texts * pages_for(config.max_positions, page_tokens) * options.max_batch_size;
+  const int64_t most = texts * pages_for(config.positions.max, page_tokens) * options.max_batch_size;
   const int64_t page_bytes = ranks.page_bytes();
   if (options.kv_cache_bytes > 0) {
     if (options.kv_cache_bytes < page_bytes)
@@ -66,7 +66,7 @@ int64_t pages_wanted(const arch::model_config& config, const rank_group& ranks, 
 }  // namespace
 
 std::shared_ptr<session> session::create(std::shared_ptr<model> m, const session_options& options) {
-  if (m->config().head != arch::head_kind::causal_lm)
+  if (m->config().head.kind != arch::head_kind::causal_lm)
     fail(FT_ERROR_UNSUPPORTED, "a ", m->config().architecture, " is no causal language model and cannot generate");
   if (options.max_batch_size < 1 || options.max_tokens_per_step < 0 || options.kv_cache_bytes < 0 ||
       options.prefix_cache_bytes < 0)

@@ -97,7 +97,7 @@ void worker::expect_results(open_session& s, const step_plan& plan) {
   to.wait();
   to.shape = plan.sampling.shape;
   to.num_scored = plan.scored_ids.size();
-  grow(to.whole, device(), to.shape.rows_with(&use_properties::to_host).size() * config_.vocab_size);
+  grow(to.whole, device(), to.shape.rows_with(&use_properties::to_host).size() * config_.tokens.vocab_size);
   grow(to.chosen, device(), choice_layout(to.shape).size);
   grow(to.scored, device(), static_cast<int64_t>(to.num_scored));
 }
@@ -109,7 +109,7 @@ void worker::prepare(const step_plan& plan) {
     stack_ = nullptr;
     sampling_ = nullptr;
     if (!plan.has_rows()) return;
-    s.inputs.stage(s.upload, plan, s.pages, padding_for(s, plan), config_.vocab_size);
+    s.inputs.stage(s.upload, plan, s.pages, padding_for(s, plan), config_.tokens.vocab_size);
     s.inputs.batch.chosen = s.chosen;
     if (!plan.scored.empty()) return;
     const uint64_t before = run.activations.version() + run.ex.scratch.version();
@@ -156,7 +156,7 @@ void worker::launch(const step_plan& plan, const cancellation& cancel) {
 step_results worker::results(uint64_t session, int32_t slot) {
   arrivals& from = session_at(session).results[static_cast<size_t>(slot)];
   from.wait();
-  return {from.shape, config_.vocab_size, from.whole.as<float>(), from.chosen.as<int32_t>(),
+  return {from.shape, config_.tokens.vocab_size, from.whole.as<float>(), from.chosen.as<int32_t>(),
           std::span(from.scored.as<const float>(), from.num_scored)};
 }
 
