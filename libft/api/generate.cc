@@ -24,7 +24,7 @@ void read_bad_words(decode::options& options, const ft_generate_options& given) 
 
 runtime::soft_prompt to_soft_prompt(const ft_generate_options& given, const arch::model_config& config) {
   runtime::soft_prompt soft;
-  const auto most = static_cast<int32_t>(config.max_positions);
+  const auto most = static_cast<int32_t>(config.positions.max);
   if (given.num_prompt_embeddings < 0 || given.num_prompt_embeddings > most)
     fail(FT_ERROR_INVALID_ARGUMENT, "options.num_prompt_embeddings is ", given.num_prompt_embeddings,
          "; it must be 0 to ", most);
@@ -40,8 +40,8 @@ runtime::soft_prompt to_soft_prompt(const ft_generate_options& given, const arch
   if (given.prefix_length > 0) {
     const float* values = &require(given.prefix_key_values, "options.prefix_key_values");
     soft.prefix_length = given.prefix_length;
-    soft.prefix.assign(values,
-                       values + 2 * config.num_layers * config.num_kv_heads * config.head_dim * given.prefix_length);
+    soft.prefix.assign(values, values + 2 * config.num_layers * config.attention.num_kv_heads *
+                                            config.attention.head_dim * given.prefix_length);
   }
   return soft;
 }
@@ -56,11 +56,11 @@ Enum to_enum(int32_t value, int32_t largest, const char* option) {
 void read_forced_tokens(decode::options& o, const ft_generate_options& given, const arch::model_config& own) {
   if (given.forced_bos_token_id < -2 || given.forced_eos_token_id < -2)
     fail(FT_ERROR_INVALID_ARGUMENT, "a forced token is below -2; -1 takes the checkpoint's own, -2 none");
-  o.forced_bos_token_id = given.forced_bos_token_id == -1   ? own.forced_bos_token_id
+  o.forced_bos_token_id = given.forced_bos_token_id == -1   ? own.tokens.forced_bos_id
                           : given.forced_bos_token_id == -2 ? -1
                                                             : given.forced_bos_token_id;
   if (given.forced_eos_token_id == -1)
-    o.forced_eos_token_ids = own.forced_eos_token_ids;
+    o.forced_eos_token_ids = own.tokens.forced_eos_ids;
   else if (given.forced_eos_token_id >= 0)
     o.forced_eos_token_ids = {given.forced_eos_token_id};
   if (given.num_decoder_input_ids < 0) fail(FT_ERROR_INVALID_ARGUMENT, "options.num_decoder_input_ids is negative");
@@ -100,7 +100,7 @@ decode::options to_options(const ft_generate_options& given, const arch::model_c
     fail(FT_ERROR_INVALID_ARGUMENT, "options.num_stop_token_ids is ", given.num_stop_token_ids,
          "; -1 takes the checkpoint's own, 0 none");
   if (given.num_stop_token_ids < 0)
-    o.stop_token_ids = own.stop_token_ids;
+    o.stop_token_ids = own.tokens.stop_ids;
   else if (given.num_stop_token_ids > 0) {
     const int32_t* ids = &require(given.stop_token_ids, "options.stop_token_ids");
     o.stop_token_ids.assign(ids, ids + given.num_stop_token_ids);

@@ -25,7 +25,7 @@ class manifest_reader {
   void read() {
     if (const int64_t version = root_.integer("version"); version != manifest_version)
       fail(FT_ERROR_UNSUPPORTED, root_.file(), ": is of version ", version, "; this libft reads version ",
-           manifest_version);
+           manifest_version, "; convert the model again with it");
     parts_.tensor_parallel = static_cast<int>(ranks("tensor_parallel"));
     const int64_t stages = ranks("pipeline_parallel");
     parts_.share_alone = parts_.tensor_parallel > 1 && parts_.tensor_parallel == share_.tensor_parallel;

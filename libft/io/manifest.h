@@ -1,6 +1,6 @@
 // libft's own checkpoints: folders written by `pyft convert`.
 //
-//   manifest.json            "format": "libft", "version": 1, "family", "config": the configuration in libft's terms,
+//   manifest.json            "format": "libft", "version": 2, "family", "config": the configuration in libft's terms,
 //                            "tensor_parallel", "pipeline_parallel", "files": [{"name", "rank", "stage"}, ...],
 //                            "weights": {libft's name: {"dtype", "shape", "shard"}, ...}
 //   weights[.stage-S][.rank-R].safetensors
@@ -19,7 +19,7 @@ namespace ft::io {
 
 constexpr std::string_view manifest_file = "manifest.json";
 constexpr std::string_view manifest_format = "libft";
-constexpr int manifest_version = 1;
+constexpr int manifest_version = 2;  // 1 had a flat configuration
 
 // Of the rank's and the stage's share; nothing: of all of them.
 std::string weights_file(std::optional<int> rank, std::optional<int> stage);

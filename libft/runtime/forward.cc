@@ -46,9 +46,9 @@ class pass {
     const int64_t tokens = offset(rows_, end) - offset(rows_, begin);
     return tokens + (decoder_rows_ ? offset(*decoder_rows_, end) - offset(*decoder_rows_, begin) : 0);
   }
-  bool per_sequence_head() const { return config_.head == arch::head_kind::sequence_classification; }
+  bool per_sequence_head() const { return config_.head.kind == arch::head_kind::sequence_classification; }
   bool language_model() const {
-    return config_.head == arch::head_kind::causal_lm || config_.head == arch::head_kind::masked_lm;
+    return config_.head.kind == arch::head_kind::causal_lm || config_.head.kind == arch::head_kind::masked_lm;
   }
 
   // The rows that last_hidden_state and logits are of.
@@ -81,7 +81,7 @@ class pass {
     if (wanted_.pooler_output) out_.pooler_output = zeros(run, type, {rows_.num_rows(), hidden});
     if (wanted_.embedding) out_.embedding = zeros(run, dtype::f32, {rows_.num_rows(), hidden});
     if (!wanted_.logits) return;
-    const int64_t width = language_model() ? config_.vocab_size : config_.num_labels;
+    const int64_t width = language_model() ? config_.tokens.vocab_size : config_.head.num_labels;
     out_.logits = per_sequence_head() ? zeros(run, dtype::f32, {rows_.num_rows(), width})
                                       : per_token(run, dtype::f32, output_rows(), width);
   }
@@ -159,7 +159,7 @@ class pass {
     ops::pool(run.ex, {.out = rows,
                        .x = hidden,
                        .row_offsets = batch.row_offsets,
-                       .kind = wanted_.pooling.value_or(config_.pooling),
+                       .kind = wanted_.pooling.value_or(config_.pooling.kind),
                        .normalize = wanted_.normalize});
     copy_rows(run, rows, first_row, out_.embedding.view);
   }
@@ -246,9 +246,9 @@ class pass {
 
 void refuse_absent_outputs(const model& m, const forward_request& wanted) {
   const auto& config = m.config();
-  if (wanted.pooler_output && !config.has_pooler)
+  if (wanted.pooler_output && !config.head.has_pooler)
     fail(FT_ERROR_UNSUPPORTED, "this ", config.architecture, " checkpoint has no pooler");
-  if (wanted.logits && config.head == arch::head_kind::none)
+  if (wanted.logits && config.head.kind == arch::head_kind::none)
     fail(FT_ERROR_UNSUPPORTED, "this ", config.architecture, " checkpoint has no head, so no logits");
   if (wanted.encoder_last_hidden_state && !config.is_encoder_decoder)
     fail(FT_ERROR_UNSUPPORTED, "a ", config.architecture, " is no encoder-decoder: its states are last_hidden_state");
@@ -258,8 +258,8 @@ void refuse_absent_outputs(const model& m, const forward_request& wanted) {
 
 forward_request default_outputs(const model& m) {
   return {.last_hidden_state = true,
-          .pooler_output = m.config().has_pooler,
-          .logits = m.config().head != arch::head_kind::none,
+          .pooler_output = m.config().head.has_pooler,
+          .logits = m.config().head.kind != arch::head_kind::none,
           .encoder_last_hidden_state = m.config().is_encoder_decoder};
 }
 
@@ -267,15 +267,15 @@ forward_outputs forward(model& m, const forward_inputs& inputs, const forward_re
   refuse_absent_outputs(m, wanted);
   const auto& config = m.config();
   const bool two_sided = config.is_encoder_decoder;
-  const packed_rows rows = pack_rows(inputs, two_sided ? config.encoder_vocab_size : config.vocab_size,
-                                     config.type_vocab_size, config.max_positions, config.output_size());
+  const packed_rows rows = pack_rows(inputs, two_sided ? config.tokens.encoder_vocab_size : config.tokens.vocab_size,
+                                     config.tokens.type_vocab_size, config.positions.max, config.output_size());
   if (!two_sided && (inputs.decoder_input_ids || inputs.decoder_inputs_embeds || inputs.decoder_attention_mask ||
                      inputs.decoder_row_offsets))
     fail(FT_ERROR_INVALID_ARGUMENT, "inputs of a decoder are given, but a ", config.architecture,
          " is no encoder-decoder");
   std::optional<packed_rows> decoder_rows;
   if (two_sided && (wanted.last_hidden_state || wanted.logits)) {
-    decoder_rows = pack_decoder_rows(inputs, config.vocab_size, config.max_positions, config.output_size());
+    decoder_rows = pack_decoder_rows(inputs, config.tokens.vocab_size, config.positions.max, config.output_size());
     if (decoder_rows->num_rows() != rows.num_rows())
       fail(FT_ERROR_INVALID_ARGUMENT, "there are ", rows.num_rows(), " rows for the encoder and ",
            decoder_rows->num_rows(), " for the decoder; they must be as many");

@@ -27,7 +27,7 @@ void queued_step::launch(model& on, const page_pool& pool, recorded_steps& recor
   };
   wait();
   executor& where = on.compute();
-  logits.expect(where.device(), batch.logits().rows(), on.config().vocab_size);
+  logits.expect(where.device(), batch.logits().rows(), on.config().tokens.vocab_size);
   where.compute(
       [&](nn::run& run) {
         if (!sources.empty()) sources.compute(run, on.network(), pool);

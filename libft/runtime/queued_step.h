@@ -18,7 +18,7 @@ using recorded_steps = recorded_passes<step_shape, logit_results>;
 class queued_step {
  public:
   explicit queued_step(const arch::model_config& config)
-      : sources(config.output_size()), batch(config.output_size(), config.vocab_size) {}
+      : sources(config.output_size()), batch(config.output_size(), config.tokens.vocab_size) {}
   ~queued_step() { drop(); }
   queued_step(const queued_step&) = delete;
   queued_step& operator=(const queued_step&) = delete;

@@ -84,7 +84,7 @@ bool request::goes_on_unread(const sequence& s) const {
 
 bool request::searches_unread() const {
   return settings_.num_beam_groups == 1 && live_ == sequences_.size() && !callbacks_.should_stop &&
-         owner_->owner().config().vocab_size <= most_beam_tokens;
+         owner_->owner().config().tokens.vocab_size <= most_beam_tokens;
 }
 
 float request::score_of(const sequence& s) const {

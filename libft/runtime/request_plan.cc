@@ -13,8 +13,8 @@ void check_tokens(const arch::model_config& config, std::span<const int32_t> tok
   const auto length = static_cast<int64_t>(tokens.size());
   if (length < 1) fail(FT_ERROR_INVALID_ARGUMENT, what, " is empty; give it at least one token");
   if (length > most)
-    fail(FT_ERROR_INVALID_ARGUMENT, what, " has ", length, " tokens; the model has ", config.max_positions,
-         " positions", most < config.max_positions ? ", and at least one is needed for a new token" : "");
+    fail(FT_ERROR_INVALID_ARGUMENT, what, " has ", length, " tokens; the model has ", config.positions.max,
+         " positions", most < config.positions.max ? ", and at least one is needed for a new token" : "");
   for (int32_t token : tokens)
     if (token < 0 || token >= vocab_size)
       fail(FT_ERROR_INVALID_ARGUMENT, what, " holds token ", token, ", outside the vocabulary of ", vocab_size);
@@ -22,7 +22,7 @@ void check_tokens(const arch::model_config& config, std::span<const int32_t> tok
 
 // What an encoder-decoder's decoder starts with: as in transformers, the start token, and then what the caller gave.
 std::vector<int32_t> decoder_prompt(const arch::model_config& config, const std::vector<int32_t>& given) {
-  const int32_t start = config.decoder_start_token_id;
+  const int32_t start = config.tokens.decoder_start_id;
   if (!given.empty() && (given.front() == start || start < 0)) return given;
   if (start < 0)
     fail(FT_ERROR_INVALID_ARGUMENT, "the checkpoint names no decoder_start_token_id; give decoder_input_ids");
@@ -39,7 +39,7 @@ void read_prompt(request_plan& plan, const arch::model_config& config, std::span
       fail(FT_ERROR_UNSUPPORTED, "prefix_key_values belong to decoders; a ", config.architecture,
            " has an encoder too");
     plan.source = soft.make_room(prompt);
-    check_tokens(config, plan.source, "the prompt", config.encoder_vocab_size, config.max_positions);
+    check_tokens(config, plan.source, "the prompt", config.tokens.encoder_vocab_size, config.positions.max);
     plan.prompt = decoder_prompt(config, settings.decoder_input_ids);
   } else {
     if (!settings.decoder_input_ids.empty())
@@ -51,7 +51,7 @@ void read_prompt(request_plan& plan, const arch::model_config& config, std::span
   const std::string what = prefix > 0                  ? cat("behind a prefix of ", prefix, " positions, the prompt")
                            : config.is_encoder_decoder ? "decoder_input_ids"
                                                        : "the prompt";
-  check_tokens(config, plan.prompt, what, config.vocab_size, config.max_positions - prefix - 1);
+  check_tokens(config, plan.prompt, what, config.tokens.vocab_size, config.positions.max - prefix - 1);
   if (config.is_encoder_decoder) return;
   for (int32_t position : soft.positions) plan.prompt[static_cast<size_t>(position)] = embedded_token;
 }
@@ -60,13 +60,13 @@ void read_prompt(request_plan& plan, const arch::model_config& config, std::span
 
 request_plan plan_request(const arch::model_config& config, int64_t page_tokens, std::span<const int32_t> prompt,
                           decode::options& settings, const soft_prompt& soft) {
-  settings.validate(config.vocab_size);
+  settings.validate(config.tokens.vocab_size);
   request_plan plan;
   read_prompt(plan, config, prompt, settings, soft);
 
   const int64_t prefix = soft.prefix_length, width = settings.width();
   const auto length = static_cast<int64_t>(plan.prompt.size());
-  plan.last_length = std::min(length + settings.max_new_tokens, config.max_positions - prefix);
+  plan.last_length = std::min(length + settings.max_new_tokens, config.positions.max - prefix);
   settings.max_new_tokens = static_cast<int32_t>(plan.last_length - length);
 
   plan.source_pages = pages_for(static_cast<int64_t>(plan.source.size()), page_tokens);

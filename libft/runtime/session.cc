@@ -28,7 +28,7 @@ std::unique_ptr<page_pool> make_pool(const executor& where, const kv_layout& lay
 }  // namespace
 
 std::shared_ptr<session> session::create(std::shared_ptr<model> m, const session_options& options) {
-  if (m->config().head != arch::head_kind::causal_lm)
+  if (m->config().head.kind != arch::head_kind::causal_lm)
     fail(FT_ERROR_UNSUPPORTED, "a ", m->config().architecture, " is no causal language model and cannot generate");
   if (options.max_batch_size < 1 || options.max_tokens_per_step < 0 || options.kv_cache_bytes < 0 ||
       options.prefix_cache_bytes < 0)
@@ -44,12 +44,12 @@ session::session(std::shared_ptr<model> m, const session_options& options)
       options_(options),
       goes_ahead_(options.goes_ahead.value_or(model_->compute().stream() != nullptr)),
       steps_{queued_step(model_->config()), queued_step(model_->config())},
-      chooser_(model_->config().vocab_size) {
+      chooser_(model_->config().tokens.vocab_size) {
   const arch::model_config& config = model_->config();
   backend& device = model_->compute().device();
-  layout_ = {config.num_kv_heads, config.head_dim, page_tokens, model_->kv_dtype()};
+  layout_ = {config.attention.num_kv_heads, config.attention.head_dim, page_tokens, model_->kv_dtype()};
 
-  max_pages_per_row_ = pages_for(config.max_positions, page_tokens);
+  max_pages_per_row_ = pages_for(config.positions.max, page_tokens);
   const int64_t page_bytes = static_cast<int64_t>(page_pool::bytes_per_page(device, layout_, config.num_layers));
   const int64_t texts = config.is_encoder_decoder ? 2 : 1;                    // a row's own, and its source
   const int64_t most = texts * max_pages_per_row_ * options_.max_batch_size;  // more could never be used

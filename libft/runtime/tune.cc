@@ -14,13 +14,14 @@ constexpr int64_t longest_row = 2048;  // attention is not what is timed
 
 void run_pass(model& m, int64_t tokens) {
   const arch::model_config& config = m.config();
-  const int64_t vocabulary =
-      config.is_encoder_decoder ? std::min(config.encoder_vocab_size, config.vocab_size) : config.vocab_size;
+  const int64_t vocabulary = config.is_encoder_decoder
+                                 ? std::min(config.tokens.encoder_vocab_size, config.tokens.vocab_size)
+                                 : config.tokens.vocab_size;
   std::vector<int32_t> ids(static_cast<size_t>(tokens));
   for (size_t i = 0; i < ids.size(); ++i)
     ids[i] = static_cast<int32_t>((i * 7919 + 17) % static_cast<size_t>(vocabulary));
   std::vector<int64_t> offsets{0};
-  const int64_t row = std::min(config.max_positions, longest_row);
+  const int64_t row = std::min(config.positions.max, longest_row);
   while (offsets.back() < tokens) offsets.push_back(std::min(offsets.back() + row, tokens));
   forward_inputs inputs;
   inputs.input_ids = tensor(ids.data(), dtype::i32, {tokens});

@@ -26,9 +26,9 @@ void refuse_flag(const io::json_reader& config, std::string_view key) {
 
 // The output projection: the embedding where there is no other, or the same again.
 void read_output(model_config& c, const io::checkpoint& source, std::string_view output, std::string_view input) {
-  c.head = head_kind::causal_lm;
+  c.head.kind = head_kind::causal_lm;
   const io::stored_tensor *own = source.find(output), *embedding = source.find(input);
-  c.tied_embeddings = !own || (embedding && same_elements(own->data, embedding->data));
+  c.embedding.tied = !own || (embedding && same_elements(own->data, embedding->data));
 }
 
 // FasterTransformer's Gelu is the tanh approximation.
@@ -42,23 +42,23 @@ activation_kind read_ft_activation(const io::json_reader& config) {
 
 void read_ft_sizes(model_config& c, const io::json_reader& config) {
   constexpr int64_t usual_positions = 2048;  // rotary positions and ALiBi have no table that would say how many
-  c.num_heads = read_size(config, "head_num");
-  c.hidden_size = c.num_heads * read_size(config, "size_per_head");
-  c.intermediate_size = read_size(config, "inter_size");
+  c.attention.num_heads = read_size(config, "head_num");
+  c.hidden_size = c.attention.num_heads * read_size(config, "size_per_head");
+  c.mlp.intermediate_size = read_size(config, "inter_size");
   c.num_layers = read_layer_count(config, "num_layer");
-  c.vocab_size = read_size(config, "vocab_size");
-  c.max_positions = read_size(config, "max_pos_seq_len", usual_positions);
+  c.tokens.vocab_size = read_size(config, "vocab_size");
+  c.positions.max = read_size(config, "max_pos_seq_len", usual_positions);
   // The converters leave the epsilon out where the model they know has always the same.
-  c.norm_epsilon = static_cast<float>(config.number("layernorm_eps", 1e-5));
-  c.activation = read_ft_activation(config);
-  c.feed_forward_bias = true;
+  c.norm.epsilon = static_cast<float>(config.number("layernorm_eps", 1e-5));
+  c.mlp.activation = read_ft_activation(config);
+  c.mlp.bias = true;
 }
 
 // [gpt]: GPT-2 and Megatron's GPT and, by its variants' settings, OPT and BLOOM.
 void read_ft_gpt(model_config& c, const io::json_reader& config, const io::checkpoint& source) {
   refuse_flag(config, "has_adapters");
-  c.attention_bias = c.attention_output_bias = true;
-  c.learned_positions = flag(config, "has_positional_encoding", true);
+  c.attention.bias = c.attention.output_bias = true;
+  c.positions.learned = flag(config, "has_positional_encoding", true);
   c.embedding_norm = flag(config, "has_pre_decoder_layernorm", false);
   c.final_norm = flag(config, "has_post_decoder_layernorm", true);
   const std::string norms = config.string("layernorm_type", "pre_layernorm");
@@ -66,23 +66,24 @@ void read_ft_gpt(model_config& c, const io::json_reader& config, const io::check
     c.block = block_kind::post_norm;
   else if (norms != "pre_layernorm")
     fail(FT_ERROR_UNSUPPORTED, config.file(), ": layernorm_type '", io::printable(norms), "' is not supported");
-  if (flag(config, "use_attention_linear_bias", false)) c.alibi_slopes = alibi_slopes_for(c.num_heads);
-  const bool bloom = !c.alibi_slopes.empty() && c.embedding_norm && !c.learned_positions && c.final_norm;
-  const bool opt = c.alibi_slopes.empty() && !c.embedding_norm && c.learned_positions;
+  if (flag(config, "use_attention_linear_bias", false))
+    c.positions.alibi_slopes = alibi_slopes_for(c.attention.num_heads);
+  const bool bloom = !c.positions.alibi_slopes.empty() && c.embedding_norm && !c.positions.learned && c.final_norm;
+  const bool opt = c.positions.alibi_slopes.empty() && !c.embedding_norm && c.positions.learned;
   const bool gpt2 = opt && c.final_norm && c.block == block_kind::pre_norm;
   if (!gpt2 && !opt && !bloom)
     fail(FT_ERROR_UNSUPPORTED, config.file(),
          ": these settings of positions and norms are of no supported model; those of GPT-2, OPT and BLOOM are");
-  c.family = gpt2 && c.activation == activation_kind::gelu_tanh ? "gpt2" : opt ? "opt" : "bloom";
-  if (opt) c.embedding_size = c.hidden_size;
+  c.family = gpt2 && c.mlp.activation == activation_kind::gelu_tanh ? "gpt2" : opt ? "opt" : "bloom";
+  if (opt) c.embedding.size = c.hidden_size;
   read_output(c, source, "model.lm_head.weight", "model.wte");
 }
 
 void read_ft_rotary(model_config& c, const io::json_reader& config, rotary_style style) {
   const int64_t rotary_dim = read_size(config, "rotary_embedding");
-  check_rotary_dim(rotary_dim, c.head_dim, config.file());
-  c.rotary = {make_rotary({}, rotary_dim)};
-  c.rotary[0].style = style;
+  check_rotary_dim(rotary_dim, c.attention.head_dim, config.file());
+  c.positions.rotary = {make_rotary({}, rotary_dim)};
+  c.positions.rotary[0].style = style;
 }
 
 model_config from_faster_transformer(const io::checkpoint& source) {
@@ -96,20 +97,20 @@ model_config from_faster_transformer(const io::checkpoint& source) {
     read_ft_gpt(c, config, source);
   } else {
     c.family = c.architecture == "gptj" ? "gptj" : "gpt_neox";
-    c.head = head_kind::causal_lm;
+    c.head.kind = head_kind::causal_lm;
     c.block = block_kind::parallel;
     c.shared_norm = c.architecture == "gptj";
   }
   finish_decoder(c, source);
   if (c.architecture == "gptj") read_ft_rotary(c, config, rotary_style::interleaved);
   if (c.architecture == "gptneox") {
-    c.attention_bias = c.attention_output_bias = true;
+    c.attention.bias = c.attention.output_bias = true;
     if (!flag(config, "use_gptj_residual", true)) c.block = block_kind::pre_norm;
     read_ft_rotary(c, config, rotary_style::half);
   }
   c.model_type = c.family;
-  c.bos_token_id = read_token_id(config, "start_id");
-  if (const int32_t end = read_token_id(config, "end_id"); end >= 0) c.stop_token_ids = {end};
+  c.tokens.bos_id = read_token_id(config, "start_id");
+  if (const int32_t end = read_token_id(config, "end_id"); end >= 0) c.tokens.stop_ids = {end};
   return c;
 }
 
@@ -135,16 +136,16 @@ void read_megatron_sizes(model_config& c, const io::json_reader& arguments, cons
   refuse_megatron_variants(arguments);
   c.hidden_size = read_size(arguments, "hidden_size");
   c.num_layers = read_layer_count(arguments, "num_layers");
-  c.num_heads = read_size(arguments, "num_attention_heads");
-  c.intermediate_size = read_size(arguments, "ffn_hidden_size", 4 * c.hidden_size);
-  c.max_positions = read_size(arguments, "max_position_embeddings");
-  c.norm_epsilon =
+  c.attention.num_heads = read_size(arguments, "num_attention_heads");
+  c.mlp.intermediate_size = read_size(arguments, "ffn_hidden_size", 4 * c.hidden_size);
+  c.positions.max = read_size(arguments, "max_position_embeddings");
+  c.norm.epsilon =
       static_cast<float>(arguments.number(given_key(arguments, {"layernorm_epsilon", "norm_epsilon"}), 1e-5));
   const bool approximate = flag(arguments, "openai_gelu", false) || flag(arguments, "bias_gelu_fusion", true);
-  c.activation = approximate ? activation_kind::gelu_tanh : activation_kind::gelu;
+  c.mlp.activation = approximate ? activation_kind::gelu_tanh : activation_kind::gelu;
   if (flag(arguments, "apply_residual_connection_post_layernorm", false)) c.block = block_kind::normed_residual;
   // The vocabulary is padded, to a multiple that depends on the ranks, and its padding is as good as any token.
-  c.vocab_size = rows_of(source, cat(megatron_embedding, ".0")) * source.tensor_parallel();
+  c.tokens.vocab_size = rows_of(source, cat(megatron_embedding, ".0")) * source.tensor_parallel();
 }
 
 // Checkpoints from before Megatron-LM saved its arguments: a GPT-2 configuration beside them says what the tensors do
@@ -158,12 +159,12 @@ void read_sizes_beside(model_config& c, const io::checkpoint& source) {
   const io::json_reader config(*beside, source.source() + "/config.json");
   c.hidden_size = read_size(config, "n_embd");
   c.num_layers = read_layer_count(config, "n_layer");
-  c.num_heads = read_size(config, "n_head");
-  c.intermediate_size = read_size(config, "n_inner", 4 * c.hidden_size);
-  c.max_positions = read_size(config, "n_positions");
-  c.norm_epsilon = static_cast<float>(config.number("layer_norm_epsilon", 1e-5));
-  c.activation = read_activation(config, "activation_function", "gelu_new");
-  c.vocab_size = rows_of(source, cat(megatron_embedding, ".0")) * source.tensor_parallel();
+  c.attention.num_heads = read_size(config, "n_head");
+  c.mlp.intermediate_size = read_size(config, "n_inner", 4 * c.hidden_size);
+  c.positions.max = read_size(config, "n_positions");
+  c.norm.epsilon = static_cast<float>(config.number("layer_norm_epsilon", 1e-5));
+  c.mlp.activation = read_activation(config, "activation_function", "gelu_new");
+  c.tokens.vocab_size = rows_of(source, cat(megatron_embedding, ".0")) * source.tensor_parallel();
 }
 
 model_config from_megatron(const io::checkpoint& source) {
@@ -174,10 +175,10 @@ model_config from_megatron(const io::checkpoint& source) {
     read_megatron_sizes(c, *arguments, source);
   else
     read_sizes_beside(c, source);
-  c.attention_bias = c.attention_output_bias = c.feed_forward_bias = true;
-  c.learned_positions = true;
-  c.head = head_kind::causal_lm;
-  c.tied_embeddings = !source.holds("language_model.output_layer.weight.0");
+  c.attention.bias = c.attention.output_bias = c.mlp.bias = true;
+  c.positions.learned = true;
+  c.head.kind = head_kind::causal_lm;
+  c.embedding.tied = !source.holds("language_model.output_layer.weight.0");
   finish_decoder(c, source);
   return c;
 }
@@ -190,11 +191,11 @@ void add_layer(table_builder& t, const model_config& c, const std::string& atten
   weight_layout fused = matrix;
   fused.groups = groups;
   t.layer_norm("attention_norm", "input_layernorm", hidden);
-  t.fused_attention(attention + ".query_key_value", hidden, c.attention_bias, fused);
-  t.matrix("attention.output", attention + ".dense", hidden, hidden, row, c.attention_output_bias, matrix);
+  t.fused_attention(attention + ".query_key_value", hidden, c.attention.bias, fused);
+  t.matrix("attention.output", attention + ".dense", hidden, hidden, row, c.attention.output_bias, matrix);
   if (!c.shared_norm) t.layer_norm("feed_forward_norm", "post_attention_layernorm", hidden);
-  t.matrix("feed_forward.up", "mlp.dense_h_to_4h", c.intermediate_size, hidden, column, true, matrix);
-  t.matrix("feed_forward.down", "mlp.dense_4h_to_h", hidden, c.intermediate_size, row, true, matrix);
+  t.matrix("feed_forward.up", "mlp.dense_h_to_4h", c.mlp.intermediate_size, hidden, column, true, matrix);
+  t.matrix("feed_forward.down", "mlp.dense_4h_to_h", hidden, c.mlp.intermediate_size, row, true, matrix);
 }
 
 weight_table faster_transformer_table(const model_config& c) {
@@ -202,10 +203,10 @@ weight_table faster_transformer_table(const model_config& c) {
   const weight_layout in_out{.transposed = true};
   table_builder t({"model."});
   const auto whole = [&](const char* ours, const char* theirs) {
-    t.matrix(ours, "", c.vocab_size, c.hidden_size, vocabulary, false).sources = {theirs};
+    t.matrix(ours, "", c.tokens.vocab_size, c.hidden_size, vocabulary, false).sources = {theirs};
   };
   whole("embedding", "model.wte");
-  if (c.learned_positions) t.add("positions", ".weight", "wpe", "", {c.max_positions, c.hidden_size}, none);
+  if (c.positions.learned) t.add("positions", ".weight", "wpe", "", {c.positions.max, c.hidden_size}, none);
   if (c.embedding_norm) t.layer_norm("embedding_norm", "pre_decoder_layernorm", c.hidden_size);
   for (int64_t layer = 0; layer < c.num_layers; ++layer) {
     t.enter(cat("layers.", layer, "."), cat("layers.", layer, "."));
@@ -213,8 +214,8 @@ weight_table faster_transformer_table(const model_config& c) {
   }
   t.enter("", "");
   if (c.final_norm) t.layer_norm("norm", "final_layernorm", c.hidden_size);
-  if (c.family == "gptj") t.add("output", ".bias", "lm_head", ".bias", {c.vocab_size}, vocabulary);
-  if (!c.tied_embeddings) whole("output", "model.lm_head.weight");
+  if (c.family == "gptj") t.add("output", ".bias", "lm_head", ".bias", {c.tokens.vocab_size}, vocabulary);
+  if (!c.embedding.tied) whole("output", "model.lm_head.weight");
   weight_table table = t.take();
   for (weight_spec& spec : table) {
     // GPT-NeoX's converter divides the biases behind the ranks' sums among the ranks.
@@ -232,14 +233,14 @@ weight_table faster_transformer_table(const model_config& c) {
 // heads.
 int64_t megatron_groups(const model_config& c, checkpoint_format format) {
   if (format == checkpoint_format::megatron_0) return 1;
-  return format == checkpoint_format::megatron_1 ? c.hidden_size : c.num_heads;
+  return format == checkpoint_format::megatron_1 ? c.hidden_size : c.attention.num_heads;
 }
 
 weight_table megatron_table(const model_config& c, checkpoint_format format) {
   using enum shard_axis;
   table_builder t({"language_model.encoder."});
-  t.matrix("embedding", "", c.vocab_size, c.hidden_size, vocabulary, false).sources = {megatron_embedding};
-  t.add("positions", ".weight", "", "", {c.max_positions, c.hidden_size}, none).sources = {
+  t.matrix("embedding", "", c.tokens.vocab_size, c.hidden_size, vocabulary, false).sources = {megatron_embedding};
+  t.add("positions", ".weight", "", "", {c.positions.max, c.hidden_size}, none).sources = {
       "language_model.embedding.position_embeddings.weight"};
   for (int64_t layer = 0; layer < c.num_layers; ++layer) {
     t.enter(cat("layers.", layer, "."), cat("layers.", layer, "."));
@@ -247,8 +248,8 @@ weight_table megatron_table(const model_config& c, checkpoint_format format) {
   }
   t.enter("", "");
   t.layer_norm("norm", "final_layernorm", c.hidden_size);
-  if (!c.tied_embeddings)
-    t.matrix("output", "", c.vocab_size, c.hidden_size, vocabulary, false).sources = {
+  if (!c.embedding.tied)
+    t.matrix("output", "", c.tokens.vocab_size, c.hidden_size, vocabulary, false).sources = {
         "language_model.output_layer.weight"};
   return t.take();
 }
