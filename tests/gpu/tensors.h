@@ -7,8 +7,8 @@
 #include <deque>
 #include <memory>
 
-#include "backends/cuda/launch.h"
-#include "backends/cuda/weight.h"
+#include "backends/cuda/device/weight.h"
+#include "backends/cuda/kernel/launch.h"
 #include "gpu/place.h"
 #include "ops/elementwise.h"
 

@@ -13,7 +13,7 @@
 #include "backends/cuda/attention/head_maps.h"
 #include "backends/cuda/attention/problem.h"
 #include "backends/cuda/cuda_ops.h"
-#include "backends/cuda/launch.h"
+#include "backends/cuda/kernel/launch.h"
 
 namespace ft::cuda {
 namespace {

@@ -14,8 +14,8 @@
 
 #include "backends/cuda/attention/decode.h"
 #include "backends/cuda/attention/head_maps.h"
-#include "backends/cuda/launch.h"
-#include "backends/cuda/reduce.h"
+#include "backends/cuda/kernel/launch.h"
+#include "backends/cuda/kernel/reduce.h"
 
 namespace ft::cuda {
 namespace {

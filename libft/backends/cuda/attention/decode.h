@@ -4,7 +4,7 @@
 #pragma once
 
 #include "backends/cuda/attention/problem.h"
-#include "backends/cuda/launch.h"
+#include "backends/cuda/kernel/launch.h"
 
 #ifdef __CUDACC__
 #include <cooperative_groups.h>

@@ -7,7 +7,7 @@
 
 #include "backends/cuda/attention/decode.h"
 #include "backends/cuda/attention/head_maps.h"
-#include "backends/cuda/hopper.h"
+#include "backends/cuda/kernel/hopper.h"
 
 namespace ft::cuda {
 

@@ -4,8 +4,8 @@
 // A block has 16 queries of one head, four a warp, and goes through their keys 32 at a time, a key a lane, with the
 // online softmax of FlashAttention (arXiv:2205.14135). Keys, then values, stand in shared memory in float32.
 #include "backends/cuda/attention/problem.h"
-#include "backends/cuda/launch.h"
-#include "backends/cuda/reduce.h"
+#include "backends/cuda/kernel/launch.h"
+#include "backends/cuda/kernel/reduce.h"
 
 namespace ft::cuda {
 namespace {

@@ -4,9 +4,9 @@
 // step's first kernel, so that a kernel may read them before it awaits the one before it.
 #pragma once
 
-#include "backends/cuda/kv_page.h"
-#include "backends/cuda/rotary_pairs.h"
-#include "backends/cuda/vector.h"
+#include "backends/cuda/attention/kv_page.h"
+#include "backends/cuda/kernel/vector.h"
+#include "backends/cuda/rowwise/rotary_pairs.h"
 #include "ops/attention.h"
 
 namespace ft::cuda {

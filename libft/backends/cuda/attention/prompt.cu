@@ -12,8 +12,8 @@
 // Template parameters: T the elements' type, D the padded head, M how many times 16 queries a warp has, N how many
 // times 8 keys a tile has.
 #include "backends/cuda/attention/problem.h"
-#include "backends/cuda/launch.h"
-#include "backends/cuda/tensor_core.h"
+#include "backends/cuda/kernel/launch.h"
+#include "backends/cuda/kernel/tensor_core.h"
 
 namespace ft::cuda {
 namespace {

@@ -10,8 +10,8 @@
 // Template parameters: T the elements' type, D the head padded with zeros to a multiple of 64, N the keys of a tile,
 // W the warpgroups, B the blocks that share a multiprocessor.
 #include "backends/cuda/attention/head_maps.h"
-#include "backends/cuda/hopper.h"
-#include "backends/cuda/launch.h"
+#include "backends/cuda/kernel/hopper.h"
+#include "backends/cuda/kernel/launch.h"
 
 namespace ft::cuda {
 namespace {

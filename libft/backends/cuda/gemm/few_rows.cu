@@ -5,8 +5,8 @@
 
 #include "backends/cuda/gemm/few_rows.h"
 #include "backends/cuda/gemm/few_rows_problem.h"
-#include "backends/cuda/launch.h"
-#include "backends/cuda/reduce.h"
+#include "backends/cuda/kernel/launch.h"
+#include "backends/cuda/kernel/reduce.h"
 
 namespace ft::cuda {
 namespace {

@@ -15,8 +15,8 @@
 #include "backends/cuda/gemm/matmul.h"
 #include "backends/cuda/gemm/wide_finish.h"
 #include "backends/cuda/gemm/wide_product.h"
-#include "backends/cuda/launch.h"
-#include "backends/cuda/tensor_map.h"
+#include "backends/cuda/kernel/launch.h"
+#include "backends/cuda/kernel/tensor_map.h"
 
 namespace ft::cuda {
 namespace {

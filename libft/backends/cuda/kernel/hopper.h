@@ -8,7 +8,7 @@
 
 #include <cuda.h>
 
-#include "backends/cuda/tensor_core.h"
+#include "backends/cuda/kernel/tensor_core.h"
 
 namespace ft::cuda {
 

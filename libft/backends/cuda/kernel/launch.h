@@ -10,8 +10,8 @@
 #include <initializer_list>
 #include <type_traits>
 
-#include "backends/cuda/abilities.h"
-#include "backends/cuda/vector.h"
+#include "backends/cuda/device/abilities.h"
+#include "backends/cuda/kernel/vector.h"
 #include "ops/exec.h"
 
 namespace ft::cuda {

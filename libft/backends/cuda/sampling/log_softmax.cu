@@ -1,7 +1,7 @@
 // log_softmax: a block a row, the largest element and the sum of exponentials in one pass, the result in a second.
 #include "backends/cuda/cuda_ops.h"
-#include "backends/cuda/launch.h"
-#include "backends/cuda/reduce.h"
+#include "backends/cuda/kernel/launch.h"
+#include "backends/cuda/kernel/reduce.h"
 
 namespace ft::cuda {
 namespace {

@@ -1,7 +1,7 @@
 // The activation functions on the device, in float32; epilogues of matrix products use them too.
 #pragma once
 
-#include "backends/cuda/vector.h"
+#include "backends/cuda/kernel/vector.h"
 #include "ops/activation.h"
 
 namespace ft::cuda {

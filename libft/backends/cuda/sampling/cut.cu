@@ -2,8 +2,8 @@
 // searched for among the whole row's elements: bit by bit, since their order is that of whole numbers, each bit by one
 // pass that counts or weighs what is above.
 #include "backends/cuda/cuda_ops.h"
-#include "backends/cuda/launch.h"
-#include "backends/cuda/ranking.h"
+#include "backends/cuda/kernel/launch.h"
+#include "backends/cuda/sampling/ranking.h"
 #include "ops/cut.h"
 
 namespace ft::cuda {

@@ -1,6 +1,6 @@
 // add and scale: one pass over memory.
 #include "backends/cuda/cuda_ops.h"
-#include "backends/cuda/launch.h"
+#include "backends/cuda/kernel/launch.h"
 
 namespace ft::cuda {
 namespace {

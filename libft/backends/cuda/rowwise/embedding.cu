@@ -1,9 +1,9 @@
 // embedding: rows of a table, scaled, on top of what is there or in its place. embedding_sum: several tables' rows and
 // the norm of their sum, which stays in registers in float32: a row is a block's, a vector of it a thread's.
 #include "backends/cuda/cuda_ops.h"
-#include "backends/cuda/launch.h"
-#include "backends/cuda/reduce.h"
-#include "backends/cuda/weight.h"
+#include "backends/cuda/device/weight.h"
+#include "backends/cuda/kernel/launch.h"
+#include "backends/cuda/kernel/reduce.h"
 
 namespace ft::cuda {
 namespace {

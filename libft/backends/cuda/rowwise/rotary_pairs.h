@@ -2,7 +2,7 @@
 // queries and keys in place, and for the one that turns keys on their way into pages.
 #pragma once
 
-#include "backends/cuda/vector.h"
+#include "backends/cuda/kernel/vector.h"
 
 namespace ft::cuda {
 

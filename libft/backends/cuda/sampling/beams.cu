@@ -1,8 +1,8 @@
 // choose_beams and follow_beams. A block a group merges its beams' tokens, which come sorted: a thread a beam offers
 // its best that is left, and the best of these goes on.
 #include "backends/cuda/cuda_ops.h"
-#include "backends/cuda/launch.h"
-#include "backends/cuda/ranking.h"
+#include "backends/cuda/kernel/launch.h"
+#include "backends/cuda/sampling/ranking.h"
 #include "ops/beams.h"
 
 namespace ft::cuda {

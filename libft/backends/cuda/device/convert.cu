@@ -1,5 +1,5 @@
-#include "backends/cuda/convert.h"
-#include "backends/cuda/launch.h"
+#include "backends/cuda/device/convert.h"
+#include "backends/cuda/kernel/launch.h"
 
 namespace ft::cuda {
 namespace {

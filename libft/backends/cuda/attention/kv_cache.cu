@@ -1,8 +1,8 @@
 // kv_write, alone and with the rotary positions before it, and kv_copy; kv_page.h says how a page is laid out.
+#include "backends/cuda/attention/kv_page.h"
 #include "backends/cuda/cuda_ops.h"
-#include "backends/cuda/kv_page.h"
-#include "backends/cuda/launch.h"
-#include "backends/cuda/rotary_pairs.h"
+#include "backends/cuda/kernel/launch.h"
+#include "backends/cuda/rowwise/rotary_pairs.h"
 
 namespace ft::cuda {
 namespace {

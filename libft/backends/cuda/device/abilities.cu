@@ -3,8 +3,8 @@
 #include <array>
 #include <mutex>
 
-#include "backends/cuda/abilities.h"
-#include "backends/cuda/launch.h"
+#include "backends/cuda/device/abilities.h"
+#include "backends/cuda/kernel/launch.h"
 
 namespace ft::cuda {
 namespace {

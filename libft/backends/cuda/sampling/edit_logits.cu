@@ -1,6 +1,6 @@
 // edit_logits: a thread an edit; then one a row, for what is left of the late ones.
 #include "backends/cuda/cuda_ops.h"
-#include "backends/cuda/launch.h"
+#include "backends/cuda/kernel/launch.h"
 #include "core/logit_edit.h"
 
 namespace ft::cuda {

@@ -2,9 +2,9 @@
 // falls into, and in it the element. Parts depend on the row's width alone, so that a draw is the same whatever rows
 // are beside it.
 #include "backends/cuda/cuda_ops.h"
-#include "backends/cuda/launch.h"
-#include "backends/cuda/ranking.h"
-#include "backends/cuda/reduce.h"
+#include "backends/cuda/kernel/launch.h"
+#include "backends/cuda/kernel/reduce.h"
+#include "backends/cuda/sampling/ranking.h"
 
 namespace ft::cuda {
 namespace {

@@ -1,9 +1,9 @@
-#include "backends/cuda/device_scope.h"
+#include "backends/cuda/device/device_scope.h"
 
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
 
-#include "backends/cuda/launch.h"
+#include "backends/cuda/kernel/launch.h"
 
 namespace ft::cuda {
 namespace {

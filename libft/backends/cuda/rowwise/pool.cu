@@ -1,7 +1,7 @@
 // pool: one vector a row of the ragged batch, and the division by its length where asked for.
 #include "backends/cuda/cuda_ops.h"
-#include "backends/cuda/launch.h"
-#include "backends/cuda/reduce.h"
+#include "backends/cuda/kernel/launch.h"
+#include "backends/cuda/kernel/reduce.h"
 
 namespace ft::cuda {
 namespace {

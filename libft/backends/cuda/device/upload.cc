@@ -1,10 +1,10 @@
-#include "backends/cuda/upload.h"
+#include "backends/cuda/device/upload.h"
 
 #include <algorithm>
 #include <cstring>
 
-#include "backends/cuda/convert.h"
-#include "backends/cuda/launch.h"
+#include "backends/cuda/device/convert.h"
+#include "backends/cuda/kernel/launch.h"
 #include "ops/gguf_blocks.h"
 
 namespace ft::cuda {

@@ -2,9 +2,9 @@
 // second kernel joins the parts. How a row is parted depends on its width alone, so that its result is the same to the
 // bit whatever rows, and how many elements, are asked for beside it.
 #include "backends/cuda/cuda_ops.h"
-#include "backends/cuda/launch.h"
-#include "backends/cuda/ranking.h"
-#include "backends/cuda/reduce.h"
+#include "backends/cuda/kernel/launch.h"
+#include "backends/cuda/kernel/reduce.h"
+#include "backends/cuda/sampling/ranking.h"
 
 namespace ft::cuda {
 namespace {

@@ -2,7 +2,7 @@
 // that blocks look through side by side.
 #pragma once
 
-#include "backends/cuda/launch.h"
+#include "backends/cuda/kernel/launch.h"
 
 namespace ft::cuda {
 

@@ -1,7 +1,7 @@
 // argmax: several blocks a row find the best of a part each, then one warp a row the best of these.
 #include "backends/cuda/cuda_ops.h"
-#include "backends/cuda/launch.h"
-#include "backends/cuda/ranking.h"
+#include "backends/cuda/kernel/launch.h"
+#include "backends/cuda/sampling/ranking.h"
 
 namespace ft::cuda {
 namespace {

@@ -1,6 +1,6 @@
-#include "backends/cuda/tensor_map.h"
+#include "backends/cuda/kernel/tensor_map.h"
 
-#include "backends/cuda/launch.h"
+#include "backends/cuda/kernel/launch.h"
 
 namespace ft::cuda {
 namespace {

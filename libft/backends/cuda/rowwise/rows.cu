@@ -1,6 +1,6 @@
 // gather_rows: rows by their numbers, converted on the way.
 #include "backends/cuda/cuda_ops.h"
-#include "backends/cuda/launch.h"
+#include "backends/cuda/kernel/launch.h"
 
 namespace ft::cuda {
 namespace {

@@ -5,8 +5,8 @@
 #include <algorithm>
 
 #include "backends/cuda/cuda_ops.h"
-#include "backends/cuda/launch.h"
-#include "backends/cuda/reduce.h"
+#include "backends/cuda/kernel/launch.h"
+#include "backends/cuda/kernel/reduce.h"
 
 namespace ft::cuda {
 namespace {
