@@ -114,7 +114,7 @@ void add_encoder_keys(io::json& out, const model_config& config) {
   out["has_pooler"] = config.has_pooler;
 }
 
-// A vector of numbers or strings, without temporaries that would allocate when destroyed (io/json.h says why).
+// A vector of numbers or strings, without temporaries that would allocate when destroyed (io/text/json.h says why).
 template <class T>
 void add_list(io::json& out, const char* key, const std::vector<T>& values) {
   io::json& list = out[key] = io::json::value_t::array;

@@ -7,7 +7,7 @@
 
 #include "arch/config/config_fields.h"
 #include "core/status.h"
-#include "io/printable.h"
+#include "io/text/printable.h"
 
 namespace ft::arch {
 namespace {

@@ -7,7 +7,7 @@
 #include "arch/families/decoder_config.h"
 #include "arch/weights/table_builder.h"
 #include "core/status.h"
-#include "io/printable.h"
+#include "io/text/printable.h"
 
 namespace ft::arch {
 namespace {

@@ -1,5 +1,5 @@
-// Writes a safetensors file (io/safetensors.h): the header from what is promised, then the tensors' bytes one after
-// another, so that no more than a piece of one is held in memory.
+// Writes a safetensors file (io/formats/safetensors.h): the header from what is promised, then the tensors' bytes one
+// after another, so that no more than a piece of one is held in memory.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/dtype.h"
-#include "io/output_file.h"
+#include "io/files/output_file.h"
 
 namespace ft::io {
 

@@ -1,6 +1,6 @@
-// Files of torch.save (torch 1.6 and newer): a zip archive (io/zip.h) of
+// Files of torch.save (torch 1.6 and newer): a zip archive (io/torch/zip.h) of
 //
-//   <name>/data.pkl      the saved object as a pickle (io/pickle.h), in which a tensor is a call of
+//   <name>/data.pkl      the saved object as a pickle (io/torch/pickle.h), in which a tensor is a call of
 //                        torch._utils._rebuild_tensor_v2(storage, offset, size, stride, ...)
 //   <name>/data/<key>    the storages: raw elements, aligned to 64 bytes
 //   <name>/byteorder     "little"; absent in old files
@@ -11,8 +11,8 @@
 #include <memory>
 #include <vector>
 
-#include "io/json.h"
 #include "io/stored_tensor.h"
+#include "io/text/json.h"
 
 namespace ft::io {
 

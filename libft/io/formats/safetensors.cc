@@ -1,5 +1,5 @@
 // Reads the header of a safetensors file; the data stay where they are.
-#include "io/safetensors.h"
+#include "io/formats/safetensors.h"
 
 #include <algorithm>
 #include <array>
@@ -10,8 +10,8 @@
 #include <utility>
 
 #include "core/status.h"
-#include "io/json.h"
-#include "io/printable.h"
+#include "io/text/json.h"
+#include "io/text/printable.h"
 
 namespace ft::io {
 namespace {

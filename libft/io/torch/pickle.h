@@ -1,6 +1,7 @@
 // Python's pickle format, protocols 2 to 5, read as data: a graph of values. Nothing that a pickle asks to be called is
 // called, no module is imported and no class built; such a value says what it asks for, and its reader decides what
-// that means. torch.save writes its objects so, with tensors' storages beside them as persistent ids (io/torch_file.h).
+// that means. torch.save writes its objects so, with tensors' storages beside them as persistent ids
+// (io/torch/torch_file.h).
 #pragma once
 
 #include <cstdint>

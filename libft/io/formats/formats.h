@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "io/gguf.h"
-#include "io/json.h"
+#include "io/formats/gguf.h"
 #include "io/rank_share.h"
 #include "io/stored_tensor.h"
+#include "io/text/json.h"
 
 namespace ft::io {
 
@@ -60,7 +60,8 @@ checkpoint_parts open_faster_transformer(const std::string& folder);
 bool is_megatron(const std::string& folder);
 checkpoint_parts open_megatron(const std::string& folder);
 
-// A folder that libft wrote (io/manifest.h). Tensors have libft's own names, a piece of a split one ".<rank>" behind.
+// A folder that libft wrote (io/formats/manifest.h). Tensors have libft's own names, a piece of a split one ".<rank>"
+// behind.
 bool is_manifest(const std::string& folder);
 // Where it is split as the share is, opens the files of that rank and stage only.
 checkpoint_parts open_manifest(const std::string& folder, const rank_share& share);

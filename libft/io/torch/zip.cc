@@ -1,11 +1,11 @@
 // Reads the directory at the archive's end; an entry's data begin behind its local header.
-#include "io/zip.h"
+#include "io/torch/zip.h"
 
 #include <algorithm>
 #include <unordered_set>
 
 #include "core/status.h"
-#include "io/printable.h"
+#include "io/text/printable.h"
 
 namespace ft::io {
 namespace {

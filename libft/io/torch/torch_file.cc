@@ -1,5 +1,5 @@
 // Gives torch's meaning to the values of a pickle: dictionaries of tensors, storages in the archive.
-#include "io/torch_file.h"
+#include "io/torch/torch_file.h"
 
 #include <algorithm>
 #include <array>
@@ -9,9 +9,9 @@
 #include <unordered_map>
 
 #include "core/status.h"
-#include "io/pickle.h"
-#include "io/printable.h"
-#include "io/zip.h"
+#include "io/text/printable.h"
+#include "io/torch/pickle.h"
+#include "io/torch/zip.h"
 
 namespace ft::io {
 namespace {

@@ -6,11 +6,11 @@
 #include <utility>
 
 #include "core/status.h"
-#include "io/folder.h"
-#include "io/formats.h"
-#include "io/printable.h"
-#include "io/safetensors.h"
-#include "io/torch_file.h"
+#include "io/files/folder.h"
+#include "io/formats/formats.h"
+#include "io/formats/safetensors.h"
+#include "io/text/printable.h"
+#include "io/torch/torch_file.h"
 
 namespace ft::io {
 namespace {

@@ -1,5 +1,5 @@
 // POSIX memory mapping. Pages come from the page cache when they are first read, so opening reads no tensor data.
-#include "io/mapped_file.h"
+#include "io/files/mapped_file.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>

@@ -1,16 +1,16 @@
 // Opens libft's own folders. The manifest is checked against the files it lists, and both are believed as little as
 // any.
-#include "io/manifest.h"
+#include "io/formats/manifest.h"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "core/status.h"
-#include "io/folder.h"
-#include "io/formats.h"
-#include "io/printable.h"
-#include "io/safetensors.h"
+#include "io/files/folder.h"
+#include "io/formats/formats.h"
+#include "io/formats/safetensors.h"
+#include "io/text/printable.h"
 
 namespace ft::io {
 namespace {

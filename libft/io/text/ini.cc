@@ -1,5 +1,5 @@
 // One pass over the lines; nothing is guessed and nothing skipped.
-#include "io/ini.h"
+#include "io/text/ini.h"
 
 #include <algorithm>
 #include <cctype>
@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/status.h"
-#include "io/printable.h"
+#include "io/text/printable.h"
 
 namespace ft::io {
 namespace {

@@ -1,10 +1,10 @@
-#include "io/safetensors_writer.h"
+#include "io/formats/safetensors_writer.h"
 
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "core/status.h"
-#include "io/json.h"
+#include "io/text/json.h"
 
 namespace ft::io {
 namespace {

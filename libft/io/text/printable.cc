@@ -1,5 +1,5 @@
 // A broken file may hold anything where a name should be: megabytes, control characters, no UTF-8.
-#include "io/printable.h"
+#include "io/text/printable.h"
 
 namespace ft::io {
 

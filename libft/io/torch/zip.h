@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "io/mapped_file.h"
+#include "io/files/mapped_file.h"
 
 namespace ft::io {
 

@@ -9,10 +9,10 @@
 #include <utility>
 
 #include "core/status.h"
-#include "io/folder.h"
-#include "io/formats.h"
-#include "io/printable.h"
-#include "io/torch_file.h"
+#include "io/files/folder.h"
+#include "io/formats/formats.h"
+#include "io/text/printable.h"
+#include "io/torch/torch_file.h"
 
 namespace ft::io {
 namespace {

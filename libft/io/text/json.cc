@@ -1,5 +1,5 @@
 // nlohmann/json's event parser builds the tree here, so that depth and repeated keys are judged while they are read.
-#include "io/json.h"
+#include "io/text/json.h"
 
 #include <iterator>
 #include <limits>
@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "core/status.h"
-#include "io/printable.h"
+#include "io/text/printable.h"
 
 namespace ft::io {
 namespace {

@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "core/status.h"
-#include "io/gguf.h"
-#include "io/printable.h"
+#include "io/formats/gguf.h"
+#include "io/text/printable.h"
 
 namespace ft::io {
 

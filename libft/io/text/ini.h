@@ -11,7 +11,7 @@
 #include <string>
 #include <string_view>
 
-#include "io/json.h"
+#include "io/text/json.h"
 
 namespace ft::io {
 

@@ -1,12 +1,12 @@
 // The stack machine of Python's pickletools, without its calls. Every opcode takes at least a byte and makes at most
 // one value or reference beside those it is given, so memory stays in proportion to the pickle.
-#include "io/pickle.h"
+#include "io/torch/pickle.h"
 
 #include <bit>
 #include <unordered_map>
 
 #include "core/status.h"
-#include "io/printable.h"
+#include "io/text/printable.h"
 
 namespace ft::io {
 namespace {

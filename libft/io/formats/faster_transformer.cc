@@ -6,10 +6,10 @@
 #include <utility>
 
 #include "core/status.h"
-#include "io/folder.h"
-#include "io/formats.h"
-#include "io/ini.h"
-#include "io/printable.h"
+#include "io/files/folder.h"
+#include "io/formats/formats.h"
+#include "io/text/ini.h"
+#include "io/text/printable.h"
 
 namespace ft::io {
 namespace {

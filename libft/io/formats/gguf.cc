@@ -1,5 +1,5 @@
 // Reads the header of a GGUF file; the data stay where they are.
-#include "io/gguf.h"
+#include "io/formats/gguf.h"
 
 #include <algorithm>
 #include <array>
@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "core/status.h"
-#include "io/printable.h"
+#include "io/text/printable.h"
 
 namespace ft::io {
 namespace {

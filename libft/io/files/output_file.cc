@@ -1,5 +1,5 @@
 // POSIX calls, since what std::filesystem removes or renames it may end the process over when memory has run out.
-#include "io/output_file.h"
+#include "io/files/output_file.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -13,7 +13,7 @@
 #include <utility>
 
 #include "core/status.h"
-#include "io/folder.h"
+#include "io/files/folder.h"
 
 namespace ft::io {
 namespace {

@@ -1,4 +1,4 @@
-#include "io/folder.h"
+#include "io/files/folder.h"
 
 #include <dirent.h>
 
@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "core/status.h"
-#include "io/mapped_file.h"
+#include "io/files/mapped_file.h"
 
 namespace ft::io {
 namespace {
