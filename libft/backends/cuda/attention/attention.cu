@@ -73,12 +73,12 @@ attention_problem paged_problem(const paged_attention_args& a) {
 // KiB of shared memory, which 8.6 and 8.9 lack.
 bool tensor_cores_take(const attention_problem& p) {
   if (p.type == dtype::f32 || p.key_type != p.type) return false;
-  return abilities().tensor_cores &&
+  return capabilities().tensor_cores &&
          (p.head_dim <= 192 || device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) >= 100 * 1024);
 }
 
 bool warpgroups_take(const attention_problem& p) {
-  return abilities().warpgroup_products && p.scale > 0 && tiles_can_be_copied(p);
+  return capabilities().warpgroup_products && p.scale > 0 && tiles_can_be_copied(p);
 }
 
 void attend_prompts(exec& ex, const attention_problem& p) {

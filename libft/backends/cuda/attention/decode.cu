@@ -273,7 +273,7 @@ void launch_splits(exec& ex, const attention_problem& p, const split_results& to
   launch_splits<T, Lanes, widest_group>(ex, p, to);
 }
 
-bool takes_tiles(const attention_problem& p) { return abilities().tile_copies && tiles_can_be_copied(p); }
+bool takes_tiles(const attention_problem& p) { return capabilities().tile_copies && tiles_can_be_copied(p); }
 
 // Rows that share keys are taken together where a block for each of them alone would fill the GPU more than once over.
 bool grouping_pays(const attention_problem& p) {
@@ -294,7 +294,7 @@ void decode_attention(exec& ex, const attention_problem& p) {
   while (ceil_div(longest, to.keys_a_split) > most_splits) to.keys_a_split *= 2;
   to.splits = static_cast<int>(std::max<int64_t>(1, ceil_div(longest, to.keys_a_split)));
   arena::scope scope(ex.scratch);
-  if (to.splits > (abilities().clusters ? most_in_cluster : 1)) {
+  if (to.splits > (capabilities().clusters ? most_in_cluster : 1)) {
     const int64_t results = int64_t{p.rows} * p.heads * to.splits;
     to.sums = ex.scratch.make<float>(results * p.head_dim);
     to.stats = ex.scratch.make<float2>(results);

@@ -205,7 +205,7 @@ void launch(exec& ex, const linear_args& a, const tiling& t) {
 }  // namespace
 
 bool wide_product_takes(const linear_args& a) {
-  return abilities().warpgroup_products && a.x.type != dtype::f32 && a.out.type == a.x.type &&
+  return capabilities().warpgroup_products && a.x.type != dtype::f32 && a.out.type == a.x.type &&
          in_vectors({&a.x, &a.out, &a.residual}) && in_vectors(a.bias) && gains(a);
 }
 

@@ -10,7 +10,7 @@
 #include <initializer_list>
 #include <type_traits>
 
-#include "backends/cuda/device/abilities.h"
+#include "backends/cuda/device/capabilities.h"
 #include "backends/cuda/kernel/vector.h"
 #include "ops/exec.h"
 
@@ -107,7 +107,7 @@ void launch_kernel(exec& ex, const char* op, const launch_shape& shape, void (*k
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = stream_of(ex);
   config.attrs = attributes;
-  if (abilities().dependent_launch) {
+  if (capabilities().dependent_launch) {
     attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
   }

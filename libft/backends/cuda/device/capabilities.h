@@ -3,7 +3,7 @@
 
 namespace ft::cuda {
 
-struct device_abilities {
+struct device_capabilities {
   bool tensor_cores;        // products of 16-bit floats with float32 sums, asynchronous copies (compute capability 8)
   bool dependent_launch;    // a kernel comes while the one before it ends (9)
   bool clusters;            // of blocks that read each other's shared memory (9)
@@ -12,6 +12,6 @@ struct device_abilities {
 };
 
 // Remembered for each device, since every launch asks.
-const device_abilities& abilities();
+const device_capabilities& capabilities();
 
 }  // namespace ft::cuda

@@ -3,7 +3,7 @@
 #include <array>
 #include <mutex>
 
-#include "backends/cuda/device/abilities.h"
+#include "backends/cuda/device/capabilities.h"
 #include "backends/cuda/kernel/launch.h"
 
 namespace ft::cuda {
@@ -25,7 +25,7 @@ __global__ void compiled_variant() {
 #endif
 }
 
-device_abilities ask() {
+device_capabilities ask() {
   cudaFuncAttributes variant{};
   check(cudaFuncGetAttributes(&variant, compiled_variant), "asking which kernels run on the GPU");
   const auto bytes = static_cast<int>(variant.sharedSizeBytes);
@@ -40,10 +40,10 @@ device_abilities ask() {
 
 }  // namespace
 
-const device_abilities& abilities() {
+const device_capabilities& capabilities() {
   struct entry {
     std::once_flag asked;
-    device_abilities found;
+    device_capabilities found;
   };
   static std::array<entry, 64> known;
   int device = 0;
