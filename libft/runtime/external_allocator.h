@@ -13,10 +13,11 @@ struct caller_allocator {
   void* user_data = nullptr;
 };
 
-class lent_memory final : public memory {
+class external_allocator final : public memory {
  public:
   // `index` is the device's number among its kind, which the caller is told.
-  lent_memory(backend& device, int index, const caller_allocator& from) : device_(device), index_(index), from_(from) {}
+  external_allocator(backend& device, int index, const caller_allocator& from)
+      : device_(device), index_(index), from_(from) {}
 
   void* allocate(size_t bytes) override;
   // When no work of the device can still be using it: the caller may hand it out again at once.

@@ -1,4 +1,4 @@
-#include "runtime/lent_memory.h"
+#include "runtime/external_allocator.h"
 
 #include "core/status.h"
 
@@ -9,7 +9,7 @@ constexpr size_t alignment = 256;  // cudaMalloc's
 
 }  // namespace
 
-void* lent_memory::allocate(size_t bytes) {
+void* external_allocator::allocate(size_t bytes) {
   count_allocation();
   void* data = from_.allocate(from_.user_data, bytes, index_);
   if (!data)
@@ -21,7 +21,7 @@ void* lent_memory::allocate(size_t bytes) {
        alignment, " bytes");
 }
 
-void lent_memory::deallocate(void* data, size_t bytes) noexcept {
+void external_allocator::deallocate(void* data, size_t bytes) noexcept {
   try {
     device_.synchronize();
   } catch (...) {  // the GPU's work has failed, and so it has ended
