@@ -1,4 +1,4 @@
-#include "arch/weights/gpt_ranks.h"
+#include "arch/weights/saved_by_ranks.h"
 
 #include <nlohmann/json.hpp>
 
