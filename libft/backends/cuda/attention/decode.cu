@@ -5,11 +5,10 @@
 // them through its shared memory; more of them, and GPUs without clusters, leave that to a second kernel. Cuts depend
 // on the length of the page table alone, not on the batch, and both ways of joining add in the same order.
 //
-// The kernel of splits here serves all types and GPUs; decode_tiles.cu has that of newer ones, and decode_groups.cu one
-// for rows that share keys. The queries that share a
-// head of keys share what is loaded: `Lanes` neighbouring lanes hold a key, eight elements each, for all of them. A
-// lane keeps the keys it has seen in registers as an online softmax (arXiv:2205.14135); lanes, then warps, are joined
-// at the end.
+// The kernel of splits here serves all types and GPUs; decode_tiles.cu has that of newer ones, and decode_cascade.cu
+// one for rows that share keys. The queries that share a head of keys share what is loaded: `Lanes` neighbouring lanes
+// hold a key, eight elements each, for all of them. A lane keeps the keys it has seen in registers as an online softmax
+// (arXiv:2205.14135); lanes, then warps, are joined at the end.
 #include <algorithm>
 
 #include "backends/cuda/attention/decode.h"
@@ -288,7 +287,7 @@ bool stores_own_keys(const attention_problem& p) { return p.tokens == p.rows && 
 void decode_attention(exec& ex, const attention_problem& p) {
   const int64_t longest = int64_t{p.max_pages} * p.pages.page_tokens;
   const bool tiles = takes_tiles(p);
-  if (tiles && grouping_pays(p)) return attend_groups(ex, p);
+  if (tiles && grouping_pays(p)) return attend_cascade(ex, p);
   split_results to{};
   to.keys_a_split = shortest_split(p.head_dim, tiles);
   while (ceil_div(longest, to.keys_a_split) > most_splits) to.keys_a_split *= 2;

@@ -32,8 +32,8 @@ struct split_results {
 
 // decode_tiles.cu: the splits of a problem whose keys can be copied as tiles.
 void attend_splits_of_tiles(exec&, const attention_problem&, const split_results&);
-// decode_groups.cu: the whole of such a problem, by its groups of rows that share keys.
-void attend_groups(exec&, const attention_problem&);
+// decode_cascade.cu: the whole of such a problem, by its groups of rows that share keys.
+void attend_cascade(exec&, const attention_problem&);
 
 #ifdef __CUDACC__
 

@@ -1,4 +1,4 @@
-// Prompt attention on tensor cores, in the manner of FlashAttention-2 (arXiv:2307.08691), for 16-bit queries and keys
+// Prefill attention on tensor cores, in the manner of FlashAttention-2 (arXiv:2307.08691), for 16-bit queries and keys
 // of one type.
 //
 // A block has 64 or 128 queries of one head, 16 or 32 a warp, and goes through the keys that any of them sees, a tile
@@ -210,7 +210,7 @@ __device__ void write_results(const warp_state<D, M>& state, T* staging, const a
 }
 
 template <class T, int D, int M, bool paged>
-__global__ void __launch_bounds__(threads) attend_prompts(const attention_problem p) {
+__global__ void __launch_bounds__(threads) attend_prefill(const attention_problem p) {
 #if __CUDA_ARCH__ >= 800
   using tiles = tile_layout<T, D, M>;
   constexpr int queries_a_tile = tiles::queries_a_tile, keys_a_tile = tiles::keys_a_tile, N = keys_a_tile / 8;
@@ -267,7 +267,7 @@ template <class T, int D, int M, bool paged>
 void launch(exec& ex, const attention_problem& p) {
   using tiles = tile_layout<T, D, M>;
   const dim3 grid(grid_size(p.tokens / tiles::queries_a_tile + p.rows, "attention"), p.heads);
-  launch_kernel(ex, "attention", {grid, threads, sizeof(tiles)}, attend_prompts<T, D, M, paged>, p);
+  launch_kernel(ex, "attention", {grid, threads, sizeof(tiles)}, attend_prefill<T, D, M, paged>, p);
 }
 
 template <class T, int D, int M>
@@ -303,7 +303,7 @@ void launch(exec& ex, const attention_problem& p) {
 
 }  // namespace
 
-void prompt_attention(exec& ex, const attention_problem& p) {
+void prefill_attention(exec& ex, const attention_problem& p) {
   if (p.type == dtype::f16)
     launch<__half>(ex, p);
   else

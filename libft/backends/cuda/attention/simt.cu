@@ -1,5 +1,5 @@
-// Attention in float32 arithmetic, whatever the types of queries and keys: the path of float32 models, of pages in
-// another type than the activations, and of GPUs without the tensor cores that prompt.cu needs.
+// Attention without tensor cores, in float32 arithmetic on any types of queries and keys: the path of float32 models,
+// of pages in another type than the activations, and of GPUs that lack what prefill.cu needs.
 //
 // A block has 16 queries of one head, four a warp, and goes through their keys 32 at a time, a key a lane, with the
 // online softmax of FlashAttention (arXiv:2205.14135). Keys, then values, stand in shared memory in float32.
@@ -142,7 +142,7 @@ void launch(exec& ex, const attention_problem& p) {
 
 }  // namespace
 
-void plain_attention(exec& ex, const attention_problem& p) {
+void simt_attention(exec& ex, const attention_problem& p) {
   if (p.head_dim <= 64)
     launch<64>(ex, p);
   else if (p.head_dim <= 128)

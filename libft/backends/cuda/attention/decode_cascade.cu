@@ -1,6 +1,6 @@
-// Decode attention of rows that share keys: beams and samples of one prompt, an encoder's states. A block has a head of
-// keys and up to eight queries of several rows, and reads what they share once for all of them (the idea of Hydragen,
-// arXiv:2402.05099); then each row's own keys, for its own queries.
+// Cascade decode: attention of single tokens whose rows share keys, as beams and samples of one prompt do, and an
+// encoder's states. A block has a head of keys and up to eight queries of several rows, and reads what they share once
+// for all of them (the idea of Hydragen, arXiv:2402.05099); then each row's own keys, for its own queries.
 //
 // The keys of a block are counted one after another as though they were one row's: the shared ones, then each row's own
 // up to the longest row's end, both rounded up to whole tiles. Splits are cuts of that count into equal parts, joined
@@ -81,7 +81,7 @@ struct lane_queries {
 
 template <class T, int D, int G, int S>
 __global__ void __launch_bounds__(decode_threads)
-    attend_group(const attention_problem p, const split_results to, const __grid_constant__ page_maps maps) {
+    attend_cascade_group(const attention_problem p, const split_results to, const __grid_constant__ page_maps maps) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ __align__(1024) uint8_t shared_bytes[];
   auto& shared = *reinterpret_cast<split_memory<T, D, G, S>*>(shared_bytes);
@@ -172,7 +172,7 @@ void launch(exec& ex, const attention_problem& p, const split_results& to) {
   launch_kernel(ex, "paged_attention",
                 {dim3(to.splits, p.kv_heads * chunks, p.num_groups), decode_threads, sizeof(split_memory<T, D, G, S>),
                  to.cluster()},
-                attend_group<T, D, G, S>, p, to, maps);
+                attend_cascade_group<T, D, G, S>, p, to, maps);
 }
 
 template <class T, int D, int Many, int Few>
@@ -192,7 +192,7 @@ void launch(exec& ex, const attention_problem& p, const split_results& to) {
 
 }  // namespace
 
-void attend_groups(exec& ex, const attention_problem& p) {
+void attend_cascade(exec& ex, const attention_problem& p) {
   const int64_t longest = int64_t{p.max_pages} * p.pages.page_tokens;
   split_results to{};
   to.splits = static_cast<int>(std::clamp<int64_t>(longest / keys_a_split, 1, most_in_cluster));

@@ -1,4 +1,4 @@
-// Prompt attention for compute capability 9.0, after FlashAttention-3 (arXiv:2407.08608): as prompt.cu, but products
+// Prefill attention for compute capability 9.0, after FlashAttention-3 (arXiv:2407.08608): as prefill.cu, but products
 // are those of whole warpgroups, which read keys and values from shared memory, and one warp has tiles copied there.
 //
 // A block has W warpgroups of 64 queries of one head, and one more, a warp of which keeps a ring of two tiles of keys
@@ -292,7 +292,7 @@ __device__ __forceinline__ void attend(tile_layout<T, D, N, W>& shared, const at
 
 template <class T, int D, int N, int W, int B>
 __global__ void __launch_bounds__((W + 1) * group_threads, B)
-    attend_prompts(const attention_problem p, const __grid_constant__ tensor_maps maps) {
+    attend_prefill(const attention_problem p, const __grid_constant__ tensor_maps maps) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   using tiles = tile_layout<T, D, N, W>;
   extern __shared__ __align__(1024) uint8_t shared_bytes[];
@@ -337,7 +337,7 @@ void launch(exec& ex, const attention_problem& p) {
   const int64_t tiles = p.tokens / (W * group_queries) + p.rows;
   launch_kernel(ex, "attention",
                 {grid_size(tiles * p.heads, "attention"), (W + 1) * group_threads, sizeof(tile_layout<T, D, N, W>)},
-                attend_prompts<T, D, N, W, B>, p, maps);
+                attend_prefill<T, D, N, W, B>, p, maps);
 }
 
 // More queries a block where rows fill them and there are enough for every multiprocessor.
@@ -360,7 +360,7 @@ void launch(exec& ex, const attention_problem& p) {
 
 }  // namespace
 
-void prompt_attention_by_warpgroups(exec& ex, const attention_problem& p) {
+void prefill_attention_sm90(exec& ex, const attention_problem& p) {
   if (p.type == dtype::f16)
     launch<__half>(ex, p);
   else
