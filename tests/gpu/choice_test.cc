@@ -168,7 +168,7 @@ TEST(edit_logits) {
 }
 
 // What is left is the same but where a sum or a weight lies within rounding of its bound.
-TEST(cut) {
+TEST(sampling_threshold) {
   for (int i = 0; i < 120; ++i) {
     draw d(run_seed() * 1000 + static_cast<uint64_t>(i));
     const int64_t rows = d.one_of<int64_t>({1, 1, 3, 9}), k = d.one_of<int64_t>({8, 128, 256});
@@ -190,14 +190,14 @@ TEST(cut) {
       const tensor last = unset(on, dtype::i32, {rows});
       const tensor t(const_cast<float*>(on.put(temperatures)), dtype::f32, {rows});
       ops::top_k(on.ex, {.value = value, .index = index, .log_sum = log_sum, .x = in, .temperature = t});
-      ops::cut(on.ex, {.least = least,
-                       .last = last,
-                       .x = in,
-                       .value = value,
-                       .index = index,
-                       .log_sum = log_sum,
-                       .temperature = t,
-                       .by = tensor(on.copy(by.data(), by.size() * 8), dtype::f64, {rows, 3})});
+      ops::sampling_threshold(on.ex, {.least = least,
+                                      .last = last,
+                                      .x = in,
+                                      .value = value,
+                                      .index = index,
+                                      .log_sum = log_sum,
+                                      .temperature = t,
+                                      .by = tensor(on.copy(by.data(), by.size() * 8), dtype::f64, {rows, 3})});
       on.ex.scratch.reset();
       return std::pair(floats_of(on, least), integers_of(on, last));
     };

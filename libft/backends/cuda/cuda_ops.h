@@ -23,7 +23,7 @@ bool gated_linear(exec&, const gated_linear_args&);
 void log_softmax(exec&, const log_softmax_args&);
 void argmax(exec&, const argmax_args&);
 void top_k(exec&, const top_k_args&);
-void cut(exec&, const cut_args&);
+void sampling_threshold(exec&, const sampling_threshold_args&);
 void sample(exec&, const sample_args&);
 void edit_logits(exec&, const edit_logits_args&);
 void choose_beams(exec&, const choose_beams_args&);

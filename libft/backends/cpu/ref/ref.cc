@@ -21,7 +21,7 @@ kernels reference_kernels() {
            .log_softmax = ref::log_softmax,
            .argmax = ref::argmax,
            .top_k = ref::top_k,
-           .cut = ref::cut,
+           .sampling_threshold = ref::sampling_threshold,
            .sample = ref::sample,
            .edit_logits = ref::edit_logits,
            .choose_beams = ref::choose_beams,

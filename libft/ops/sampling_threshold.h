@@ -1,5 +1,5 @@
-// cut: which elements of each row of logits may be drawn (ops/sample.h): of all, in the order of x / t, the larger
-// first and of equal ones the lower index first, as many as are left by
+// sampling_threshold: which elements of each row of logits may be drawn (ops/sample.h): of all, in the order of x / t,
+// the larger first and of equal ones the lower index first, as many as are left by
 //
 //   top-k: those of at least the k-th largest x / t (arXiv:1805.04833);
 //   top-p: of these, the fewest first ones whose probabilities, of softmax(x / t) over these, sum to p or more, and the
@@ -21,7 +21,7 @@
 
 namespace ft {
 
-struct cut_args {
+struct sampling_threshold_args {
   tensor least;
   tensor last;
   tensor x;
@@ -32,14 +32,14 @@ struct cut_args {
   tensor by;
 };
 
-struct distribution_cuts {
+struct sampling_limits {
   double top_k = 0;
   double top_p = 1;
   double min_p = 0;
 };
 
 namespace ops {
-void cut(exec&, const cut_args&);
+void sampling_threshold(exec&, const sampling_threshold_args&);
 }
 
 }  // namespace ft

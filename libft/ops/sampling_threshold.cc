@@ -1,13 +1,13 @@
-// Contract checks of cut.
-#include "ops/cut.h"
+// Contract checks of sampling_threshold.
+#include "ops/sampling_threshold.h"
 
 #include "ops/contract.h"
 #include "ops/op_table.h"
 
 namespace ft::ops {
 
-void cut(exec& ex, const cut_args& a) {
-  const contract c("cut");
+void sampling_threshold(exec& ex, const sampling_threshold_args& a) {
+  const contract c("sampling_threshold");
   const int64_t rows = c.dim("x", a.x, 2, 0), width = a.x.shape[1], k = c.dim("value", a.value, 2, 1);
   c.dense_rows("x", a.x, dtype::f32, {rows, width});
   c.packed("value", a.value, dtype::f32, {rows, k});
@@ -19,7 +19,7 @@ void cut(exec& ex, const cut_args& a) {
   c.packed("last", a.last, dtype::i32, {rows});
   c.require(width > 0, "rows are empty");
   c.require(k >= 1 && k <= most_top_k, "k is not between 1 and 256");
-  ex.ops.cut(ex, a);
+  ex.ops.sampling_threshold(ex, a);
 }
 
 }  // namespace ft::ops

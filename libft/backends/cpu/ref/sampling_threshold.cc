@@ -1,4 +1,4 @@
-// cut, every level's: the candidates nearly always suffice.
+// sampling_threshold, every level's: the candidates nearly always suffice.
 #include <algorithm>
 #include <cmath>
 
@@ -20,7 +20,7 @@ double weight_of(const element& e, const element& first) { return std::exp(doubl
 
 // How many of `count` elements, sorted, are left; 0 where only more elements could tell. `total` is the sum of all
 // weights of the row. `is_all`: no other element has one.
-int64_t num_left(const element* sorted, int64_t count, bool is_all, const distribution_cuts& by, double total) {
+int64_t num_left(const element* sorted, int64_t count, bool is_all, const sampling_limits& by, double total) {
   const auto weight = [&](int64_t i) { return weight_of(sorted[i], sorted[0]); };
   int64_t left = count;
   if (by.top_k > 0) {
@@ -50,7 +50,7 @@ int64_t num_left(const element* sorted, int64_t count, bool is_all, const distri
 
 }  // namespace
 
-void cut(exec& ex, const cut_args& a) {
+void sampling_threshold(exec& ex, const sampling_threshold_args& a) {
   const int64_t width = a.x.shape[1], k = a.value.shape[1];
   for (int64_t r = 0; r < a.x.shape[0]; ++r) {
     arena::scope scope(ex.scratch);
@@ -63,7 +63,7 @@ void cut(exec& ex, const cut_args& a) {
     for (int64_t j = 0; j < k; ++j) take(a.value.as<float>()[r * k + j], a.index.as<int32_t>()[r * k + j]);
     int64_t left = 0;
     if (count > 0) {
-      const auto& by = a.by.as<distribution_cuts>()[r];
+      const auto& by = a.by.as<sampling_limits>()[r];
       std::sort(found, found + count, more_likely);
       left = num_left(found, count, count < k, by, std::exp(double{a.log_sum.as<float>()[r]}));
       if (left == 0) {

@@ -1,10 +1,10 @@
-// cut: a block a row sorts the candidates and finds how many are left. Where they do not tell, the last that is left is
-// searched for among the whole row's elements: bit by bit, since their order is that of whole numbers, each bit by one
-// pass that counts or weighs what is above.
+// sampling_threshold: a block a row sorts the candidates and finds how many are left. Where they do not tell, the last
+// that is left is searched for among the whole row's elements: bit by bit, since their order is that of whole numbers,
+// each bit by one pass that counts or weighs what is above.
 #include "backends/cuda/cuda_ops.h"
 #include "backends/cuda/kernel/launch.h"
 #include "backends/cuda/sampling/ranking.h"
-#include "ops/cut.h"
+#include "ops/sampling_threshold.h"
 
 namespace ft::cuda {
 namespace {
@@ -27,7 +27,7 @@ __device__ double weight_of(float logit, float highest) { return exp(static_cast
 
 // By one thread: how many of `count` sorted candidates are left; 0 where only more elements could tell. `total` is the
 // sum of all weights of the row. `is_all`: no other element has one.
-__device__ int num_left(const ranked* sorted, const double* weight, int count, bool is_all, distribution_cuts by,
+__device__ int num_left(const ranked* sorted, const double* weight, int count, bool is_all, sampling_limits by,
                         double total) {
   int left = count;
   if (by.top_k > 0) {
@@ -88,7 +88,7 @@ struct whole_row {
     return max(bound, ranked{1});
   }
 
-  __device__ ranked last_left(distribution_cuts by) const {
+  __device__ ranked last_left(sampling_limits by) const {
     ranked highest = 0;
     for (int i = threadIdx.x; i < width; i += threads) highest = max(highest, rank(i));
     highest = block_best<threads>(highest, bests);
@@ -121,8 +121,8 @@ struct whole_row {
 };
 
 __global__ void __launch_bounds__(threads)
-    cut_rows(float* least, int32_t* last, row_view<const float> x, const float* value, const int32_t* index,
-             const float* log_sum, const float* temperature, const distribution_cuts* cuts, int width, int k) {
+    find_thresholds(float* least, int32_t* last, row_view<const float> x, const float* value, const int32_t* index,
+                    const float* log_sum, const float* temperature, const sampling_limits* limits, int width, int k) {
   __shared__ ranked unsorted[most_top_k], sorted[most_top_k], bests[warps];
   __shared__ double weight[most_top_k], sums[warps];
   __shared__ int left;
@@ -130,7 +130,7 @@ __global__ void __launch_bounds__(threads)
   const int64_t row = blockIdx.x;
   const int j = threadIdx.x;
   const float t = temperature[row];
-  const distribution_cuts by = cuts[row];
+  const sampling_limits by = limits[row];
   ranked mine = 0;
   if (j < k && value[row * k + j] > -INFINITY) mine = rank_of(value[row * k + j] / t, index[row * k + j]);
   if (j < k) unsorted[j] = mine;
@@ -156,12 +156,12 @@ __global__ void __launch_bounds__(threads)
 
 }  // namespace
 
-void cut(exec& ex, const cut_args& a) {
+void sampling_threshold(exec& ex, const sampling_threshold_args& a) {
   if (a.x.shape[0] == 0) return;
-  launch_kernel(ex, "cut", {grid_size(a.x.shape[0], "cut"), threads}, cut_rows, a.least.as<float>(),
-                a.last.as<int32_t>(), rows_of<const float>(a.x), a.value.as<const float>(), a.index.as<const int32_t>(),
-                a.log_sum.as<const float>(), a.temperature.as<const float>(), a.by.as<const distribution_cuts>(),
-                static_cast<int>(a.x.shape[1]), static_cast<int>(a.value.shape[1]));
+  launch_kernel(ex, "sampling_threshold", {grid_size(a.x.shape[0], "sampling_threshold"), threads}, find_thresholds,
+                a.least.as<float>(), a.last.as<int32_t>(), rows_of<const float>(a.x), a.value.as<const float>(),
+                a.index.as<const int32_t>(), a.log_sum.as<const float>(), a.temperature.as<const float>(),
+                a.by.as<const sampling_limits>(), static_cast<int>(a.x.shape[1]), static_cast<int>(a.value.shape[1]));
 }
 
 }  // namespace ft::cuda
