@@ -48,7 +48,7 @@ struct op_table {
   void (*sample)(exec&, const sample_args&) = nullptr;
   void (*edit_logits)(exec&, const edit_logits_args&) = nullptr;
   void (*choose_beams)(exec&, const choose_beams_args&) = nullptr;
-  void (*follow_beams)(exec&, const follow_beams_args&) = nullptr;
+  void (*reorder_beams)(exec&, const reorder_beams_args&) = nullptr;
   void (*norm)(exec&, const norm_args&) = nullptr;
   void (*pool)(exec&, const pool_args&) = nullptr;
   void (*rotary_table)(exec&, const rotary_table_args&) = nullptr;

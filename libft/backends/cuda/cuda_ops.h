@@ -27,7 +27,7 @@ void sampling_threshold(exec&, const sampling_threshold_args&);
 void sample(exec&, const sample_args&);
 void edit_logits(exec&, const edit_logits_args&);
 void choose_beams(exec&, const choose_beams_args&);
-void follow_beams(exec&, const follow_beams_args&);
+void reorder_beams(exec&, const reorder_beams_args&);
 void norm(exec&, const norm_args&);
 void pool(exec&, const pool_args&);
 void rotary_table(exec&, const rotary_table_args&);

@@ -27,7 +27,7 @@ const op_table& cuda_op_table() {
     t.sample = sample;
     t.edit_logits = edit_logits;
     t.choose_beams = choose_beams;
-    t.follow_beams = follow_beams;
+    t.reorder_beams = reorder_beams;
     t.norm = norm;
     t.pool = pool;
     t.rotary_table = rotary_table;

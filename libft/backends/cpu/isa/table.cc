@@ -25,7 +25,7 @@ kernels make_kernels() {
            .sample = ref::sample,
            .edit_logits = ref::edit_logits,
            .choose_beams = ref::choose_beams,
-           .follow_beams = ref::follow_beams,
+           .reorder_beams = ref::reorder_beams,
            .norm = norm,
            .pool = pool,
            .rotary_table = rotary_table,

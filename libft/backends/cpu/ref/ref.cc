@@ -25,7 +25,7 @@ kernels reference_kernels() {
            .sample = ref::sample,
            .edit_logits = ref::edit_logits,
            .choose_beams = ref::choose_beams,
-           .follow_beams = ref::follow_beams,
+           .reorder_beams = ref::reorder_beams,
            .norm = ref::norm,
            .pool = ref::pool,
            .rotary_table = ref::rotary_table,

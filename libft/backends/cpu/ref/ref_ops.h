@@ -23,7 +23,7 @@ void sampling_threshold(exec&, const sampling_threshold_args&);  // every level'
 void sample(exec&, const sample_args&);                          // every level's
 void edit_logits(exec&, const edit_logits_args&);                // every level's
 void choose_beams(exec&, const choose_beams_args&);              // every level's
-void follow_beams(exec&, const follow_beams_args&);              // every level's
+void reorder_beams(exec&, const reorder_beams_args&);            // every level's
 void norm(exec&, const norm_args&);
 void pool(exec&, const pool_args&);
 void rotary_table(exec&, const rotary_table_args&);

@@ -1,4 +1,4 @@
-// choose_beams and follow_beams. A block a group merges its beams' tokens, which come sorted: a thread a beam offers
+// choose_beams and reorder_beams. A block a group merges its beams' tokens, which come sorted: a thread a beam offers
 // its best that is left, and the best of these goes on.
 #include "backends/cuda/cuda_ops.h"
 #include "backends/cuda/kernel/launch.h"
@@ -83,8 +83,8 @@ __global__ void __launch_bounds__(most_beams)
   }
 }
 
-// A block a row; as follow_beams_args names them.
-struct follower {
+// A block a row; as reorder_beams_args names them.
+struct reordering {
   int32_t *new_table, *slots, *from, *to, *tokens;
   float* score;
   const int32_t *chosen, *place, *first, *positions, *fresh, *page_table;
@@ -94,7 +94,7 @@ struct follower {
   __device__ int parent_of(int row) const { return place[row] < 0 ? row : first[row] + chosen[place[row] + 1]; }
 };
 
-__global__ void __launch_bounds__(most_beams) follow(follower f) {
+__global__ void __launch_bounds__(most_beams) reorder(reordering f) {
   await_previous_kernel();
   const int row = blockIdx.x, parent = f.parent_of(row), position = f.positions[row];
   const int index = position / f.page_tokens, used = position % f.page_tokens;
@@ -124,23 +124,23 @@ void choose_beams(exec& ex, const choose_beams_args& a) {
                 static_cast<int>(a.stops.shape[1]));
 }
 
-void follow_beams(exec& ex, const follow_beams_args& a) {
+void reorder_beams(exec& ex, const reorder_beams_args& a) {
   if (a.page_table.shape[0] == 0) return;
-  const follower f{a.new_table.as<int32_t>(),
-                   a.slots.as<int32_t>(),
-                   a.from.as<int32_t>(),
-                   a.to.as<int32_t>(),
-                   a.tokens.as<int32_t>(),
-                   a.score.as<float>(),
-                   a.chosen.as<const int32_t>(),
-                   a.place.as<const int32_t>(),
-                   a.first.as<const int32_t>(),
-                   a.positions.as<const int32_t>(),
-                   a.fresh.as<const int32_t>(),
-                   a.page_table.as<const int32_t>(),
-                   static_cast<int>(a.page_table.shape[1]),
-                   static_cast<int>(a.page_tokens)};
-  launch_kernel(ex, "follow_beams", {grid_size(a.page_table.shape[0], "follow_beams"), most_beams}, follow, f);
+  const reordering f{a.new_table.as<int32_t>(),
+                     a.slots.as<int32_t>(),
+                     a.from.as<int32_t>(),
+                     a.to.as<int32_t>(),
+                     a.tokens.as<int32_t>(),
+                     a.score.as<float>(),
+                     a.chosen.as<const int32_t>(),
+                     a.place.as<const int32_t>(),
+                     a.first.as<const int32_t>(),
+                     a.positions.as<const int32_t>(),
+                     a.fresh.as<const int32_t>(),
+                     a.page_table.as<const int32_t>(),
+                     static_cast<int>(a.page_table.shape[1]),
+                     static_cast<int>(a.page_tokens)};
+  launch_kernel(ex, "reorder_beams", {grid_size(a.page_table.shape[0], "reorder_beams"), most_beams}, reorder, f);
 }
 
 }  // namespace ft::cuda
