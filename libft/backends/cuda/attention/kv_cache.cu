@@ -2,7 +2,7 @@
 #include "backends/cuda/attention/kv_page.h"
 #include "backends/cuda/cuda_ops.h"
 #include "backends/cuda/kernel/launch.h"
-#include "backends/cuda/rowwise/rotary_pairs.h"
+#include "backends/cuda/kernel/rotary_pairs.h"
 
 namespace ft::cuda {
 namespace {

@@ -5,8 +5,8 @@
 #pragma once
 
 #include "backends/cuda/attention/kv_page.h"
+#include "backends/cuda/kernel/rotary_pairs.h"
 #include "backends/cuda/kernel/vector.h"
-#include "backends/cuda/rowwise/rotary_pairs.h"
 #include "ops/attention.h"
 
 namespace ft::cuda {

@@ -3,8 +3,8 @@
 #pragma once
 
 #include "backends/cuda/device/weight.h"
+#include "backends/cuda/kernel/activate.h"
 #include "backends/cuda/kernel/vector.h"
-#include "backends/cuda/rowwise/activate.h"
 #include "ops/linear.h"
 
 namespace ft::cuda {

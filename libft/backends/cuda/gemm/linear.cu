@@ -8,8 +8,8 @@
 #include "backends/cuda/gemm/matmul.h"
 #include "backends/cuda/gemm/some_rows.h"
 #include "backends/cuda/gemm/wide_product.h"
+#include "backends/cuda/kernel/activate.h"
 #include "backends/cuda/kernel/launch.h"
-#include "backends/cuda/rowwise/activate.h"
 #include "ops/gated_linear.h"
 
 namespace ft::cuda {

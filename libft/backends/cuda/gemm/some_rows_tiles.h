@@ -10,9 +10,9 @@
 
 #include "backends/cuda/device/weight.h"
 #include "backends/cuda/gemm/tile_copy.h"
+#include "backends/cuda/kernel/activate.h"
 #include "backends/cuda/kernel/hopper.h"
 #include "backends/cuda/kernel/launch.h"
-#include "backends/cuda/rowwise/activate.h"
 #include "ops/linear.h"
 
 namespace ft::cuda {

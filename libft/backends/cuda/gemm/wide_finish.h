@@ -3,7 +3,7 @@
 #pragma once
 
 #include "backends/cuda/gemm/wide_tiles.h"
-#include "backends/cuda/rowwise/activate.h"
+#include "backends/cuda/kernel/activate.h"
 
 namespace ft::cuda {
 

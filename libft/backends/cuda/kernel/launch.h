@@ -10,7 +10,7 @@
 #include <initializer_list>
 #include <type_traits>
 
-#include "backends/cuda/device/capabilities.h"
+#include "backends/cuda/kernel/capabilities.h"
 #include "backends/cuda/kernel/vector.h"
 #include "ops/exec.h"
 

@@ -1,7 +1,7 @@
 // activation and gated_activation: one pass over memory, computed in float32 whatever the dtypes.
 #include "backends/cuda/cuda_ops.h"
+#include "backends/cuda/kernel/activate.h"
 #include "backends/cuda/kernel/launch.h"
-#include "backends/cuda/rowwise/activate.h"
 
 namespace ft::cuda {
 namespace {

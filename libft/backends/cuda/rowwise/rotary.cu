@@ -1,7 +1,7 @@
 // rotary_table and rotary.
 #include "backends/cuda/cuda_ops.h"
 #include "backends/cuda/kernel/launch.h"
-#include "backends/cuda/rowwise/rotary_pairs.h"
+#include "backends/cuda/kernel/rotary_pairs.h"
 
 namespace ft::cuda {
 namespace {

@@ -3,7 +3,7 @@
 #include <array>
 #include <mutex>
 
-#include "backends/cuda/device/capabilities.h"
+#include "backends/cuda/kernel/capabilities.h"
 #include "backends/cuda/kernel/launch.h"
 
 namespace ft::cuda {
