@@ -12,8 +12,8 @@
 #include "decode/philox.h"
 #include "decode/processors.h"
 #include "decode/sampler.h"
-#include "ops/cut.h"
 #include "ops/sample.h"
+#include "ops/sampling_threshold.h"
 #include "ops/top_k.h"
 
 using namespace ft;
