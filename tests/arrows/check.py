@@ -1,5 +1,5 @@
-"""Holds the arrows of docs/architecture.md: which folders of libft/ may include which (arrows.txt beside this), no circle
-among files that include each other, and none among pyft's modules. check.py [ROOT] looks at another tree.
+"""Holds the arrows of docs/architecture.md: which folders of libft/ may include which (arrows.txt beside this), no
+circle among files that include each other, and none among pyft's modules. check.py [ROOT] looks at another tree.
 """
 
 import ast
