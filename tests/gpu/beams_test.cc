@@ -1,5 +1,5 @@
 // Beam search's operations: the GPU against the reference, to the bit.
-#include "gpu/place.h"
+#include "gpu/compare.h"
 #include "ops/beams_problem.h"
 
 namespace ft::test {

@@ -2,7 +2,7 @@
 // and longer than what a block takes, and neighbours that change nothing.
 #include <limits>
 
-#include "gpu/place.h"
+#include "gpu/compare.h"
 
 namespace ft::test {
 namespace {

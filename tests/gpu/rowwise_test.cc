@@ -1,5 +1,5 @@
 // Operations on rows and elements: the GPU against the reference on drawn shapes, dtypes, strides and aliasings.
-#include "gpu/place.h"
+#include "gpu/compare.h"
 
 namespace ft::test {
 namespace {

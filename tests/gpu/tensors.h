@@ -9,7 +9,7 @@
 
 #include "backends/cuda/device/weight.h"
 #include "backends/cuda/kernel/launch.h"
-#include "gpu/place.h"
+#include "gpu/compare.h"
 #include "ops/elementwise.h"
 
 namespace ft::test {

@@ -1,12 +1,12 @@
-// One problem, two places: the same code computes it with the CPU's reference in float32 and on the GPU in some dtype,
-// on the same values. What is drawn is first rounded to that dtype, so that the inputs of both are equal.
+// One problem, several places: the same code computes it with the CPU's reference in float32, on a level of the CPU's
+// kernels, and on a GPU in some dtype, on the same values. What is drawn is first rounded to that dtype, so that the
+// inputs of all are equal.
 #pragma once
 
 #include <deque>
 #include <memory>
 #include <optional>
 
-#include "gpu/device.h"
 #include "ops/harness.h"
 
 namespace ft::test {
@@ -41,10 +41,10 @@ class placed {
 
 class place {
  public:
-  // What a problem asks for as `type` is that here, or float32 for the reference.
-  place(exec& ex, bool reference) : ex(ex), reference_(reference) {}
+  // What a problem asks for as `type` is that here, or float32 on the CPU, whose activations are.
+  place(exec& ex, bool on_cpu) : ex(ex), on_cpu_(on_cpu) {}
 
-  dtype activations(dtype type) const { return reference_ ? dtype::f32 : type; }
+  dtype activations(dtype type) const { return on_cpu_ ? dtype::f32 : type; }
   placed& put(const guarded& host, dtype type) { return tensors_.emplace_back(ex, host, activations(type)); }
 
   // Small weights and indices.
@@ -59,39 +59,34 @@ class place {
     return b.data();
   }
 
-  // A weight of these rows (host memory, f32): exactly them for the reference, in `type` on the GPU.
+  // A weight of these rows (host memory, f32): exactly them on the CPU, for the reference, in `type` on the GPU.
   const packed_weight* pack(const tensor& rows, dtype type) {
     return weights_
-        .emplace_back(reference_ ? cpu::kernels_of(cpu::isa_level::reference).pack(std::span(&rows, 1), dtype::f32)
-                                 : ex.device.pack(std::span(&rows, 1), type))
+        .emplace_back(on_cpu_ ? cpu::kernels_of(cpu::isa_level::reference).pack(std::span(&rows, 1), dtype::f32)
+                              : ex.device.pack(std::span(&rows, 1), type))
         .get();
   }
 
   exec& ex;
 
  private:
-  bool reference_;
+  bool on_cpu_;
   std::deque<placed> tensors_;
   std::deque<buffer> buffers_;
   std::deque<std::unique_ptr<packed_weight>> weights_;
 };
 
-// How far a result in each dtype may be from the reference's.
-struct bounds {
-  bound f32, f16, bf16;
-  bound of(dtype type) const { return type == dtype::f32 ? f32 : type == dtype::f16 ? f16 : bf16; }
-};
-
 using placed_problem = std::function<std::vector<float>(place&)>;
 
-// Draws problems, in every dtype in turn, and compares the GPU with the reference.
-void compare_with_reference(const char* op, int draws, const bounds& b,
-                            const std::function<placed_problem(draw&, dtype)>& make);
-
-// The seed of this run's draws, new each time; FT_TEST_SEED repeats one.
-uint64_t run_seed();
-
-// The largest share of its bound that any element used since the last call.
-double take_worst_share();
+// Draws problems, and compares every level of the CPU's kernels with the reference.
+inline void compare_levels(const char* op, int draws, bound b,
+                           const std::function<placed_problem(draw&, dtype)>& make) {
+  compare_with_reference(op, draws, b, [&](draw& d) -> problem {
+    return [p = make(d, dtype::f32)](exec& ex) {
+      place on(ex, true);
+      return p(on);
+    };
+  });
+}
 
 }  // namespace ft::test
