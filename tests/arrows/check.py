@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 
 Graph = Mapping[str, Iterable[str]]
@@ -19,6 +20,7 @@ class Arrows:
     allowed: dict[str, set[str]] = field(default_factory=dict)
     unreachable: dict[str, set[str]] = field(default_factory=dict)
     excepted: set[tuple[str, str]] = field(default_factory=set)
+    private: dict[str, list[str]] = field(default_factory=dict)  # headers of the system that one folder alone includes
 
     def folder_of(self, path: str) -> str | None:
         """The nearest folder above the file that has a row."""
@@ -35,19 +37,34 @@ def read_arrows(text: str) -> Arrows:
         if name.startswith("except "):
             arrows.excepted |= {(name.removeprefix("except ").strip(), header) for header in entries.split()}
             continue
+        if name.startswith("only "):
+            arrows.private[name.removeprefix("only ").strip()] = entries.split()
+            continue
         arrows.unreachable[name] = set(re.findall(r"\bnot (\S+)", entries))
         arrows.allowed[name] = set(re.sub(r"\bnot \S+", "", entries).split())
     return arrows
 
 
-def includes(libft: Path) -> dict[str, list[str]]:
-    """Each file of libft/ and the files of libft/ that it includes."""
+def sources(libft: Path) -> dict[str, str]:
+    """Each file of libft/ and its text."""
     paths = sorted(path for path in libft.rglob("*") if path.suffix in {".h", ".cc", ".cu"})
-    found = {str(path.relative_to(libft)): path for path in paths}
-    return {
-        name: [i for i in re.findall(r'^\s*#\s*include\s*"([^"]+)"', path.read_text("utf-8"), re.M) if i in found]
-        for name, path in found.items()
-    }
+    return {str(path.relative_to(libft)): path.read_text("utf-8") for path in paths}
+
+
+def includes(texts: Mapping[str, str]) -> dict[str, list[str]]:
+    """Each file and the others that it includes."""
+    found = {name: re.findall(r'^\s*#\s*include\s*"([^"]+)"', text, re.M) for name, text in texts.items()}
+    return {name: [header for header in headers if header in texts] for name, headers in found.items()}
+
+
+def wrong_systems(texts: Mapping[str, str], arrows: Arrows) -> Iterator[str]:
+    for folder, patterns in arrows.private.items():
+        for name, text in texts.items():
+            if name.startswith(folder + "/"):
+                continue
+            for header in re.findall(r"^\s*#\s*include\s*<([^>]+)>", text, re.M):
+                if any(fnmatch(header, pattern) for pattern in patterns):
+                    yield f"libft/{name} includes <{header}>, which belongs to {folder}/ alone"
 
 
 def reachable(graph: Graph, start: str) -> dict[str, str]:
@@ -140,10 +157,12 @@ def _imported(text: str, is_python: bool) -> Iterator[tuple[str, list[str]]]:
 
 
 def faults(root: Path) -> list[str]:
-    files = includes(root / "libft")
-    table = (root / "tests/arrows/arrows.txt").read_text("utf-8")
+    texts = sources(root / "libft")
+    files = includes(texts)
+    arrows = read_arrows((root / "tests/arrows/arrows.txt").read_text("utf-8"))
     return [
-        *wrong_arrows(files, read_arrows(table)),
+        *wrong_arrows(files, arrows),
+        *wrong_systems(texts, arrows),
         *(f"files of libft/ include each other in a circle: {c}" for c in circles(files)),
         *(f"modules of pyft import each other in a circle: {c}" for c in circles(imports(root / "pyft"))),
     ]

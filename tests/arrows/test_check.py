@@ -46,6 +46,10 @@ class Planted(unittest.TestCase):
         self.plant("libft/runtime/session.cc", '#  include "backends/cuda/kernel/vector.h"')
         self.expect("libft/runtime/session.cc includes backends/cuda/kernel/vector.h")
 
+    def test_a_device_s_header(self) -> None:
+        self.plant("libft/runtime/session.cc", "#include <cuda_runtime_api.h>")
+        self.expect("libft/runtime/session.cc includes <cuda_runtime_api.h>")
+
     def test_the_scheduler_sees_no_tensor(self) -> None:
         self.plant("libft/runtime/scheduler/planted.h", '#include "core/planted.h"')
         self.plant("libft/core/planted.h", '#include "core/tensor.h"')
