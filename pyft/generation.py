@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +11,8 @@ from pyft import soft_prompts
 from pyft._session import Request, Session
 from pyft.arrays import host_array
 from pyft.detokenize import Detokenizer, StopStrings, decode
+from pyft.loaded_model import LoadedModel
 from pyft.options import GenerateOptions, Settings, resolve
-
-if TYPE_CHECKING:
-    from pyft.model import Model
 
 Ids = npt.NDArray[np.int32]
 
@@ -42,7 +40,7 @@ class Generation:
         return self.text if self.text is not None else str(self.token_ids.tolist())
 
 
-def prompt_rows(model: "Model", prompts: Any, attention_mask: Any = None) -> tuple[list[Ids], bool]:
+def prompt_rows(model: LoadedModel, prompts: Any, attention_mask: Any = None) -> tuple[list[Ids], bool]:
     """Prompts as rows of ids, and whether there was but one prompt, not a list of them."""
     if isinstance(prompts, str):
         return [model.encode(prompts)], True
@@ -71,7 +69,7 @@ def prompt_rows(model: "Model", prompts: Any, attention_mask: Any = None) -> tup
     return [row_of_ids(model, row[keep != 0]) for row, keep in zip(array, mask, strict=True)], False
 
 
-def row_of_ids(model: "Model", ids: Any) -> Ids:
+def row_of_ids(model: LoadedModel, ids: Any) -> Ids:
     """One prompt's ids as int32, all of them in the vocabulary."""
     array = host_array(ids, "a prompt")
     if array.size == 0:
@@ -109,7 +107,7 @@ def decoder_rows(value: Any, count: int) -> list[npt.NDArray[np.int32] | None]:
 class _Batch:
     """Requests submitted together, which end together when one of them raises."""
 
-    def __init__(self, model: "Model", session: Session) -> None:
+    def __init__(self, model: LoadedModel, session: Session) -> None:
         self.model = model
         self.session = session
         self.requests: list[Request] = []
@@ -174,7 +172,7 @@ def _guarded(function: Callable[..., Any], raised: list[BaseException]) -> Calla
     return call
 
 
-def finished(model: "Model", request: Request) -> list[Generation]:
+def finished(model: LoadedModel, request: Request) -> list[Generation]:
     """The request's sequences."""
     made = []
     prompt_logprobs = request.prompt_logprobs()
@@ -185,7 +183,7 @@ def finished(model: "Model", request: Request) -> list[Generation]:
 
 
 def _prompts(
-    model: "Model", prompts: Any, attention_mask: Any, inputs_embeds: Any
+    model: LoadedModel, prompts: Any, attention_mask: Any, inputs_embeds: Any
 ) -> tuple[list[Ids], Sequence[soft_prompts.Embedded | None], bool]:
     """Rows of ids, the embeddings among them, and whether there was but one prompt. Embeddings alone stand for ids."""
     if inputs_embeds is None:
@@ -199,7 +197,7 @@ def _prompts(
 
 
 def generate(
-    model: "Model", prompts: Any, attention_mask: Any, options: GenerateOptions
+    model: LoadedModel, prompts: Any, attention_mask: Any, options: GenerateOptions
 ) -> "Generation | list[Generation] | list[list[Generation]]":
     settings = resolve(options, model.config.vocab_size, model.encode_plain if model.tokenizer is not None else None)
     rows, soft, single = _prompts(model, prompts, attention_mask, settings.inputs_embeds)
@@ -225,7 +223,7 @@ class TextStream(Iterator[str]):
     """Text pieces as they come. They join to ``.generation.text``, and none ends inside a character. Leaving the
     loop early, or :meth:`close`, cancels the request."""
 
-    def __init__(self, model: "Model", prompt: Any, options: GenerateOptions) -> None:
+    def __init__(self, model: LoadedModel, prompt: Any, options: GenerateOptions) -> None:
         tokenizer = model.need_tokenizer()
         self._settings = resolve(options, model.config.vocab_size, model.encode_plain)
         if self._settings.num_return_sequences != 1:

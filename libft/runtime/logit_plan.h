@@ -74,7 +74,7 @@ class logit_plan {
   tensor late_edits;    // [rows, 2] i32
   tensor temperatures;  // [rows with candidates + sampled] f32
   tensor uniforms;      // [cut + sampled] f64
-  tensor cuts;          // [cut, 3] f64, as ops/cut.h has them
+  tensor cuts;          // [cut, 3] f64, as ops/sampling_threshold.h has them
   tensor beam_rows;     // [next beams] i32: which rows of the step they are
   tensor beam_offsets;  // [num_groups + 1] i32, of the next beams
   tensor beam_stops;    // [num_groups, num_stops] i32

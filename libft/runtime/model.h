@@ -7,7 +7,7 @@
 
 #include "arch/family.h"
 #include "runtime/executor.h"
-#include "runtime/lent_memory.h"
+#include "runtime/external_allocator.h"
 #include "runtime/recorded_passes.h"
 
 namespace ft::runtime {

@@ -181,19 +181,19 @@ void step_batch::follow_beams(nn::run& run, const page_pool& pool, const tensor&
     staged_.insert(staged_.end(), v->begin(), v->end());
   const tensor given = upload_i32(run, staged_);
   const tensor from = make(dtype::i32), to = make(dtype::i32), tokens = make(dtype::i32);
-  ops::follow_beams(run.ex, {.new_table = followed_table_,
-                             .slots = followed_slots_,
-                             .from = from,
-                             .to = to,
-                             .tokens = tokens,
-                             .score = scores_on_device_,
-                             .chosen = chosen,
-                             .place = given.slice(0, 0, rows),
-                             .first = given.slice(0, rows, 2 * rows),
-                             .positions = given.slice(0, 2 * rows, 3 * rows),
-                             .fresh = given.slice(0, 3 * rows, 4 * rows),
-                             .page_table = given.slice(0, 4 * rows, given.size()).reshape({rows, width}),
-                             .page_tokens = pool.page_tokens()});
+  ops::reorder_beams(run.ex, {.new_table = followed_table_,
+                              .slots = followed_slots_,
+                              .from = from,
+                              .to = to,
+                              .tokens = tokens,
+                              .score = scores_on_device_,
+                              .chosen = chosen,
+                              .place = given.slice(0, 0, rows),
+                              .first = given.slice(0, rows, 2 * rows),
+                              .positions = given.slice(0, 2 * rows, 3 * rows),
+                              .fresh = given.slice(0, 3 * rows, 4 * rows),
+                              .page_table = given.slice(0, 4 * rows, given.size()).reshape({rows, width}),
+                              .page_tokens = pool.page_tokens()});
   runtime::copy_pages(run, pool, from, to, tokens);
 }
 

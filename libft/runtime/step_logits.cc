@@ -1,11 +1,11 @@
 #include "runtime/step_logits.h"
 
 #include "ops/argmax.h"
-#include "ops/cut.h"
 #include "ops/edit_logits.h"
 #include "ops/log_softmax.h"
 #include "ops/rows.h"
 #include "ops/sample.h"
+#include "ops/sampling_threshold.h"
 #include "ops/top_k.h"
 
 namespace ft::runtime {
@@ -86,14 +86,14 @@ void choose(exec& ex, const tensor& logits, const tensor& chosen, const logit_pl
   if (rows.cut > 0) {
     arena::scope scope(ex.scratch);
     const tensor least = ex.scratch.make(dtype::f32, {rows.cut}), last = ex.scratch.make(dtype::i32, {rows.cut});
-    ops::cut(ex, {.least = least,
-                  .last = last,
-                  .x = logits.slice(0, rows.first_cut(), rows.first_sampled()),
-                  .value = part(chosen, dtype::f32, 0, {n, k}).slice(0, n - rows.cut, n),
-                  .index = part(chosen, dtype::i32, at.index, {n, k}).slice(0, n - rows.cut, n),
-                  .log_sum = part(chosen, dtype::f32, at.log_sum, {n}).slice(0, n - rows.cut, n),
-                  .temperature = plan.temperatures.slice(0, n - rows.cut, n),
-                  .by = plan.cuts});
+    ops::sampling_threshold(ex, {.least = least,
+                                 .last = last,
+                                 .x = logits.slice(0, rows.first_cut(), rows.first_sampled()),
+                                 .value = part(chosen, dtype::f32, 0, {n, k}).slice(0, n - rows.cut, n),
+                                 .index = part(chosen, dtype::i32, at.index, {n, k}).slice(0, n - rows.cut, n),
+                                 .log_sum = part(chosen, dtype::f32, at.log_sum, {n}).slice(0, n - rows.cut, n),
+                                 .temperature = plan.temperatures.slice(0, n - rows.cut, n),
+                                 .by = plan.cuts});
     draw(0, rows.cut, least, last);
   }
   if (rows.sampled > 0) draw(rows.cut, rows.sampled, {}, {});

@@ -210,7 +210,7 @@ token_chooser::verdict token_chooser::choose_beams(request& r, step_logits& logi
   return publish_beams(r);
 }
 
-// The index-th beam's next token is being computed already: on the page that follow_beams (ops/beams.h) has found.
+// The index-th beam's next token is being computed already: on the page that reorder_beams (ops/beams.h) has found.
 void token_chooser::follow(request& r, size_t index, std::span<const decode::continuation> running,
                            const step_logits& logits, page_pool& pool) {
   sequence &before = r.sequences_[index], &now = r.next_[index];

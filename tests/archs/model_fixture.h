@@ -10,7 +10,7 @@
 
 #include "arch/family.h"
 #include "io/checkpoint.h"
-#include "io/safetensors_writer.h"
+#include "io/formats/safetensors_writer.h"
 #include "ops/exec.h"
 #include "runtime/executor.h"
 

@@ -12,8 +12,8 @@
 #include "decode/philox.h"
 #include "decode/processors.h"
 #include "decode/sampler.h"
-#include "ops/cut.h"
 #include "ops/sample.h"
+#include "ops/sampling_threshold.h"
 #include "ops/top_k.h"
 
 using namespace ft;
@@ -313,7 +313,7 @@ TEST(operations_draw_what_the_sampler_draws) {
     float log_sum = 0, least = 0;
     int32_t last = 0;
     double draw = uniform(o.seed, 0);
-    distribution_cuts by{static_cast<double>(o.top_k), double{o.top_p}, double{o.min_p}};
+    sampling_limits by{static_cast<double>(o.top_k), double{o.top_p}, double{o.min_p}};
     sampler::choice got{};
     float logit = 0;
     arena scratch(host_memory());

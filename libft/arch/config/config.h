@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "io/json.h"
+#include "io/text/json.h"
 #include "ops/activation.h"
 #include "ops/norm.h"
 #include "ops/pool.h"

@@ -11,7 +11,7 @@
 #include "arch/config/config_names.h"
 #include "arch/config/config_put.h"
 #include "core/status.h"
-#include "io/printable.h"
+#include "io/text/printable.h"
 
 namespace ft::arch {
 namespace {

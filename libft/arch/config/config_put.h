@@ -1,5 +1,5 @@
 // A field of a configuration as JSON. Values are assigned in place: nlohmann's temporaries would allocate when
-// destroyed (io/json.h says why).
+// destroyed (io/text/json.h says why).
 #pragma once
 
 #include <nlohmann/json.hpp>

@@ -4,7 +4,7 @@
 #include "arch/families/decoder_config.h"
 #include "arch/families/families.h"
 #include "arch/networks/decoder.h"
-#include "arch/weights/gpt_ranks.h"
+#include "arch/weights/saved_by_ranks.h"
 #include "arch/weights/table_builder.h"
 #include "core/status.h"
 

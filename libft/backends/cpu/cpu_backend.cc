@@ -28,7 +28,7 @@ class cpu_device final : public backend {
     if (bytes) std::memset(to, 0, bytes);
   }
 
-  // So that a group's activations stay in the cache (docs/performance.md has the sizes tried).
+  // So that a group's activations stay in the cache (docs/kernels/rowwise.md has the sizes tried).
   int64_t tokens_per_pass() const override { return 512; }
 
   dtype activation_type(dtype) const override { return dtype::f32; }

@@ -8,13 +8,13 @@
 #include <shared_mutex>
 #include <vector>
 
+#include "backends/cuda/attention/kv_page.h"
 #include "backends/cuda/cuda_ops.h"
-#include "backends/cuda/device_scope.h"
+#include "backends/cuda/device/device_scope.h"
+#include "backends/cuda/device/upload.h"
+#include "backends/cuda/device/weight.h"
 #include "backends/cuda/gemm/plans.h"
-#include "backends/cuda/kv_page.h"
-#include "backends/cuda/launch.h"
-#include "backends/cuda/upload.h"
-#include "backends/cuda/weight.h"
+#include "backends/cuda/kernel/launch.h"
 
 namespace ft::cuda {
 namespace {
