@@ -37,7 +37,7 @@ TEST(thread_pool_ends_what_it_had_started) {
   std::mt19937 random(std::random_device{}());
   for (int round = 0; round < 8000; ++round) {
     delay = std::chrono::nanoseconds(198000 + random() % 20000);  // they spin for 200 us
-    until_refusal = 3;  // the list of threads, the first thread, the second
+    until_refusal = 3;                                            // the list of threads, the first thread, the second
     bool refused = false;
     try {
       thread_pool pool(3);
