@@ -46,7 +46,7 @@ ANY = {"do_sample", "seed", "prompt_logprobs"}
 def struct_fields(text: str) -> list[str]:
     """The members of ft_generate_options as a header or Cython's declaration of it writes them."""
     text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
-    return re.findall(r"^\s+(?:const )?\w+ \*?(\w+);?$", text, flags=re.MULTILINE)
+    return re.findall(r"^\s+(?:const )?\w+ \*?(\w+);? *$", text, flags=re.MULTILINE)
 
 
 def test_every_field_of_the_struct_is_known() -> None:
