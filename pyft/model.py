@@ -52,13 +52,15 @@ def load(
 ) -> "Model":
     """Loads a checkpoint: a Hugging Face folder (config.json and \\*.safetensors) or a .gguf file.
 
-    device: "auto" or "cpu". dtype: "auto" (the checkpoint's), "float32", "bfloat16", "float16" or "int8".
+    device: "auto" (the first GPU, else the CPU), "cpu", "cuda" or "cuda:N" (:func:`pyft.devices` lists what there is).
+    dtype: "auto" (the checkpoint's), "float32", "bfloat16", "float16", or, on a CPU, "int8".
     threads: of the CPU, all cores by default. progress(done_bytes, total_bytes) is called as weights are placed; a
     true return cancels with CancelledError. max_batch_size, max_tokens_per_step and kv_cache_bytes bound the
     generation session: sequences and tokens of one step, and memory for keys and values (default: half of what is
-    free). prefix_cache keeps full pages of computed tokens while there is room: a prompt that begins as an earlier
-    prompt or answer did computes only what is new, with the same result. prefix_cache_bytes bounds the memory of
-    such pages while no request uses them (default: kv_cache_bytes where that is given, else 1 GiB).
+    free on the device, within a container's limit). prefix_cache keeps full pages of computed tokens while there is
+    room: a prompt that begins as an earlier prompt or answer did computes only what is new, with the same result.
+    prefix_cache_bytes bounds the memory of such pages while no request uses them (default: kv_cache_bytes where that
+    is given, else 1 GiB).
 
     stream: a CUDA stream of the device (a torch.cuda.Stream, a cupy.cuda.Stream, or its address), which must live as
     long as the model: the model's work is queued there, after what the caller has queued. By default the model has one
