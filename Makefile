@@ -3,7 +3,7 @@
 #
 #   make demo       a real language model writes, a real encoder compares sentences, on this machine's CPU
 #   make test       all tests that this machine can run          make test-full   with wide grids, and at every level
-#   make check      formatters, linters, types, public headers   make format      applies the formatters
+#   make check      formatters, linters, types, arrows, headers  make format      applies the formatters
 #   make sanitize   the C and C++ tests under ASan, UBSan, LSan and under TSan
 #   make fuzz       a short run of each fuzzer (clang)            make bench       pyft beside its peers
 #   make cuda       compiles the CUDA plug-in (nvcc), GPU or not
@@ -99,12 +99,14 @@ test-full: test
 	  FT_CPU_ISA=$$level $(BIN)/pytest -q tests/py tests/parity; \
 	done
 
-# Formatters, linters, types, and the public headers as C11 and as C++.
+# Formatters, linters, types, which folder may include which, and the public headers as C11 and as C++.
 check: $(VENV)/dev.stamp
 	$(CXX_FILES) | xargs -0 $(BIN)/clang-format --dry-run -Werror
 	$(BIN)/ruff check $(PY_FILES)
 	$(BIN)/ruff format --check $(PY_FILES)
 	$(BIN)/mypy
+	$(BIN)/python tests/arrows/check.py
+	$(BIN)/python tests/arrows/test_check.py
 	@echo "public headers as C11 and as C++11"
 	@for header in include/ft/*.h; do \
 	  source="#include <ft/$$(basename $$header)>"$$'\nextern int stands_alone;'; \

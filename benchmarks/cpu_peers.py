@@ -27,6 +27,8 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "fixtures"))
+sys.path.insert(0, str(HERE.parent / "cmake"))
+import extra  # noqa: E402
 import real_models  # noqa: E402
 
 ENCODE = [
@@ -51,10 +53,11 @@ GENERATE = [
     ("pyft", "int8"),
     ("pyft", "q4_1"),
 ]
+TORCH = extra.requirement("test", "torch")  # the build that `make test` has: any other would be fetched beside it
 PACKAGES = {  # what each engine needs; torch and transformers also convert for the others
-    "hf": ["torch", "transformers"],
-    "onnxruntime": ["onnxruntime", "onnx", "onnxscript", "torch", "transformers"],
-    "ctranslate2": ["ctranslate2", "torch", "transformers"],
+    "hf": [TORCH, "transformers"],
+    "onnxruntime": ["onnxruntime", "onnx", "onnxscript", TORCH, "transformers"],
+    "ctranslate2": ["ctranslate2", TORCH, "transformers"],
     "llama.cpp": ["llama-cpp-python"],
 }
 MODULES = {

@@ -7,7 +7,15 @@ import sys
 import tomllib
 from pathlib import Path
 
-project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
-print(*project["dependencies"], sep="\n")
-for extra in sys.argv[1:]:
-    print(*project["optional-dependencies"][extra], sep="\n")
+PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+
+
+def requirement(extra: str, package: str) -> str:
+    """What an extra requires of one package, version and all."""
+    return next(line for line in PROJECT["optional-dependencies"][extra] if line.startswith(package))
+
+
+if __name__ == "__main__":
+    print(*PROJECT["dependencies"], sep="\n")
+    for name in sys.argv[1:]:
+        print(*PROJECT["optional-dependencies"][name], sep="\n")

@@ -21,6 +21,7 @@ foreach(pyx IN LISTS FT_PYX)
     DEPENDS ${pyx} ${FT_PYX_PARTS} WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR} VERBATIM)
   python3_add_library(${module} MODULE ${generated})
   target_compile_definitions(${module} PRIVATE Py_LIMITED_API=0x030B0000)
+  target_include_directories(${module} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/libft)  # decode/option_list.inc
   target_link_libraries(${module} PRIVATE ft)
   set_target_properties(${module} PROPERTIES SUFFIX .abi3.so INSTALL_RPATH "$ORIGIN/lib")
   install(TARGETS ${module} LIBRARY DESTINATION . COMPONENT python)

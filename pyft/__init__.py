@@ -22,7 +22,8 @@ from pyft.errors import (
 from pyft.forward import Outputs
 from pyft.generation import Generation, TextStream
 from pyft.hardware import Device, devices
-from pyft.model import Allocator, Config, Model, TunedProduct, load
+from pyft.loaded_model import Config
+from pyft.model import Allocator, Model, TunedProduct, load
 from pyft.paths import cmake_prefix_path, get_include, get_library_dir
 
 __version__: str = _version()

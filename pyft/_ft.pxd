@@ -280,42 +280,16 @@ cdef extern from "ft/generate.h" nogil:
         FT_LOGPROBS_RAW
         FT_LOGPROBS_PROCESSED
 
+    # Its arrays and callbacks; _session.pyx has a table of its numbers.
     ctypedef struct ft_generate_options:
-        size_t struct_size
-        int32_t max_new_tokens
-        int32_t min_new_tokens
-        int32_t do_sample
-        float temperature
-        int32_t top_k
-        float top_p
-        float min_p
-        float repetition_penalty
-        float presence_penalty
-        float frequency_penalty
-        int32_t no_repeat_ngram_size
-        uint64_t seed
         const int32_t *stop_token_ids
         int32_t num_stop_token_ids
         const int32_t *bad_words
         const int32_t *bad_word_lengths
         int32_t num_bad_words
-        int32_t logprobs
-        int32_t num_return_sequences
-        int32_t num_beams
-        int32_t num_beam_groups
-        float diversity_penalty
-        float length_penalty
-        int32_t early_stopping
         ft_stop_callback should_stop
-        float typical_p
-        float top_p_decay
-        float top_p_min
-        int32_t top_p_reset_id
         const int32_t *decoder_input_ids
         int32_t num_decoder_input_ids
-        int32_t forced_bos_token_id
-        int32_t forced_eos_token_id
-        int32_t prompt_logprobs
         int32_t num_prompt_embeddings
         const int32_t *prompt_embedding_positions
         const float *prompt_embeddings
@@ -327,6 +301,8 @@ cdef extern from "ft/generate.h" nogil:
     ft_status ft_session_submit(ft_request **out, ft_session *session, const int32_t *prompt, size_t prompt_length,
                                 const ft_generate_options *options, ft_token_callback on_token,
                                 ft_logits_callback on_logits, void *user_data)
+    ft_status ft_session_check(ft_session *session, const int32_t *prompt, size_t prompt_length,
+                               const ft_generate_options *options)
     ft_status ft_session_step(size_t *active, ft_session *session)
 
     ctypedef struct ft_session_stats:
@@ -366,6 +342,8 @@ cdef extern from "ft/generate.h" nogil:
                                       const ft_request *request)
     ft_status ft_request_tokens(size_t *count, int32_t *tokens, float *logprobs, size_t capacity,
                                 const ft_request *request)
+    ft_status ft_request_tokens_from(size_t *count, int32_t *tokens, float *logprobs, size_t capacity, size_t first,
+                                     const ft_request *request)
     ft_status ft_request_prompt_logprobs(size_t *count, float *logprobs, size_t capacity, const ft_request *request)
     const char *ft_request_error(const ft_request *request)
     void ft_request_release(ft_request *request)

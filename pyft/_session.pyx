@@ -26,6 +26,34 @@ from pyft._tensor cimport Loan, lend
 
 from pyft.errors import Error
 
+cdef extern from *:
+    """
+    #include <stddef.h>
+    #include <ft/generate.h>
+
+    /* The options that are one number each: where and as what they lie in ft_generate_options. */
+    typedef struct {
+        const char *name;
+        size_t offset;
+        char kind;
+    } pyft_number;
+    #define FT_OPTION(type, name, ...) \\
+        {#name, offsetof(ft_generate_options, name), \\
+         _Generic(((ft_generate_options *)0)->name, int32_t: 'i', uint64_t: 'u', float: 'f')},
+    static const pyft_number pyft_numbers[] = {
+    #include "decode/option_list.inc"
+    };
+    enum { pyft_count_of_numbers = sizeof pyft_numbers / sizeof *pyft_numbers };
+    """
+    ctypedef struct pyft_number:
+        const char *name
+        size_t offset
+        char kind
+    const pyft_number *pyft_numbers
+    int pyft_count_of_numbers
+
+NUMBERS = tuple([pyft_numbers[i].name.decode() for i in range(pyft_count_of_numbers)])
+
 cdef dict FINISH = {
     ft.FT_FINISH_NONE: None,
     ft.FT_FINISH_STOP: "stop",
@@ -139,7 +167,8 @@ cdef class Session:
 
     def submit(self, prompt, dict options, stop_function=None, size_t stop_window=0, logits_function=None,
                constraint=None):
-        """Queues int32 token ids; options are ft_generate_options' fields. Returns a Request.
+        """Queues int32 token ids. Returns a Request. options are ft_generate_options' numbers (NUMBERS), where they differ
+        from its defaults, and the arrays that fill_arrays takes.
 
         stop_function(tokens) gets the last stop_window tokens and says whether a sequence ends there;
         logits_function(tokens, logits) changes logits, and constraint, likewise, those that forced tokens overrule.
@@ -152,14 +181,13 @@ cdef class Session:
         request.listener.constraint = constraint
         request.listener.logits_function = logits_function
         request.number = next(numbers)
-        request.keeps_logprobs = options["logprobs"] != 0
-        request.keeps_prompt_logprobs = options["prompt_logprobs"]
+        request.keeps_logprobs = options.get("logprobs", 0) != 0
+        request.keeps_prompt_logprobs = options.get("prompt_logprobs", False)
         cdef const int32_t[::1] ids = np.ascontiguousarray(prompt, dtype=np.int32)
-        cdef ft.ft_generate_options settings = ft.pyft_init_ft_generate_options()
-        cdef list keep = []
-        fill_options(&settings, options, keep)
         cdef const int32_t *first = &ids[0] if ids.shape[0] else NULL
         cdef size_t length = ids.shape[0]
+        cdef list keep = []
+        cdef ft.ft_generate_options settings = to_struct(options, keep)
         cdef ft.ft_logits_callback logits_callback = NULL
         if stop_function is not None:
             settings.should_stop = should_stop
@@ -174,6 +202,13 @@ cdef class Session:
                                           <void *>request.number)
         check(status)
         return request
+
+    def check(self, prompt, dict options):
+        """Raises what submit would of these token ids and options; queues nothing."""
+        cdef const int32_t[::1] ids = np.ascontiguousarray(prompt, dtype=np.int32)
+        cdef list keep = []
+        cdef ft.ft_generate_options settings = to_struct(options, keep)
+        check(ft.ft_session_check(self.handle, &ids[0] if ids.shape[0] else NULL, ids.shape[0], &settings))
 
     def wait(self, done):
         """Drives the batch, or waits for the thread that does, until done() is true.
@@ -302,13 +337,14 @@ cdef class Request:
         check(ft.ft_request_tokens(&count, NULL, NULL, 0, self.handle))
         return count
 
-    def tokens(self):
-        """The first sequence's new tokens so far, numpy int32; with beams, those that are settled."""
+    def tokens(self, size_t first=0):
+        """The first sequence's new tokens so far, from the one numbered `first` on, numpy int32; with beams, those that
+        are settled."""
         cdef size_t count = self.count()
-        tokens = np.empty(count, dtype=np.int32)
+        tokens = np.empty(count - min(count, first), dtype=np.int32)
         cdef int32_t[::1] target = tokens
-        if count:
-            check(ft.ft_request_tokens(&count, &target[0], NULL, tokens.size, self.handle))
+        if tokens.size:
+            check(ft.ft_request_tokens_from(NULL, &target[0], NULL, tokens.size, first, self.handle))
         return tokens
 
     def cancel(self):
@@ -316,59 +352,51 @@ cdef class Request:
         check(ft.ft_request_cancel(self.handle))
 
 
-cdef int fill_options(ft.ft_generate_options *settings, dict options, list keep) except -1:
-    """Copies the fields; `keep` gets what must stay alive while `settings` is in use."""
-    settings.max_new_tokens = options["max_new_tokens"]
-    settings.min_new_tokens = options["min_new_tokens"]
-    settings.do_sample = options["do_sample"]
-    settings.temperature = options["temperature"]
-    settings.top_k = options["top_k"]
-    settings.top_p = options["top_p"]
-    settings.min_p = options["min_p"]
-    settings.typical_p = options["typical_p"]
-    settings.top_p_decay = options["top_p_decay"]
-    settings.top_p_min = options["top_p_min"]
-    settings.top_p_reset_id = options["top_p_reset_id"]
-    settings.repetition_penalty = options["repetition_penalty"]
-    settings.presence_penalty = options["presence_penalty"]
-    settings.frequency_penalty = options["frequency_penalty"]
-    settings.no_repeat_ngram_size = options["no_repeat_ngram_size"]
-    settings.seed = options["seed"]
-    settings.logprobs = options["logprobs"]
-    settings.prompt_logprobs = options["prompt_logprobs"]
-    settings.num_return_sequences = options["num_return_sequences"]
-    settings.num_beams = options["num_beams"]
-    settings.num_beam_groups = options["num_beam_groups"]
-    settings.diversity_penalty = options["diversity_penalty"]
-    settings.length_penalty = options["length_penalty"]
-    settings.early_stopping = options["early_stopping"]
-    settings.forced_bos_token_id = options["forced_bos_token_id"]
-    settings.forced_eos_token_id = options["forced_eos_token_id"]
+cdef ft.ft_generate_options to_struct(dict options, list keep) except *:
+    """`keep` gets what must stay alive while the struct is in use."""
+    cdef ft.ft_generate_options settings = ft.pyft_init_ft_generate_options()
+    cdef char *field
+    for i in range(pyft_count_of_numbers):
+        value = options.get(NUMBERS[i])
+        if value is None:
+            continue
+        field = <char *>&settings + pyft_numbers[i].offset
+        if pyft_numbers[i].kind == b'f':
+            (<float *>field)[0] = value
+        elif pyft_numbers[i].kind == b'u':
+            (<uint64_t *>field)[0] = value
+        else:
+            (<int32_t *>field)[0] = value
+    fill_arrays(&settings, options, keep)
+    return settings
+
+
+cdef int fill_arrays(ft.ft_generate_options *settings, dict options, list keep) except -1:
     cdef const float[::1] values
     cdef const int32_t[::1] view
-    if options["embedding_positions"] is not None:
+    if options.get("embedding_positions") is not None:
         view = keep_ids(keep, options["embedding_positions"])
         settings.prompt_embedding_positions = &view[0]
         settings.num_prompt_embeddings = len(options["embedding_positions"])
         values = keep_floats(keep, options["embeddings"])
         settings.prompt_embeddings = &values[0]
-    if options["past_key_values"] is not None:
+    if options.get("past_key_values") is not None:
         settings.prefix_length = options["past_key_values"].shape[3]
         values = keep_floats(keep, options["past_key_values"])
         settings.prefix_key_values = &values[0]
-    start = options["decoder_input_ids"]
+    start = options.get("decoder_input_ids")
     if start is not None:
         view = keep_ids(keep, start)
         settings.decoder_input_ids = &view[0]
         settings.num_decoder_input_ids = len(start)
-    stop = options["stop_token_ids"]
+    stop = options.get("stop_token_ids")
     if stop is None:
         settings.num_stop_token_ids = -1
     else:
         view = keep_ids(keep, stop)
         settings.stop_token_ids = &view[0]
         settings.num_stop_token_ids = len(stop)
-    words = options["bad_words"]
+    words = options.get("bad_words")
     if words:
         view = keep_ids(keep, [token for word in words for token in word])
         settings.bad_words = &view[0]

@@ -24,7 +24,7 @@ from pyft.errors import CheckpointError, Error, OutOfMemoryError, UnsupportedErr
 from pyft.hardware import devices, gpu_problem
 from pyft.inspection import size_text
 from pyft.model import Model, load
-from pyft.options import SAMPLING, GenerateOptions
+from pyft.options import SAMPLING, TABLE
 
 _SOURCE = "a folder of Hugging Face, FasterTransformer or Megatron-LM, one that pyft convert wrote, or a .gguf file"
 
@@ -150,13 +150,6 @@ def _positive(text: str) -> int:
     return value
 
 
-def _early_stopping(text: str) -> bool | str:
-    values: dict[str, bool | str] = {"false": False, "true": True, "never": "never"}
-    if text not in values:
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(values)}")
-    return values[text]
-
-
 def _add_source(command: argparse.ArgumentParser, text: str = _SOURCE) -> None:
     command.add_argument("source", metavar="SOURCE", help=text)
     command.add_argument("--device", default="auto")
@@ -167,43 +160,18 @@ def _add_source(command: argparse.ArgumentParser, text: str = _SOURCE) -> None:
 
 def _add_generation(command: argparse.ArgumentParser, new_tokens: int = 64) -> None:
     """The options of pyft's generate under their own names. Sampling is on when one of its settings is given."""
-    add = command.add_argument_group("generation").add_argument
-    add("--max-new-tokens", type=_positive, default=new_tokens, metavar="N")
-    add("--min-new-tokens", type=int, metavar="N")
-    add("--do-sample", action="store_true", default=None, help="draw tokens; implied by the sampling settings")
-    add("--temperature", type=float, metavar="T")
-    add("--top-k", type=int, metavar="N")
-    add("--top-p", type=float, metavar="P")
-    add("--min-p", type=float, metavar="P")
-    add("--typical-p", type=float, metavar="P")
-    add("--top-p-decay", type=float, metavar="X", help="multiplies top-p at each new token")
-    add("--top-p-min", type=float, metavar="P", help="top-p decays no further")
-    add("--top-p-reset-id", type=int, metavar="ID", help="top-p begins anew after this token")
-    add("--seed", type=int, metavar="N")
-    add("--repetition-penalty", type=float, metavar="X")
-    add("--presence-penalty", type=float, metavar="X")
-    add("--frequency-penalty", type=float, metavar="X")
-    add("--no-repeat-ngram-size", type=int, metavar="N")
-    add("--num-beams", type=_positive, metavar="N", help="beam search of this width")
-    add("--num-beam-groups", type=_positive, metavar="N", help="diverse beam search")
-    add("--diversity-penalty", type=float, metavar="X")
-    add("--early-stopping", type=_early_stopping, metavar="false|true|never")
-    add("--length-penalty", type=float, metavar="X")
-    add("--num-return-sequences", type=_positive, metavar="N")
-    add("--bad-word", action="append", dest="bad_words", metavar="TEXT", help="may be repeated")
-    add("--stop-string", action="append", dest="stop_strings", metavar="TEXT", help="may be repeated")
-    add("--stop-token-id", action="append", type=int, dest="stop_token_ids", metavar="ID", help="may be repeated")
-    add("--logprobs", action="store_true", default=None)
-    add("--prompt-logprobs", action="store_true", default=None)
+    group = command.add_argument_group("generation")
+    for name, option in TABLE.items():
+        flag = option.flag or "--" + name.replace("_", "-")
+        group.add_argument(flag, dest=name, **option.argument())
+    command.set_defaults(**dict.fromkeys(TABLE) | {"max_new_tokens": new_tokens})
 
 
 def generation_options(options: argparse.Namespace) -> dict[str, Any]:
     """What was given, as generate's keyword arguments. --temperature 0 means greedy, as people write it."""
     values = vars(options)
-    given = {name: values[name] for name in GenerateOptions.__annotations__ if values.get(name) is not None}
-    if given.get("temperature") == 0:
-        del given["temperature"]
-    elif any(name in given for name in SAMPLING):
+    given = {name: values[name] for name in TABLE if values.get(name) is not None}
+    if given.get("temperature") != 0 and any(name in given for name in SAMPLING):
         given["do_sample"] = True
     return given
 

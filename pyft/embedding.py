@@ -4,16 +4,14 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from pyft.forward import embed_rows
-
-if TYPE_CHECKING:
-    from pyft.model import Model
+from pyft.loaded_model import LoadedModel
 
 # Tokens of one pass: enough to keep the matrix products large, few enough for the activations to stay in cache.
 _TOKENS_PER_PASS = 4096
@@ -26,7 +24,7 @@ class Embedder:
     included, as sentence-transformers cuts it. It does not keep the model, which keeps it: a cycle would outlive `del`.
     """
 
-    def __init__(self, model: "Model") -> None:
+    def __init__(self, model: LoadedModel) -> None:
         tokenizer = model.need_tokenizer()
         settings = _sentence_settings(model.source)
         self.max_length = min(
@@ -44,7 +42,12 @@ class Embedder:
             return [encoding.ids for encoding in self._tokenizer.encode_batch(cleaned)]
 
     def __call__(
-        self, model: "Model", texts: Sequence[str], pooling: str, normalize: bool, progress: Callable[[int], Any] | None
+        self,
+        model: LoadedModel,
+        texts: Sequence[str],
+        pooling: str,
+        normalize: bool,
+        progress: Callable[[int], Any] | None,
     ) -> npt.NDArray[np.float32]:
         rows = self.token_ids(texts)
         for index, row in enumerate(rows):

@@ -3,15 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pyft._tensor import Tensor, from_dlpack
 from pyft.arrays import float_tensor, host_array, integer_tensor, on_device
-
-if TYPE_CHECKING:
-    from pyft.model import Model
+from pyft.loaded_model import LoadedModel
 
 
 class Outputs:
@@ -85,7 +83,7 @@ class Rows:
 
 
 def forward(
-    model: "Model",
+    model: LoadedModel,
     rows: Rows,
     token_type_ids: Any,
     decoder_rows: Rows,
@@ -147,7 +145,7 @@ def _mask(lengths: list[int]) -> Any:
     return (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.uint8)
 
 
-def embed_rows(model: "Model", rows: Sequence[Any], pooling: str, normalize: bool) -> Tensor:
+def embed_rows(model: LoadedModel, rows: Sequence[Any], pooling: str, normalize: bool) -> Tensor:
     """[rows, embedding_size] of packed rows: nothing is padded."""
     offsets = np.fromiter(accumulate(map(len, rows), initial=0), dtype=np.int64, count=len(rows) + 1)
     ids = np.concatenate(rows, dtype=np.int32, casting="same_kind")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +11,8 @@ from pyft import soft_prompts
 from pyft._session import Request, Session
 from pyft.arrays import host_array
 from pyft.detokenize import Detokenizer, StopStrings, decode
+from pyft.loaded_model import LoadedModel
 from pyft.options import GenerateOptions, Settings, resolve
-
-if TYPE_CHECKING:
-    from pyft.model import Model
 
 Ids = npt.NDArray[np.int32]
 
@@ -42,7 +40,7 @@ class Generation:
         return self.text if self.text is not None else str(self.token_ids.tolist())
 
 
-def prompt_rows(model: "Model", prompts: Any, attention_mask: Any = None) -> tuple[list[Ids], bool]:
+def prompt_rows(model: LoadedModel, prompts: Any, attention_mask: Any = None) -> tuple[list[Ids], bool]:
     """Prompts as rows of ids, and whether there was but one prompt, not a list of them."""
     if isinstance(prompts, str):
         return [model.encode(prompts)], True
@@ -71,7 +69,7 @@ def prompt_rows(model: "Model", prompts: Any, attention_mask: Any = None) -> tup
     return [row_of_ids(model, row[keep != 0]) for row, keep in zip(array, mask, strict=True)], False
 
 
-def row_of_ids(model: "Model", ids: Any) -> Ids:
+def row_of_ids(model: LoadedModel, ids: Any) -> Ids:
     """One prompt's ids as int32, all of them in the vocabulary."""
     array = host_array(ids, "a prompt")
     if array.size == 0:
@@ -106,18 +104,29 @@ def decoder_rows(value: Any, count: int) -> list[npt.NDArray[np.int32] | None]:
     return [row.astype(np.int32) for row in rows]
 
 
+def _native(
+    model: "Model", settings: Settings, decoder_ids: Ids | None, soft: soft_prompts.Embedded | None
+) -> dict[str, Any]:
+    """What C takes of one prompt's settings."""
+    native = settings.native | {
+        "decoder_input_ids": decoder_ids,
+        "past_key_values": soft_prompts.prefix(model, settings.past_key_values),
+    }
+    if soft is not None:
+        native |= {"embedding_positions": soft.positions, "embeddings": soft.embeddings}
+    return native
+
+
 class _Batch:
     """Requests submitted together, which end together when one of them raises."""
 
-    def __init__(self, model: "Model", session: Session) -> None:
+    def __init__(self, model: LoadedModel, session: Session) -> None:
         self.model = model
         self.session = session
         self.requests: list[Request] = []
         self.raised: list[BaseException] = []
 
-    def submit(
-        self, ids: Ids, settings: Settings, decoder_ids: Ids | None = None, soft: soft_prompts.Embedded | None = None
-    ) -> Request:
+    def submit(self, ids: Ids, settings: Settings, native: dict[str, Any]) -> Request:
         tokenizer = self.model.tokenizer
         should_stop, window = None, 0
         if settings.stop_strings and tokenizer is not None:
@@ -127,12 +136,6 @@ class _Batch:
             _guarded(function, self.raised) if function is not None else None
             for function in (settings.constraint(len(self.requests)), settings.logits_processor)
         )
-        native = settings.native | {
-            "decoder_input_ids": decoder_ids,
-            "past_key_values": soft_prompts.prefix(self.model, settings.past_key_values),
-        }
-        if soft is not None:
-            native |= {"embedding_positions": soft.positions, "embeddings": soft.embeddings}
         request = self.session.submit(ids, native, should_stop, window, process, constrain)
         self.requests.append(request)
         self.model._running.add(request)
@@ -174,7 +177,7 @@ def _guarded(function: Callable[..., Any], raised: list[BaseException]) -> Calla
     return call
 
 
-def finished(model: "Model", request: Request) -> list[Generation]:
+def finished(model: LoadedModel, request: Request) -> list[Generation]:
     """The request's sequences."""
     made = []
     prompt_logprobs = request.prompt_logprobs()
@@ -185,7 +188,7 @@ def finished(model: "Model", request: Request) -> list[Generation]:
 
 
 def _prompts(
-    model: "Model", prompts: Any, attention_mask: Any, inputs_embeds: Any
+    model: LoadedModel, prompts: Any, attention_mask: Any, inputs_embeds: Any
 ) -> tuple[list[Ids], Sequence[soft_prompts.Embedded | None], bool]:
     """Rows of ids, the embeddings among them, and whether there was but one prompt. Embeddings alone stand for ids."""
     if inputs_embeds is None:
@@ -199,16 +202,16 @@ def _prompts(
 
 
 def generate(
-    model: "Model", prompts: Any, attention_mask: Any, options: GenerateOptions
+    model: LoadedModel, prompts: Any, attention_mask: Any, options: GenerateOptions
 ) -> "Generation | list[Generation] | list[list[Generation]]":
-    settings = resolve(options, model.config.vocab_size, model.encode_plain if model.tokenizer is not None else None)
+    settings = resolve(options, model.encode_plain if model.tokenizer is not None else None)
     rows, soft, single = _prompts(model, prompts, attention_mask, settings.inputs_embeds)
     if not rows:
         return []
     batch = _Batch(model, model.session())
     try:
         for row, embedded, start in zip(rows, soft, decoder_rows(settings.decoder_input_ids, len(rows)), strict=True):
-            batch.submit(row, settings, start, embedded)
+            batch.submit(row, settings, _native(model, settings, start, embedded))
         batch.wait()
         if batch.raised:
             raise batch.raised[0]
@@ -225,9 +228,9 @@ class TextStream(Iterator[str]):
     """Text pieces as they come. They join to ``.generation.text``, and none ends inside a character. Leaving the
     loop early, or :meth:`close`, cancels the request."""
 
-    def __init__(self, model: "Model", prompt: Any, options: GenerateOptions) -> None:
+    def __init__(self, model: LoadedModel, prompt: Any, options: GenerateOptions) -> None:
         tokenizer = model.need_tokenizer()
-        self._settings = resolve(options, model.config.vocab_size, model.encode_plain)
+        self._settings = resolve(options, model.encode_plain)
         if self._settings.num_return_sequences != 1:
             raise ValueError("stream() yields one sequence: num_return_sequences must be 1")
         rows, soft, single = _prompts(model, prompt, None, self._settings.inputs_embeds)
@@ -236,7 +239,9 @@ class TextStream(Iterator[str]):
         self.generation: Generation | None = None
         """The whole, once the stream has ended."""
         self._model = model
-        self._ids, self._soft = rows[0], soft[0]
+        self._ids = rows[0]
+        self._native = _native(model, self._settings, decoder_rows(self._settings.decoder_input_ids, 1)[0], soft[0])
+        model.session().check(self._ids, self._native)
         self._pieces = self._run(Detokenizer(tokenizer))
 
     def __next__(self) -> str:
@@ -248,15 +253,14 @@ class TextStream(Iterator[str]):
     def _run(self, detokenizer: Detokenizer) -> Generator[str, None, None]:
         batch = _Batch(self._model, self._model.session())
         try:
-            start = decoder_rows(self._settings.decoder_input_ids, 1)[0]
-            request = batch.submit(self._ids, self._settings, start, self._soft)
+            request = batch.submit(self._ids, self._settings, self._native)
             seen = 0
             while not batch.raised:
                 batch.wait_for_more(request, seen)
                 ended = request.finish_reason() is not None  # asked first: tokens come before the end
-                tokens: Sequence[int] = request.tokens().tolist()
-                piece = detokenizer.add(tokens[seen:])
-                seen = len(tokens)
+                tokens: Sequence[int] = request.tokens(seen).tolist()
+                piece = detokenizer.add(tokens)
+                seen += len(tokens)
                 if piece:
                     yield piece
                 if ended:

@@ -1,4 +1,8 @@
-"""Generation settings: Hugging Face transformers' names, meanings and defaults, checked before anything runs.
+"""Generation settings: Hugging Face transformers' names, meanings and defaults.
+
+:class:`GenerateOptions` is the table of them: keyword checking, what C gets, the command line's options and the warning
+about settings that do nothing all follow from it. Types are checked here, since C has none to check; which numbers are
+allowed, and which go together, the C library says, and its message is the ValueError's.
 
 As in transformers, sampling settings act only under ``do_sample=True``, where ``top_k`` is 50 unless said otherwise.
 """
@@ -6,9 +10,9 @@ As in transformers, sampling settings act only under ``do_sample=True``, where `
 import operator
 import secrets
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypedDict, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -16,71 +20,176 @@ import numpy.typing as npt
 LogitsProcessor = Callable[[npt.NDArray[np.int32], npt.NDArray[np.float32]], npt.ArrayLike | None]
 PrefixConstraint = Callable[[int, npt.NDArray[np.int32]], Sequence[int]]
 
-_INT32_MAX = 2**31 - 1
-MAX_BEAMS = 128
-
-# As ft_early_stopping and ft_logprobs.
-_EARLY_STOPPING = {False: 0, True: 1, "never": 2}
-_LOGPROBS = {False: 0, True: 1, "raw": 1, "processed": 2}
+_INT32 = 2**31
+_ABSENT = object()
 
 
-# What acts only when sampling, with the values under which it does nothing.
-SAMPLING: dict[str, tuple[Any, ...]] = {
-    "temperature": (1,),
-    "top_k": (50, 0, None),
-    "top_p": (1, None),
-    "min_p": (0, None),
-    "typical_p": (1, None),
-    "top_p_decay": (1,),
-    "top_p_min": (0,),
-    "top_p_reset_id": (None,),
-}
+def integer(name: str, value: Any, low: int = -_INT32, high: int = _INT32 - 1) -> int:
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be an integer, not {value!r}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {value!r}") from None
+    if not low <= number <= high:
+        raise ValueError(f"{name}={number} is outside {low}..{high}")
+    return number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """A keyword argument beside its type. The command line has it as --its-name, or as `flag`."""
+
+    flag: str | None = None
+    metavar: str | None = None
+    help: str | None = None
+    idle: tuple[Any, ...] | None = None
+    """Of what acts only when sampling: the values under which it does nothing."""
+
+    def argument(self) -> dict[str, Any]:
+        """What argparse is told of it."""
+        return {"metavar": self.metavar, "help": self.help}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Number(Option):
+    """One number of ft_generate_options, which has a field of the same name."""
+
+    none: Any = _ABSENT
+    """What None is to C, where None is allowed."""
+    default: Any = _ABSENT
+    """Where it is not FT_GENERATE_OPTIONS_INIT's."""
+
+    def to_c(self, name: str, value: Any) -> Any:
+        return self.none if value is None and self.none is not _ABSENT else self.convert(name, value)
+
+    def convert(self, name: str, value: Any) -> Any:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole(Number):
+    """Between `low` and `high`: what the C field can hold, without the numbers that C takes for None."""
+
+    low: int = -_INT32
+    high: int = _INT32 - 1
+
+    def convert(self, name: str, value: Any) -> int:
+        return integer(name, value, self.low, self.high)
+
+    def argument(self) -> dict[str, Any]:
+        return {"type": int, "metavar": self.metavar or "N", "help": self.help}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Real(Number):
+    def convert(self, name: str, value: Any) -> float:
+        if isinstance(value, str | bytes | bool):
+            raise TypeError(f"{name} must be a number, not {value!r}")
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise TypeError(f"{name} must be a number, not {value!r}") from None
+
+    def argument(self) -> dict[str, Any]:
+        return {"type": float, "metavar": self.metavar or "X", "help": self.help}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switch(Number):
+    def convert(self, name: str, value: Any) -> bool:
+        return bool(value)
+
+    def argument(self) -> dict[str, Any]:
+        return {"action": "store_true", "help": self.help}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneOf(Number):
+    """A value with a number in C; on the command line True alone where there is no metavar."""
+
+    meanings: Mapping[Any, int] = field(default_factory=dict)
+
+    def convert(self, name: str, value: Any) -> int:
+        try:
+            return self.meanings[value]
+        except (KeyError, TypeError):
+            raise ValueError(f"{name}={value!r}; one of {', '.join(map(repr, self.meanings))} is meant") from None
+
+    def argument(self) -> dict[str, Any]:
+        if self.metavar is None:
+            return {"action": "store_true", "help": self.help}
+        words = {str(value).lower(): value for value in self.meanings}
+        return {"type": lambda text: words.get(text, text), "metavar": self.metavar, "help": self.help}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed(Option):
+    """Several of them, one at a time on the command line."""
+
+    parse: Callable[[str], Any] = str
+
+    def argument(self) -> dict[str, Any]:
+        return {"action": "append", "type": self.parse, "metavar": self.metavar, "help": "may be repeated"}
 
 
 class GenerateOptions(TypedDict, total=False):
     """The keyword arguments of generate, stream and chat."""
 
-    max_new_tokens: int
-    min_new_tokens: int
-    do_sample: bool
-    num_beams: int
-    num_beam_groups: int
-    diversity_penalty: float
-    length_penalty: float
-    early_stopping: bool | str
-    num_return_sequences: int
-    temperature: float
-    top_k: int | None
-    top_p: float | None
-    min_p: float | None
-    typical_p: float | None
-    top_p_decay: float
-    top_p_min: float
-    top_p_reset_id: int | None
-    repetition_penalty: float
-    presence_penalty: float
-    frequency_penalty: float
-    no_repeat_ngram_size: int
-    bad_words: Sequence[str | Sequence[int]] | None
-    stop_strings: str | Sequence[str] | None
-    stop_token_ids: int | Sequence[int] | None
-    seed: int | None
-    logprobs: bool | str
+    max_new_tokens: Annotated[int, Whole()]
+    min_new_tokens: Annotated[int, Whole()]
+    do_sample: Annotated[bool, Switch(help="draw tokens; implied by the sampling settings")]
+    temperature: Annotated[float, Real(metavar="T", idle=(1, 0), help="0: the most probable tokens")]
+    top_k: Annotated[int | None, Whole(none=0, default=50, idle=(50, 0, None))]
+    top_p: Annotated[float | None, Real(metavar="P", none=1, idle=(1, None))]
+    min_p: Annotated[float | None, Real(metavar="P", none=0, idle=(0, None))]
+    typical_p: Annotated[float | None, Real(metavar="P", none=1, idle=(1, None))]
+    top_p_decay: Annotated[float, Real(idle=(1,), help="multiplies top-p at each new token")]
+    top_p_min: Annotated[float, Real(metavar="P", idle=(0,), help="top-p decays no further")]
+    top_p_reset_id: Annotated[
+        int | None, Whole(metavar="ID", none=-1, low=0, idle=(None,), help="top-p begins anew after this token")
+    ]
+    seed: Annotated[int | None, Whole(low=0, high=2**64 - 1)]
+    repetition_penalty: Annotated[float, Real()]
+    presence_penalty: Annotated[float, Real()]
+    frequency_penalty: Annotated[float, Real()]
+    no_repeat_ngram_size: Annotated[int, Whole()]
+    num_beams: Annotated[int, Whole(help="beam search of this width")]
+    num_beam_groups: Annotated[int, Whole(help="diverse beam search")]
+    diversity_penalty: Annotated[float, Real()]
+    early_stopping: Annotated[bool | str, OneOf(metavar="false|true|never", meanings={False: 0, True: 1, "never": 2})]
+    length_penalty: Annotated[float, Real()]
+    num_return_sequences: Annotated[int, Whole()]
+    bad_words: Annotated[Sequence[str | Sequence[int]] | None, Listed(flag="--bad-word", metavar="TEXT")]
+    stop_strings: Annotated[str | Sequence[str] | None, Listed(flag="--stop-string", metavar="TEXT")]
+    stop_token_ids: Annotated[int | Sequence[int] | None, Listed(flag="--stop-token-id", metavar="ID", parse=int)]
+    forced_bos_token_id: Annotated[int | None, Whole(metavar="ID", none=-2, low=0, help="the first new token")]
+    forced_eos_token_id: Annotated[
+        int | None, Whole(metavar="ID", none=-2, low=0, help="the last token of a sequence that reaches its length")
+    ]
+    logprobs: Annotated[bool | str, OneOf(meanings={False: 0, True: 1, "raw": 1, "processed": 2})]
+    prompt_logprobs: Annotated[bool, Switch()]
     decoder_input_ids: Any
-    forced_bos_token_id: int | None
-    forced_eos_token_id: int | None
-    prompt_logprobs: bool
     inputs_embeds: Any
     past_key_values: Any
     logits_processor: LogitsProcessor | None
     prefix_allowed_tokens_fn: PrefixConstraint | None
 
 
+_HINTS = get_type_hints(GenerateOptions, include_extras=True)
+TABLE: dict[str, Option] = {
+    name: hint.__metadata__[0] for name, hint in _HINTS.items() if hasattr(hint, "__metadata__")
+}
+NUMBERS: dict[str, Number] = {name: option for name, option in TABLE.items() if isinstance(option, Number)}
+SAMPLING: dict[str, tuple[Any, ...]] = {name: option.idle for name, option in TABLE.items() if option.idle is not None}
+
+
 @dataclass(slots=True)
 class Settings:
-    """Checked settings: what the C library takes, and what is done in Python."""
+    """What the C library takes, and what is done in Python."""
 
     native: dict[str, Any]
+    """Fields of ft_generate_options and arrays, for Session.submit."""
     num_return_sequences: int
     decoder_input_ids: Any
     inputs_embeds: Any
@@ -106,84 +215,33 @@ class Settings:
         return constrain
 
 
-def integer(name: str, value: Any, low: int, high: int = _INT32_MAX) -> int:
-    if isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be an integer, not {value!r}")
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, not {value!r}") from None
-    if not low <= number <= high:
-        raise ValueError(f"{name}={number} is outside {low}..{high}")
-    return number
+def token_ids(name: str, values: Any) -> list[int]:
+    return [integer(f"a token of {name}", value) for value in values]
 
 
-def number(name: str, value: Any, low: float, high: float = float("inf"), *, above: bool = False) -> float:
-    """A finite float in [low, high], or in (low, high] when `above`."""
-    if isinstance(value, str | bytes | bool):
-        raise TypeError(f"{name} must be a number, not {value!r}")
-    try:
-        result = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, not {value!r}") from None
-    if not (low < result if above else low <= result) or result > high or result in (float("inf"), float("-inf")):
-        bound = f"{'above' if above else 'at least'} {low:g}" if high == float("inf") else f"in {low:g}..{high:g}"
-        raise ValueError(f"{name}={result:g} must be {bound}")
-    return result
-
-
-def token_ids(name: str, values: Any, vocab_size: int) -> list[int]:
-    return [integer(f"a token of {name}", value, 0, vocab_size - 1) for value in values]
-
-
-def resolve(options: GenerateOptions, vocab_size: int, encode: Callable[[str], list[int]] | None) -> Settings:
-    """Checks the keyword arguments. `encode` turns text into ids without special tokens; None without a tokenizer."""
-    unknown = sorted(set(options) - set(GenerateOptions.__annotations__))
+def resolve(options: GenerateOptions, encode: Callable[[str], list[int]] | None) -> Settings:
+    """Takes the keyword arguments apart. `encode` turns text into ids without special tokens; None without a
+    tokenizer."""
+    unknown = sorted(set(options) - set(_HINTS))
     if unknown:
         raise TypeError(f"no generation option {unknown[0]!r}")
     get = options.get
-    do_sample = bool(get("do_sample", False))
-    _warn_unused(options, do_sample)
-    max_new_tokens = integer("max_new_tokens", get("max_new_tokens", 64), 1)
-    seed = get("seed")
-    stop = get("stop_token_ids")
-    if stop is not None:
-        stop = token_ids("stop_token_ids", [stop] if isinstance(stop, int | np.integer) else stop, vocab_size)
-    processor, constraint = get("logits_processor"), get("prefix_allowed_tokens_fn")
+    _warn_unused(options, bool(get("do_sample", False)))
+    stop, processor, constraint = get("stop_token_ids"), get("logits_processor"), get("prefix_allowed_tokens_fn")
     if processor is not None and not callable(processor):
         raise TypeError("logits_processor must be a callable(token_ids, logits)")
     if constraint is not None and not callable(constraint):
         raise TypeError("prefix_allowed_tokens_fn must be a callable(prompt_index, token_ids)")
-    temperature = get("temperature", 1.0)
-    if do_sample and temperature == 0:
-        raise ValueError("temperature=0 is no distribution: use do_sample=False for the most probable tokens")
-    native: dict[str, Any] = {
-        "max_new_tokens": max_new_tokens,
-        "min_new_tokens": integer("min_new_tokens", get("min_new_tokens", 0), 0),
-        "do_sample": do_sample,
-        "temperature": number("temperature", temperature, 0, above=do_sample),
-        **_cuts(options, vocab_size),
-        "repetition_penalty": number("repetition_penalty", get("repetition_penalty", 1.0), 0, above=True),
-        "presence_penalty": number("presence_penalty", get("presence_penalty", 0.0), -1e6, 1e6),
-        "frequency_penalty": number("frequency_penalty", get("frequency_penalty", 0.0), -1e6, 1e6),
-        "no_repeat_ngram_size": integer("no_repeat_ngram_size", get("no_repeat_ngram_size", 0), 0),
-        "stop_token_ids": stop,
-        "bad_words": _bad_words(get("bad_words"), vocab_size, encode),
-        "prompt_logprobs": bool(get("prompt_logprobs", False)),
-        "logprobs": _one_of("logprobs", get("logprobs", False), _LOGPROBS),
-        "seed": secrets.randbits(63) if seed is None else integer("seed", seed, 0, 2**64 - 1),
-        "length_penalty": number("length_penalty", get("length_penalty", 1.0), -1e6, 1e6),
-        "decoder_input_ids": None,
-        "embedding_positions": None,
-        "embeddings": None,
-        "past_key_values": None,
-        "forced_bos_token_id": _forced("forced_bos_token_id", options, vocab_size),
-        "forced_eos_token_id": _forced("forced_eos_token_id", options, vocab_size),
-        **_beams(options, do_sample),
-    }
+    numbers = _numbers(options)
     return Settings(
-        native=native,
-        num_return_sequences=native["num_return_sequences"],
+        native=numbers
+        | {
+            "stop_token_ids": stop
+            if stop is None
+            else token_ids("stop_token_ids", [stop] if isinstance(stop, int | np.integer) else stop),
+            "bad_words": _bad_words(get("bad_words"), encode),
+        },
+        num_return_sequences=numbers.get("num_return_sequences", 1),
         decoder_input_ids=get("decoder_input_ids"),
         inputs_embeds=get("inputs_embeds"),
         past_key_values=get("past_key_values"),
@@ -193,71 +251,19 @@ def resolve(options: GenerateOptions, vocab_size: int, encode: Callable[[str], l
     )
 
 
-def _beams(options: GenerateOptions, do_sample: bool) -> dict[str, Any]:
-    """The settings of beam search; what contradicts itself is refused, as in transformers."""
-    get = options.get
-    beams = integer("num_beams", get("num_beams", 1), 1, MAX_BEAMS)
-    groups = integer("num_beam_groups", get("num_beam_groups", 1), 1)
-    penalty = number("diversity_penalty", get("diversity_penalty", 0.0), 0)
-    count = integer("num_return_sequences", get("num_return_sequences", 1), 1, MAX_BEAMS)
-    if beams % groups:
-        raise ValueError(f"num_beams={beams} must be a multiple of num_beam_groups={groups}")
-    if groups > 1 and do_sample:
-        raise ValueError("diverse beams are not sampled: use num_beam_groups=1, or do_sample=False")
-    if groups > 1 and penalty == 0:
-        raise ValueError("num_beam_groups above 1 needs diversity_penalty above 0: the groups would all be the same")
-    if penalty > 0 and groups == 1:
-        raise ValueError("diversity_penalty acts between groups: set num_beam_groups too")
-    if beams > 1 and count > beams:
-        raise ValueError(f"num_return_sequences={count} is above num_beams={beams}")
-    if count > 1 and beams == 1 and not do_sample:
-        raise ValueError(
-            "num_return_sequences above 1 needs num_beams or do_sample=True: greedy search would repeat itself"
-        )
-    return {
-        "num_beams": beams,
-        "num_beam_groups": groups,
-        "diversity_penalty": penalty,
-        "num_return_sequences": count,
-        "early_stopping": _one_of("early_stopping", get("early_stopping", False), _EARLY_STOPPING),
-    }
-
-
-def _forced(name: str, options: GenerateOptions, vocab_size: int) -> int:
-    """As ft_generate_options has it: the checkpoint's own where nothing is said, none where None is said."""
-    if name not in options:
-        return -1
-    value = dict(options)[name]
-    return -2 if value is None else integer(name, value, 0, vocab_size - 1)
-
-
-def _one_of(name: str, value: Any, meanings: dict[Any, int]) -> int:
-    try:
-        return meanings[value]
-    except (KeyError, TypeError):
-        raise ValueError(f"{name}={value!r}; one of {', '.join(map(repr, meanings))} is meant") from None
+def _numbers(options: GenerateOptions) -> dict[str, Any]:
+    """What differs from the defaults of ft_generate_options. A seed that is not given is drawn."""
+    given = {name: option.default for name, option in NUMBERS.items() if option.default is not _ABSENT}
+    given |= {name: value for name, value in options.items() if name in NUMBERS}
+    if given.get("seed") is None:
+        given["seed"] = secrets.randbits(63)
+    return {name: NUMBERS[name].to_c(name, value) for name, value in given.items()}
 
 
 def _warn_unused(options: GenerateOptions, do_sample: bool) -> None:
-    named = [name for name, neutral in SAMPLING.items() if name in options and options.get(name) not in neutral]
+    named = [name for name, idle in SAMPLING.items() if name in options and options.get(name) not in idle]
     if named and not do_sample:
         warnings.warn(f"{', '.join(named)} acts only with do_sample=True", UserWarning, stacklevel=6)
-
-
-def _cuts(options: GenerateOptions, vocab_size: int) -> dict[str, Any]:
-    """What sampling leaves out; None turns a cut off, as in transformers."""
-    get = options.get
-    top_k, reset = get("top_k", 50), get("top_p_reset_id")
-    top_p = number("top_p", 1.0 if get("top_p") is None else get("top_p"), 0, 1, above=True)
-    return {
-        "top_k": 0 if top_k is None else integer("top_k", top_k, 0),
-        "top_p": top_p,
-        "min_p": number("min_p", get("min_p") or 0, 0, 1),
-        "typical_p": number("typical_p", 1.0 if get("typical_p") is None else get("typical_p"), 0, 1, above=True),
-        "top_p_decay": number("top_p_decay", get("top_p_decay", 1.0), 0, 1, above=True),
-        "top_p_min": number("top_p_min", get("top_p_min", 0.0), 0, top_p),
-        "top_p_reset_id": -1 if reset is None else integer("top_p_reset_id", reset, 0, vocab_size - 1),
-    }
 
 
 def _stop_strings(value: Any, has_tokenizer: bool) -> tuple[str, ...]:
@@ -274,7 +280,7 @@ def _stop_strings(value: Any, has_tokenizer: bool) -> tuple[str, ...]:
     return strings
 
 
-def _bad_words(value: Any, vocab_size: int, encode: Callable[[str], list[int]] | None) -> list[list[int]]:
+def _bad_words(value: Any, encode: Callable[[str], list[int]] | None) -> list[list[int]]:
     """Id sequences that may not appear; a text is banned both at the start of a line and after a space."""
     if value is None:
         return []
@@ -287,10 +293,6 @@ def _bad_words(value: Any, vocab_size: int, encode: Callable[[str], list[int]] |
                 raise ValueError("bad_words as text needs a tokenizer, and this checkpoint has none; give token ids")
             spellings = [encode(word), encode(" " + word)]
         else:
-            spellings = [token_ids("bad_words", word, vocab_size)]
-        for spelling in spellings:
-            if not spelling:
-                raise ValueError("a bad word must have at least one token")
-            if spelling not in words:
-                words.append(spelling)
+            spellings = [token_ids("bad_words", word)]
+        words += [spelling for spelling in spellings if spelling not in words]
     return words

@@ -5,16 +5,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pyft.arrays import host_array
+from pyft.loaded_model import LoadedModel
 from pyft.options import integer
-
-if TYPE_CHECKING:
-    from pyft.model import Model
 
 # What prompt tuning calls its rows in the files that PEFT saves.
 _PEFT_NAME = "prompt_embeddings"
@@ -41,11 +39,11 @@ def _floats(value: Any, name: str, shape: tuple[int | None, ...]) -> npt.NDArray
     return np.ascontiguousarray(array, dtype=np.float32)
 
 
-def _width(model: "Model") -> int:
+def _width(model: LoadedModel) -> int:
     return int(model.config.get("embedding_size") or model.config.hidden_size)
 
 
-def whole_prompts(model: "Model", inputs_embeds: Any) -> tuple[list[Embedded], bool]:
+def whole_prompts(model: LoadedModel, inputs_embeds: Any) -> tuple[list[Embedded], bool]:
     """Prompts of embeddings alone: one as [seq, width], several as [batch, seq, width] or a list; and whether one."""
     single = not isinstance(inputs_embeds, list | tuple) and host_array(inputs_embeds, "inputs_embeds").ndim == 2
     rows = [
@@ -54,7 +52,7 @@ def whole_prompts(model: "Model", inputs_embeds: Any) -> tuple[list[Embedded], b
     return [Embedded(np.arange(len(row), dtype=np.int32), row) for row in rows], single
 
 
-def mixed_prompts(model: "Model", inputs_embeds: Any, lengths: list[int]) -> list[Embedded]:
+def mixed_prompts(model: LoadedModel, inputs_embeds: Any, lengths: list[int]) -> list[Embedded]:
     """What {position: embeddings [n, width]}, one mapping or one a prompt, puts in the place of prompts' tokens."""
     given = [inputs_embeds] * len(lengths) if isinstance(inputs_embeds, Mapping) else list(inputs_embeds)
     if len(given) != len(lengths) or not all(isinstance(spans, Mapping) for spans in given):
@@ -71,7 +69,7 @@ def mixed_prompts(model: "Model", inputs_embeds: Any, lengths: list[int]) -> lis
     return found
 
 
-def prefix(model: "Model", past_key_values: Any) -> npt.NDArray[np.float32] | None:
+def prefix(model: LoadedModel, past_key_values: Any) -> npt.NDArray[np.float32] | None:
     """[num_layers, 2, num_kv_heads, prefix_length, head_dim]"""
     if past_key_values is None:
         return None

@@ -26,7 +26,10 @@ typedef struct ft_session_options {
     int32_t max_batch_size;      /* sequences computed in one step, beams included; 0: 128 */
     int32_t max_tokens_per_step; /* tokens computed in one step: longer prompts are cut in chunks; 0: what suits the
                                     device */
-    int64_t kv_cache_bytes;      /* bound on key-value pages; 0: half of the memory that is free */
+    int64_t kv_cache_bytes;      /* bound on key-value pages; 0: half of the memory that is free when the session is
+                                    created, within a container's limit: on a GPU, where pages are taken at once, the
+                                    other half is left to others; or what max_batch_size of the longest sequences fill,
+                                    if that is less */
     int32_t prefix_cache; /* 1: full pages of computed tokens, prompts' and generated ones, stay until their memory
                              is needed, and a request that begins with the same tokens does not compute them
                              again; its own tokens are the same, to the bit. 0: off */
@@ -86,8 +89,8 @@ typedef struct ft_generate_options {
     size_t struct_size;
     int32_t max_new_tokens;
     int32_t min_new_tokens;
-    int32_t do_sample; /* 0: the most probable token each step */
-    float temperature;
+    int32_t do_sample;        /* 0: the most probable token each step */
+    float temperature;        /* greater than 0; without do_sample it is not used, and may be 0 */
     int32_t top_k;            /* 0: off */
     float top_p;              /* 1: off */
     float min_p;              /* 0: off */
@@ -196,6 +199,10 @@ FT_API ft_status ft_session_submit(ft_request **out, ft_session *session, const 
                                    const ft_generate_options *options, ft_token_callback on_token,
                                    ft_logits_callback on_logits, void *user_data);
 
+/* What ft_session_submit would say of this prompt and these options, status and message alike; queues nothing. */
+FT_API ft_status ft_session_check(ft_session *session, const int32_t *prompt, size_t prompt_length,
+                                  const ft_generate_options *options);
+
 /* Runs one step if there is work and no other thread drives; `active` (may be NULL) gets how many requests are left. */
 FT_API ft_status ft_session_step(size_t *active, ft_session *session);
 
@@ -272,6 +279,13 @@ FT_API ft_status ft_request_get_sequence(ft_sequence *out, int32_t *tokens, floa
  */
 FT_API ft_status ft_request_tokens(size_t *count, int32_t *tokens, float *logprobs, size_t capacity,
                                    const ft_request *request);
+
+/*
+ * As ft_request_tokens, but copies the new tokens from the one numbered `first`, 0 the first of them, on: what came
+ * since `first` were known. `count` gets how many there are altogether.
+ */
+FT_API ft_status ft_request_tokens_from(size_t *count, int32_t *tokens, float *logprobs, size_t capacity, size_t first,
+                                        const ft_request *request);
 
 /*
  * The prompt tokens' log-probabilities, each given those before it, which options.prompt_logprobs asked for: copies up

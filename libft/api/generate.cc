@@ -1,5 +1,6 @@
 // ft/generate.h.
 #include <algorithm>
+#include <utility>
 
 #include "api/guard.h"
 #include "api/handles.h"
@@ -40,73 +41,43 @@ runtime::soft_prompt to_soft_prompt(const ft_generate_options& given, const arch
   if (given.prefix_length > 0) {
     const float* values = &require(given.prefix_key_values, "options.prefix_key_values");
     soft.prefix_length = given.prefix_length;
-    soft.prefix.assign(values,
-                       values + 2 * config.num_layers * config.attention.num_kv_heads * config.attention.head_dim * given.prefix_length);
+    soft.prefix.assign(values, values + 2 * config.num_layers * config.attention.num_kv_heads *
+                                            config.attention.head_dim * given.prefix_length);
   }
   return soft;
 }
 
-template <class Enum>
-Enum to_enum(int32_t value, int32_t largest, const char* option) {
-  if (value < 0 || value > largest)
-    fail(FT_ERROR_INVALID_ARGUMENT, option, " is ", value, "; it must be 0 to ", largest);
-  return static_cast<Enum>(value);
+// An array of the caller's, `count` elements of it.
+std::vector<int32_t> to_ids(const int32_t* ids, int64_t count, const char* name, const char* count_name) {
+  if (count < 0) fail(FT_ERROR_INVALID_ARGUMENT, count_name, " is ", count, "; it must be 0 or more");
+  if (count == 0) return {};
+  const int32_t* first = &require(ids, name);
+  return {first, first + count};
 }
 
-void read_forced_tokens(decode::options& o, const ft_generate_options& given, const arch::model_config& own) {
-  if (given.forced_bos_token_id < -2 || given.forced_eos_token_id < -2)
-    fail(FT_ERROR_INVALID_ARGUMENT, "a forced token is below -2; -1 takes the checkpoint's own, -2 none");
-  o.forced_bos_token_id = given.forced_bos_token_id == -1   ? own.tokens.forced_bos_id
-                          : given.forced_bos_token_id == -2 ? -1
-                                                            : given.forced_bos_token_id;
-  if (given.forced_eos_token_id == -1)
-    o.forced_eos_token_ids = own.tokens.forced_eos_ids;
-  else if (given.forced_eos_token_id >= 0)
-    o.forced_eos_token_ids = {given.forced_eos_token_id};
-  if (given.num_decoder_input_ids < 0) fail(FT_ERROR_INVALID_ARGUMENT, "options.num_decoder_input_ids is negative");
-  if (given.num_decoder_input_ids == 0) return;
-  const int32_t* ids = &require(given.decoder_input_ids, "options.decoder_input_ids");
-  o.decoder_input_ids.assign(ids, ids + given.num_decoder_input_ids);
-}
+constexpr ft_generate_options default_options = FT_GENERATE_OPTIONS_INIT;
 
 decode::options to_options(const ft_generate_options& given, const arch::model_config& own) {
+  using namespace decode;
+#define FT_OPTION(type, name, value, ...) \
+  static_assert(static_cast<type>(default_options.name) == type(value), "FT_GENERATE_OPTIONS_INIT");
+#include "decode/option_list.inc"
+
   decode::options o;
-  o.max_new_tokens = given.max_new_tokens;
-  o.min_new_tokens = given.min_new_tokens;
-  o.do_sample = given.do_sample != 0;
-  o.temperature = given.temperature;
-  o.top_k = given.top_k;
-  o.top_p = given.top_p;
-  o.min_p = given.min_p;
-  o.typical_p = given.typical_p;
-  o.top_p_decay = given.top_p_decay;
-  o.top_p_min = given.top_p_min;
-  o.top_p_reset_id = given.top_p_reset_id;
-  o.repetition_penalty = given.repetition_penalty;
-  o.presence_penalty = given.presence_penalty;
-  o.frequency_penalty = given.frequency_penalty;
-  o.no_repeat_ngram_size = given.no_repeat_ngram_size;
-  o.seed = given.seed;
-  o.logprobs = to_enum<decode::logprobs_kind>(given.logprobs, FT_LOGPROBS_PROCESSED, "options.logprobs");
-  o.prompt_logprobs = given.prompt_logprobs != 0;
-  o.num_return_sequences = given.num_return_sequences;
-  o.num_beams = given.num_beams;
-  o.num_beam_groups = given.num_beam_groups;
-  o.diversity_penalty = given.diversity_penalty;
-  o.length_penalty = given.length_penalty;
-  o.early_stopping =
-      to_enum<decode::early_stopping_kind>(given.early_stopping, FT_EARLY_STOPPING_NEVER, "options.early_stopping");
+#define FT_OPTION(type, name, ...) o.name = static_cast<decltype(o.name)>(given.name);
+#include "decode/option_list.inc"
+  if (o.forced_bos_token_id == -1) o.forced_bos_token_id = own.tokens.forced_bos_id;
+  if (o.forced_eos_token_id == -1) o.forced_eos_token_ids = own.tokens.forced_eos_ids;
+  if (o.forced_eos_token_id >= 0) o.forced_eos_token_ids = {o.forced_eos_token_id};
   if (given.num_stop_token_ids < -1)
     fail(FT_ERROR_INVALID_ARGUMENT, "options.num_stop_token_ids is ", given.num_stop_token_ids,
          "; -1 takes the checkpoint's own, 0 none");
-  if (given.num_stop_token_ids < 0)
-    o.stop_token_ids = own.tokens.stop_ids;
-  else if (given.num_stop_token_ids > 0) {
-    const int32_t* ids = &require(given.stop_token_ids, "options.stop_token_ids");
-    o.stop_token_ids.assign(ids, ids + given.num_stop_token_ids);
-  }
+  o.stop_token_ids = given.num_stop_token_ids == -1 ? own.tokens.stop_ids
+                                                    : to_ids(given.stop_token_ids, given.num_stop_token_ids,
+                                                             "options.stop_token_ids", "options.num_stop_token_ids");
+  o.decoder_input_ids = to_ids(given.decoder_input_ids, given.num_decoder_input_ids, "options.decoder_input_ids",
+                               "options.num_decoder_input_ids");
   read_bad_words(o, given);
-  read_forced_tokens(o, given, own);
   return o;
 }
 
@@ -135,6 +106,35 @@ runtime::request_callbacks to_callbacks(const std::shared_ptr<ft_request>& handl
                                  static_cast<size_t>(handle->impl->prompt_length()), handle->user_data);
     };
   return callbacks;
+}
+
+template <class Read>
+void read_sequence(const ft_request* request, size_t index, bool wants_logprobs, Read&& read) {
+  require(request, "request").require_own_process();
+  if (wants_logprobs && !request->impl->keeps_logprobs())
+    fail(FT_ERROR_INVALID_ARGUMENT, "log-probabilities were not kept: set options.logprobs when submitting");
+  request->impl->read_output(index, read);
+}
+
+// Up to `capacity` of the tokens from `first` on, and of their log-probabilities.
+void copy_from(const runtime::output& o, size_t first, int32_t* tokens, float* logprobs, size_t capacity) {
+  const auto copy = [&](const auto& all, auto* to) {
+    if (to && first < all.size())
+      std::ranges::copy(std::span(all).subspan(first).first(std::min(all.size() - first, capacity)), to);
+  };
+  copy(o.tokens, tokens);
+  copy(o.logprobs, logprobs);
+}
+
+std::span<const int32_t> to_prompt(const int32_t* prompt, size_t length) {
+  if (length > 0) require(prompt, "prompt");
+  return {prompt, length};
+}
+
+std::shared_ptr<runtime::scheduled_request> prepare(ft_session& session, std::span<const int32_t> prompt,
+                                          const ft_generate_options& given, runtime::request_callbacks callbacks) {
+  const arch::model_config& config = session.impl->owner().config();
+  return session.impl->prepare(prompt, to_options(given, config), std::move(callbacks), to_soft_prompt(given, config));
 }
 
 }  // namespace
@@ -169,9 +169,8 @@ ft_status ft_session_submit(ft_request** out, ft_session* session, const int32_t
   return guard([&] {
     require(out, "out") = nullptr;
     require(session, "session").require_own_process();
-    if (prompt_length > 0) require(prompt, "prompt");
-    const ft_generate_options defaults = FT_GENERATE_OPTIONS_INIT;
-    const ft_generate_options given = read_options(options, defaults, "options");
+    const std::span<const int32_t> tokens = to_prompt(prompt, prompt_length);
+    const ft_generate_options given = read_options(options, default_options, "options");
 
     auto handle = std::make_shared<ft_request>();
     handle->on_token = on_token;
@@ -180,9 +179,7 @@ ft_status ft_session_submit(ft_request** out, ft_session* session, const int32_t
     handle->should_stop = given.should_stop;
     handle->user_data = user_data;
     handle->session = session->impl;
-    const arch::model_config& config = session->impl->owner().config();
-    auto prepared = session->impl->prepare({prompt, prompt_length}, to_options(given, config), to_callbacks(handle),
-                                           to_soft_prompt(given, config));
+    auto prepared = prepare(*session, tokens, given, to_callbacks(handle));
     handle->impl = prepared;
     handle->self = handle;
     *out = handle.get();  // before the first callback can come
@@ -194,6 +191,14 @@ ft_status ft_session_submit(ft_request** out, ft_session* session, const int32_t
       handle->self.reset();
       throw;
     }
+  });
+}
+
+ft_status ft_session_check(ft_session* session, const int32_t* prompt, size_t prompt_length,
+                           const ft_generate_options* options) {
+  return guard([&] {
+    require(session, "session").require_own_process();
+    prepare(*session, to_prompt(prompt, prompt_length), read_options(options, default_options, "options"), {});
   });
 }
 
@@ -251,13 +256,8 @@ ft_status ft_request_num_sequences(size_t* out, const ft_request* request) {
 ft_status ft_request_get_sequence(ft_sequence* out, int32_t* tokens, float* logprobs, size_t capacity, size_t index,
                                   const ft_request* request) {
   return guard([&] {
-    require(request, "request").require_own_process();
-    if (logprobs && !request->impl->keeps_logprobs())
-      fail(FT_ERROR_INVALID_ARGUMENT, "log-probabilities were not kept: set options.logprobs when submitting");
-    request->impl->read_output(index, [&](const runtime::output& o) {
-      const size_t copied = std::min(o.tokens.size(), capacity);
-      if (tokens) std::copy_n(o.tokens.begin(), copied, tokens);
-      if (logprobs) std::copy_n(o.logprobs.begin(), std::min(copied, o.logprobs.size()), logprobs);
+    read_sequence(request, index, logprobs != nullptr, [&](const runtime::output& o) {
+      copy_from(o, 0, tokens, logprobs, capacity);
       if (out) write_struct(out, {sizeof(ft_sequence), o.tokens.size(), o.score, o.finish_reason}, "out");
     });
   });
@@ -265,10 +265,17 @@ ft_status ft_request_get_sequence(ft_sequence* out, int32_t* tokens, float* logp
 
 ft_status ft_request_tokens(size_t* count, int32_t* tokens, float* logprobs, size_t capacity,
                             const ft_request* request) {
-  ft_sequence first = FT_SEQUENCE_INIT;
-  const ft_status status = ft_request_get_sequence(&first, tokens, logprobs, capacity, 0, request);
-  if (status == FT_OK && count) *count = first.num_tokens;
-  return status;
+  return ft_request_tokens_from(count, tokens, logprobs, capacity, 0, request);
+}
+
+ft_status ft_request_tokens_from(size_t* count, int32_t* tokens, float* logprobs, size_t capacity, size_t first,
+                                 const ft_request* request) {
+  return guard([&] {
+    read_sequence(request, 0, logprobs != nullptr, [&](const runtime::output& o) {
+      copy_from(o, first, tokens, logprobs, capacity);
+      if (count) *count = o.tokens.size();
+    });
+  });
 }
 
 ft_status ft_request_prompt_logprobs(size_t* count, float* logprobs, size_t capacity, const ft_request* request) {

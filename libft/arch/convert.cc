@@ -12,10 +12,10 @@
 #include "arch/weights/weight_view.h"
 #include "core/memory.h"
 #include "core/status.h"
-#include "io/folder.h"
-#include "io/manifest.h"
-#include "io/output_file.h"
-#include "io/safetensors_writer.h"
+#include "io/files/folder.h"
+#include "io/files/output_file.h"
+#include "io/formats/manifest.h"
+#include "io/formats/safetensors_writer.h"
 #include "ops/gguf_blocks.h"
 
 namespace ft::arch {

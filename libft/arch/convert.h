@@ -1,5 +1,5 @@
-// Writes any checkpoint that libft opens as one of its own folders (io/manifest.h), split for the ranks that will read
-// it.
+// Writes any checkpoint that libft opens as one of its own folders (io/formats/manifest.h), split for the ranks that
+// will read it.
 #pragma once
 
 #include <string>

@@ -7,7 +7,7 @@
 #include "arch/families/families.h"
 #include "arch/weights/weight_share.h"
 #include "core/status.h"
-#include "io/printable.h"
+#include "io/text/printable.h"
 
 namespace ft::arch {
 

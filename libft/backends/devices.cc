@@ -1,7 +1,7 @@
 #include "backends/devices.h"
 
-#include <dlfcn.h>
 #include <sys/sysinfo.h>
+#include <unistd.h>
 
 #include <charconv>
 #include <fstream>
@@ -45,35 +45,29 @@ class device_list {
   device_list() {
     entries_.push_back(
         {{FT_DEVICE_CPU, 0}, "cpu", processor_name(), instruction_sets(), host_memory_bytes(), &cpu_backend()});
-    const plugin* cuda = open_plugin(folder_of(&devices) + "libft_cuda.so");
-    for (int i = 0; cuda && i < cuda->num_devices; ++i) {
-      const plugin_device& d = cuda->devices[i];
-      entries_.push_back(
-          {{FT_DEVICE_CUDA, i}, cat("cuda:", i), d.description, d.capabilities, d.memory_bytes, d.device});
-    }
-    if (cuda && cuda->problem) problem_ = cuda->problem;
+    find_gpus(folder_of(&devices) + "libft_cuda.so");
   }
 
   std::span<const device_entry> entries() const { return entries_; }
   const std::string& problem() const { return problem_; }
 
  private:
-  // A plug-in stays open: what it made may live as long as the process.
-  const plugin* open_plugin(const std::string& path) {
-    void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (!library) {
-      const bool there = bool(std::ifstream(path));
-      const char* why = dlerror();
-      problem_ = there ? cat("the CUDA plug-in cannot be loaded: ", why) : "this build has no CUDA plug-in";
-      return nullptr;
+  void find_gpus(const std::string& path) {
+    if (access(path.c_str(), F_OK) != 0) {
+      problem_ = "this build has no CUDA plug-in";
+      return;
     }
-    const auto entry = reinterpret_cast<plugin_entry*>(dlsym(library, plugin_entry_name));
-    const plugin* opened = entry ? entry({.count_allocation = count_allocation}) : nullptr;
-    if (!opened || opened->layout != plugin_layout{}) {
-      problem_ = cat(path, " is of another build than libft; install the two together");
-      return nullptr;
+    try {
+      const plugin& cuda = open_plugin(path.c_str());
+      for (int i = 0; i < cuda.num_devices; ++i) {
+        const plugin_device& d = cuda.devices[i];
+        entries_.push_back(
+            {{FT_DEVICE_CUDA, i}, cat("cuda:", i), d.description, d.capabilities, d.memory_bytes, d.device});
+      }
+      if (cuda.problem) problem_ = cuda.problem;
+    } catch (const error& e) {
+      problem_ = e.what();
     }
-    return opened;
   }
 
   std::vector<device_entry> entries_;

@@ -1,10 +1,8 @@
 // What libft and a backend it opens at run time (libft_cuda.so) agree on. The two are built from one source tree and
-// share C++ types, so the handshake is exact: the plug-in refuses, and is refused by, any other build.
+// share C++ types, so libft opens a plug-in of its own build only. Each knows its build by an identifier that
+// cmake/build_id.cmake makes of the sources they share and of the compiler: nobody has to count changes.
 #pragma once
 
-#include <ft/version.h>
-
-#include <cstddef>
 #include <cstdint>
 
 #include "ops/exec.h"
@@ -12,20 +10,11 @@
 
 namespace ft {
 
-// Changes whenever what the two share does.
-struct plugin_layout {
-  uint32_t version = FT_VERSION_MAJOR << 16 | FT_VERSION_MINOR << 8 | FT_VERSION_PATCH;
-  uint32_t interface = 7;  // counts changes of the structs below and of ops/ that their sizes would not show
-  uint32_t op_table_bytes = sizeof(op_table);
-  uint32_t exec_bytes = sizeof(exec);
-  uint32_t attention_bytes = sizeof(paged_attention_args);
-
-  friend bool operator==(const plugin_layout&, const plugin_layout&) = default;
-};
+// Of the library that this is compiled into.
+const char* build_id();
 
 // What libft lends the plug-in.
 struct plugin_host {
-  plugin_layout layout;
   void (*count_allocation)() = nullptr;  // core/memory.h's, of which the plug-in has a copy of its own
 };
 
@@ -38,14 +27,20 @@ struct plugin_device {
 
 // What the plug-in offers; lives as long as the process.
 struct plugin {
-  plugin_layout layout;
   int num_devices = 0;
   const plugin_device* devices = nullptr;
   const char* problem = nullptr;  // why there is no device; null where there are some
 };
 
-// The one symbol of a plug-in. Null when the layouts differ.
-using plugin_entry = const plugin*(const plugin_host&);
-inline constexpr const char* plugin_entry_name = "ft_open_plugin";
+// The two symbols of a plug-in. The first is asked first, and stays as it is for ever; the second is called in a
+// plug-in of the same build alone, and may change with anything else here.
+using plugin_build_id = const char*();
+inline constexpr const char* plugin_build_id_name = "ft_plugin_build_id";
+using plugin_open = const plugin*(const plugin_host&);
+inline constexpr const char* plugin_open_name = "ft_plugin_open";
+
+// Opens the plug-in at `path`, for as long as the process lives. Throws ft::error (FT_ERROR_UNSUPPORTED), naming both
+// builds where it is of another one.
+const plugin& open_plugin(const char* path);
 
 }  // namespace ft

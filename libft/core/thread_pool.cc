@@ -35,9 +35,7 @@ thread_pool::thread_pool(int threads) : owner_(getpid()) {
   try {
     for (int i = 1; i < total; ++i) workers_.emplace_back([this, i] { work(i); });
   } catch (...) {
-    stopping_ = true;
-    wake_.notify_all();
-    for (std::thread& t : workers_) t.join();
+    stop();
     throw;
   }
 }
@@ -47,8 +45,12 @@ thread_pool::~thread_pool() {
     for (std::thread& t : workers_) t.detach();
     return;
   }
+  stop();
+}
+
+void thread_pool::stop() {
   {
-    std::lock_guard lock(mutex_);
+    std::lock_guard lock(mutex_);  // else a worker that has just looked would go to sleep after the call that wakes it
     stopping_ = true;
   }
   wake_.notify_all();

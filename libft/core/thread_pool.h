@@ -51,6 +51,7 @@ class thread_pool {
   using erased_body = void (*)(void*, int);
   void run_erased(erased_body body, void* argument);
   void work(int worker);
+  void stop();
 
   std::vector<std::thread> workers_;
   std::atomic<uint64_t> generation_{0};  // grows by one a loop

@@ -22,8 +22,8 @@ inline constexpr int64_t beam_choice_size = sizeof(beam_choice) / sizeof(int32_t
 // The vocabulary of which a device can choose beams.
 inline constexpr int64_t most_beam_tokens = int64_t{1} << 24;
 
-// Which tokens of a row may be drawn (ops/cut.h).
-struct distribution_cuts {
+// Which tokens of a row may be drawn (ops/sampling_threshold.h).
+struct sampling_limits {
   double top_k = 0;  // 0: off
   double top_p = 1;  // 1: off
   double min_p = 0;  // 0: off

@@ -9,44 +9,21 @@ namespace ft::decode {
 
 inline constexpr int32_t max_beams = 128;
 
-enum class early_stopping_kind : uint8_t { no, yes, never };
+// Numbered as ft_early_stopping and ft_logprobs.
+enum class early_stopping_kind : int32_t { no, yes, never };
 
 // Which log-probabilities of the chosen tokens are kept: under the model's own distribution, or under what is left of
 // it after penalties, bans and callbacks (and, when sampling, temperature and cuts), from which they were chosen.
-enum class logprobs_kind : uint8_t { none, raw, processed };
+enum class logprobs_kind : int32_t { none, raw, processed };
 
 struct options {
-  int32_t max_new_tokens = 64;
-  int32_t min_new_tokens = 0;
-  bool do_sample = false;
-  float temperature = 1;
-  int32_t top_k = 0;
-  float top_p = 1;
-  float min_p = 0;
-  float typical_p = 1;
-  float top_p_decay = 1;  // FasterTransformer's: see top_p_after
-  float top_p_min = 0;
-  int32_t top_p_reset_id = -1;  // -1: none
-  float repetition_penalty = 1;
-  float presence_penalty = 0;
-  float frequency_penalty = 0;
-  int32_t no_repeat_ngram_size = 0;
-  uint64_t seed = 0;
+#define FT_OPTION(type, name, value, ...) type name = value;
+#include "decode/option_list.inc"
+
   std::vector<int32_t> stop_token_ids;
   std::vector<std::vector<int32_t>> bad_words;  // token sequences, none empty
-  logprobs_kind logprobs = logprobs_kind::none;
-  bool prompt_logprobs = false;
-
-  int32_t num_return_sequences = 1;  // sampled ones, or the best of the beams'
-  int32_t num_beams = 1;
-  int32_t num_beam_groups = 1;
-  float diversity_penalty = 0;
-  float length_penalty = 1;
-  early_stopping_kind early_stopping = early_stopping_kind::no;
-
-  int32_t forced_bos_token_id = -1;           // the first new token, where the prompt has one token only; -1: none
-  std::vector<int32_t> forced_eos_token_ids;  // one of these is the last token of a sequence that reaches its length
-  std::vector<int32_t> decoder_input_ids;     // what an encoder-decoder's answer starts with, after its start token
+  std::vector<int32_t> forced_eos_token_ids;    // one of these is the last token of a sequence that reaches its length
+  std::vector<int32_t> decoder_input_ids;       // what an encoder-decoder's answer starts with, after its start token
 
   bool uses_beams() const { return num_beams > 1; }
   // Whether a step's logits become others before a token is chosen: some of them, by penalties and bans; all of them
@@ -71,12 +48,12 @@ struct options {
   // top_p_reset_id, but top_p_min at least (factual-nucleus sampling, arXiv:2206.04624, eq. 1).
   double top_p_after(std::span<const int32_t> new_tokens) const;
 
-  // Throws ft::error (FT_ERROR_INVALID_ARGUMENT) naming the option, its value and what it may be.
+  // Throws ft::error (FT_ERROR_INVALID_ARGUMENT) naming the option, its value and what it may be, or two that
+  // contradict each other.
   void validate(int64_t vocab_size) const;
 
  private:
-  void validate_cuts(int64_t vocab_size) const;
-  void validate_beams() const;
+  void validate_together() const;
 };
 
 }  // namespace ft::decode

@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "core/status.h"
-#include "io/folder.h"
-#include "io/printable.h"
+#include "io/files/folder.h"
+#include "io/text/printable.h"
 
 namespace ft::io {
 namespace {

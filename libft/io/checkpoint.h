@@ -8,14 +8,14 @@
 #include <unordered_map>
 #include <vector>
 
-#include "io/formats.h"
+#include "io/formats/formats.h"
 
 namespace ft::io {
 
 class checkpoint {
  public:
-  // A folder or file of any format of io/formats.h, or a .gguf file, for the whole model or a rank's share of it.
-  // Throws ft::error; an unrecognised source says what was looked for.
+  // A folder or file of any format of io/formats/formats.h, or a .gguf file, for the whole model or a rank's share of
+  // it. Throws ft::error; an unrecognised source says what was looked for.
   static std::shared_ptr<const checkpoint> open(const std::string& source, const rank_share& share = {});
   // A checkpoint already in memory, for tests and fuzzing. It has no other JSON files.
   static std::shared_ptr<const checkpoint> from_parts(std::string source, json_ptr config,

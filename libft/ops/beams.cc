@@ -1,4 +1,4 @@
-// Contract checks of choose_beams and follow_beams.
+// Contract checks of choose_beams and reorder_beams.
 #include "ops/beams.h"
 
 #include "ops/contract.h"
@@ -22,8 +22,8 @@ void choose_beams(exec& ex, const choose_beams_args& a) {
   ex.ops.choose_beams(ex, a);
 }
 
-void follow_beams(exec& ex, const follow_beams_args& a) {
-  const contract c("follow_beams");
+void reorder_beams(exec& ex, const reorder_beams_args& a) {
+  const contract c("reorder_beams");
   const int64_t rows = c.dim("page_table", a.page_table, 2, 0), width = a.page_table.shape[1];
   c.packed("page_table", a.page_table, dtype::i32, {rows, width});
   c.packed("new_table", a.new_table, dtype::i32, {rows, width});
@@ -38,7 +38,7 @@ void follow_beams(exec& ex, const follow_beams_args& a) {
   c.packed("tokens", a.tokens, dtype::i32, {rows});
   c.packed("score", a.score, dtype::f32, {rows});
   c.require(a.page_tokens > 0, "page_tokens is not positive");
-  ex.ops.follow_beams(ex, a);
+  ex.ops.reorder_beams(ex, a);
 }
 
 }  // namespace ft::ops

@@ -14,7 +14,7 @@
 //   float32. Of equal ones the earlier beam comes first, then the lower token. Where there are too few above -infinity
 //   the rest are {0, 0, -infinity}, from which nothing comes.
 //
-// follow_beams: page tables, slots and scores of a step whose rows go on from choices that the step before made
+// reorder_beams: page tables, slots and scores of a step whose rows go on from choices that the step before made
 //
 //   chosen      [any] i32, with the choices in it
 //   place       [rows] i32: row r goes on from the choice at chosen[place[r]]; -1: it goes on from itself
@@ -45,7 +45,7 @@ struct choose_beams_args {
   tensor stops;
 };
 
-struct follow_beams_args {
+struct reorder_beams_args {
   tensor new_table;
   tensor slots;
   tensor from;
@@ -63,7 +63,7 @@ struct follow_beams_args {
 
 namespace ops {
 void choose_beams(exec&, const choose_beams_args&);
-void follow_beams(exec&, const follow_beams_args&);
+void reorder_beams(exec&, const reorder_beams_args&);
 }  // namespace ops
 
 }  // namespace ft

@@ -9,7 +9,6 @@
 #include "ops/argmax.h"
 #include "ops/attention.h"
 #include "ops/beams.h"
-#include "ops/cut.h"
 #include "ops/edit_logits.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
@@ -22,6 +21,7 @@
 #include "ops/rotary.h"
 #include "ops/rows.h"
 #include "ops/sample.h"
+#include "ops/sampling_threshold.h"
 #include "ops/top_k.h"
 
 namespace ft {
@@ -44,11 +44,11 @@ struct op_table {
   void (*log_softmax)(exec&, const log_softmax_args&) = nullptr;
   void (*argmax)(exec&, const argmax_args&) = nullptr;
   void (*top_k)(exec&, const top_k_args&) = nullptr;
-  void (*cut)(exec&, const cut_args&) = nullptr;
+  void (*sampling_threshold)(exec&, const sampling_threshold_args&) = nullptr;
   void (*sample)(exec&, const sample_args&) = nullptr;
   void (*edit_logits)(exec&, const edit_logits_args&) = nullptr;
   void (*choose_beams)(exec&, const choose_beams_args&) = nullptr;
-  void (*follow_beams)(exec&, const follow_beams_args&) = nullptr;
+  void (*reorder_beams)(exec&, const reorder_beams_args&) = nullptr;
   void (*norm)(exec&, const norm_args&) = nullptr;
   void (*pool)(exec&, const pool_args&) = nullptr;
   void (*rotary_table)(exec&, const rotary_table_args&) = nullptr;

@@ -35,7 +35,7 @@ placement place(const device_entry& entry, const model_options& options) {
   placement where = placement::on(device);
   if (options.stream) where.stream = {std::shared_ptr<void>(), options.stream};  // the caller's to destroy
   if (options.allocator.allocate)
-    where.from = std::make_shared<lent_memory>(device, entry.id.device_id, options.allocator);
+    where.from = std::make_shared<external_allocator>(device, entry.id.device_id, options.allocator);
   return where;
 }
 

@@ -6,7 +6,7 @@
 
 #include "arch/family.h"
 #include "runtime/ranks/rank_group.h"
-#include "runtime/worker/lent_memory.h"
+#include "runtime/worker/external_allocator.h"
 #include "runtime/worker/worker.h"
 
 namespace ft::runtime {

@@ -14,8 +14,9 @@ constexpr int64_t longest_row = 2048;  // attention is not what is timed
 
 void run_pass(model& m, int64_t tokens) {
   const arch::model_config& config = m.config();
-  const int64_t vocabulary =
-      config.is_encoder_decoder ? std::min(config.tokens.encoder_vocab_size, config.tokens.vocab_size) : config.tokens.vocab_size;
+  const int64_t vocabulary = config.is_encoder_decoder
+                                 ? std::min(config.tokens.encoder_vocab_size, config.tokens.vocab_size)
+                                 : config.tokens.vocab_size;
   std::vector<int32_t> ids(static_cast<size_t>(tokens));
   for (size_t i = 0; i < ids.size(); ++i)
     ids[i] = static_cast<int32_t>((i * 7919 + 17) % static_cast<size_t>(vocabulary));

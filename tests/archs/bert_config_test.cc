@@ -36,35 +36,35 @@ const std::string distilbert_sst2 = R"({"activation": "gelu", "architectures": [
 TEST(bert_config) {
   const arch::model_config c = read_config(minilm);
   CHECK_EQ(c.family, "bert");
-  CHECK(c.head == arch::head_kind::none && !c.causal && !c.has_pooler);
-  CHECK_EQ(c.head_dim, 32);
-  CHECK_EQ(c.num_kv_heads, 12);
-  CHECK_EQ(c.max_positions, 512);
-  CHECK_EQ(c.type_vocab_size, 2);
-  CHECK_EQ(c.norm_epsilon, 1e-12f);
-  CHECK(c.activation == activation_kind::gelu && c.norm == norm_kind::layer);
-  CHECK(c.stop_token_ids.empty());
+  CHECK(c.head.kind == arch::head_kind::none && !c.causal && !c.head.has_pooler);
+  CHECK_EQ(c.attention.head_dim, 32);
+  CHECK_EQ(c.attention.num_kv_heads, 12);
+  CHECK_EQ(c.positions.max, 512);
+  CHECK_EQ(c.tokens.type_vocab_size, 2);
+  CHECK_EQ(c.norm.epsilon, 1e-12f);
+  CHECK(c.mlp.activation == activation_kind::gelu && c.norm.kind == norm_kind::layer);
+  CHECK(c.tokens.stop_ids.empty());
   checkpoint_builder with_pooler(minilm);
   with_pooler.add("pooler.dense.weight", {384, 384});
   const auto source = with_pooler.open();
-  CHECK(arch::family_of(*source).config(*source).has_pooler);
+  CHECK(arch::family_of(*source).config(*source).head.has_pooler);
 }
 
 TEST(roberta_positions_start_after_the_padding_id) {
   const arch::model_config c = read_config(roberta_base);
-  CHECK_EQ(c.position_offset, 2);
-  CHECK_EQ(c.max_positions, 512);
-  CHECK(c.head == arch::head_kind::masked_lm && c.tied_embeddings);
+  CHECK_EQ(c.positions.offset, 2);
+  CHECK_EQ(c.positions.max, 512);
+  CHECK(c.head.kind == arch::head_kind::masked_lm && c.embedding.tied);
 }
 
 TEST(distilbert_config) {
   const arch::model_config c = read_config(distilbert_sst2);
-  CHECK(c.head == arch::head_kind::sequence_classification);
+  CHECK(c.head.kind == arch::head_kind::sequence_classification);
   CHECK_EQ(c.hidden_size, 768);
-  CHECK_EQ(c.intermediate_size, 3072);
-  CHECK_EQ(c.type_vocab_size, 0);
-  CHECK(c.label_names == std::vector<std::string>({"NEGATIVE", "POSITIVE"}));
-  CHECK(c.classifier_activation == activation_kind::relu);
+  CHECK_EQ(c.mlp.intermediate_size, 3072);
+  CHECK_EQ(c.tokens.type_vocab_size, 0);
+  CHECK(c.head.label_names == std::vector<std::string>({"NEGATIVE", "POSITIVE"}));
+  CHECK(c.head.classifier_activation == activation_kind::relu);
   const io::json_ptr json = c.to_json();
   CHECK_EQ(json->at("label_names").at(1), "POSITIVE");
 }
@@ -114,16 +114,16 @@ std::string modules(const char* third) {
 
 TEST(sentence_transformers_modules) {
   folder f;
-  CHECK(f.config().pooling == pool_kind::mean && !f.config().pooling_normalize);
+  CHECK(f.config().pooling.kind == pool_kind::mean && !f.config().pooling.normalize);
   f.write("modules.json", modules("Normalize"));
   CHECK_ERROR(FT_ERROR_CHECKPOINT, "1_Pooling/config.json", f.config());
   f.write("1_Pooling/config.json", R"({"word_embedding_dimension": 384, "pooling_mode_cls_token": true,
       "pooling_mode_mean_tokens": false})");
-  CHECK(f.config().pooling == pool_kind::first && f.config().pooling_normalize);
+  CHECK(f.config().pooling.kind == pool_kind::first && f.config().pooling.normalize);
   f.write("1_Pooling/config.json", R"({"pooling_mode_lasttoken": true})");
-  CHECK(f.config().pooling == pool_kind::last);
+  CHECK(f.config().pooling.kind == pool_kind::last);
   f.write("1_Pooling/config.json", R"({"pooling_mode": "max"})");
-  CHECK(f.config().pooling == pool_kind::max);
+  CHECK(f.config().pooling.kind == pool_kind::max);
   f.write("1_Pooling/config.json", R"({"pooling_mode_cls_token": true, "pooling_mode_max_tokens": true})");
   CHECK_ERROR(FT_ERROR_UNSUPPORTED, "several pooling modes", f.config());
   f.write("1_Pooling/config.json", R"({"pooling_mode_weightedmean_tokens": true})");

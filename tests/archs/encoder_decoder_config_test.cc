@@ -49,34 +49,38 @@ const std::string opus_en_de = R"({"activation_function": "swish", "architecture
 
 TEST(t5_config) {
   const arch::model_config c = read_config(t5_small);
-  CHECK(c.family == "t5" && c.is_encoder_decoder && c.causal && c.head == head_kind::causal_lm);
-  CHECK(c.num_layers == 6 && c.num_encoder_layers == 6 && c.num_heads == 8 && c.num_encoder_heads == 8);
-  CHECK(c.hidden_size == 512 && c.head_dim == 64 && c.intermediate_size == 2048 && c.encoder_vocab_size == 32128);
-  CHECK(c.norm == norm_kind::rms && c.activation == activation_kind::relu && !c.gated_feed_forward);
-  CHECK(c.relative_buckets == 32 && c.relative_max_distance == 128 && c.attention_scale == 1);
-  CHECK(c.tied_embeddings && std::fabs(c.output_scale * std::sqrt(512.0f) - 1) < 1e-6f);
-  CHECK(c.decoder_start_token_id == 0 && c.pad_token_id == 0 && c.stop_token_ids == std::vector<int32_t>({1}));
-  CHECK(c.forced_eos_token_ids.empty() && c.forced_bos_token_id == -1);
-  CHECK(!c.attention_bias && !c.feed_forward_bias && !c.learned_positions && !c.sinusoidal_positions);
+  CHECK(c.family == "t5" && c.is_encoder_decoder && c.causal && c.head.kind == head_kind::causal_lm);
+  CHECK(c.num_layers == 6 && c.encoder.num_layers == 6 && c.attention.num_heads == 8 &&
+        c.encoder.attention.num_heads == 8);
+  CHECK(c.hidden_size == 512 && c.attention.head_dim == 64 && c.mlp.intermediate_size == 2048 &&
+        c.tokens.encoder_vocab_size == 32128);
+  CHECK(c.norm.kind == norm_kind::rms && c.mlp.activation == activation_kind::relu && !c.mlp.gated());
+  CHECK(c.positions.relative_buckets == 32 && c.positions.relative_max_distance == 128 && c.attention.scale == 1);
+  CHECK(c.embedding.tied && std::fabs(c.head.input_scale * std::sqrt(512.0f) - 1) < 1e-6f);
+  CHECK(c.tokens.decoder_start_id == 0 && c.tokens.pad_id == 0 && c.tokens.stop_ids == std::vector<int32_t>({1}));
+  CHECK(c.tokens.forced_eos_ids.empty() && c.tokens.forced_bos_id == -1);
+  CHECK(!c.attention.bias && !c.mlp.bias && !c.positions.learned && !c.positions.sinusoidal);
   // What a file leaves out equals the class's defaults.
   CHECK_EQ(read_config(R"({"model_type": "t5"})").num_layers, 6);
   const arch::model_config mt5 = read_config(R"({"model_type": "mt5"})");
-  CHECK(mt5.num_layers == 8 && mt5.num_heads == 6 && mt5.vocab_size == 250112 && mt5.gated_feed_forward);
+  CHECK(mt5.num_layers == 8 && mt5.attention.num_heads == 6 && mt5.tokens.vocab_size == 250112 && mt5.mlp.gated());
 }
 
 TEST(gated_t5_config) {
   const arch::model_config c = read_config(flan_t5_small);
-  CHECK(c.gated_feed_forward && c.activation == activation_kind::gelu_tanh && c.output_scale == 1);
-  CHECK(c.num_heads == 6 && c.head_dim == 64 && c.hidden_size == 512);  // heads do not share out d_model
+  CHECK(c.mlp.gated() && c.mlp.activation == activation_kind::gelu_tanh && c.head.input_scale == 1);
+  CHECK(c.attention.num_heads == 6 && c.attention.head_dim == 64 &&
+        c.hidden_size == 512);  // heads do not share out d_model
   const arch::weight_table table = table_of(flan_t5_small);
   CHECK(find(table, "decoder.layers.7.attention.query.weight").shape == std::vector<int64_t>({384, 512}));
   CHECK(find(table, "encoder.layers.0.feed_forward.gate.weight").sources[0].pieces[0].ends_with("wi_0.weight"));
   CHECK(find(table, "encoder.layers.0.feed_forward.up.weight").sources[0].pieces[0].ends_with("wi_1.weight"));
   CHECK(!has(table_of(t5_small), "encoder.layers.0.feed_forward.gate.weight"));
-  CHECK(read_config(with(flan_t5_small, "feed_forward_proj", "\"gated-silu\"")).activation == activation_kind::silu);
+  CHECK(read_config(with(flan_t5_small, "feed_forward_proj", "\"gated-silu\"")).mlp.activation ==
+        activation_kind::silu);
   CHECK_EQ(read_config(with(flan_t5_small, "num_decoder_layers", "3")).num_layers, 3);
-  CHECK_EQ(read_config(with(flan_t5_small, "scale_decoder_outputs", "true")).output_scale,
-           read_config(t5_small).output_scale);
+  CHECK_EQ(read_config(with(flan_t5_small, "scale_decoder_outputs", "true")).head.input_scale,
+           read_config(t5_small).head.input_scale);
 }
 
 TEST(t5_counts_an_output_of_its_own_where_the_file_holds_one) {
@@ -84,18 +88,18 @@ TEST(t5_counts_an_output_of_its_own_where_the_file_holds_one) {
     "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 1, "num_heads": 4})";
   checkpoint_builder weights(tiny);
   weights.add_all();
-  CHECK(arch::config_of(*weights.open()).tied_embeddings);
+  CHECK(arch::config_of(*weights.open()).embedding.tied);
   weights.add("lm_head.weight", {64, 32});
   const auto source = weights.open();
   const arch::model_config c = arch::config_of(*source);
-  CHECK(!c.tied_embeddings);
+  CHECK(!c.embedding.tied);
   CHECK(find(arch::weights_of(c, *source), "output.weight").shape == std::vector<int64_t>({64, 32}));
 }
 
 TEST(t5_encoder_alone) {
   const std::string config = with(t5_small, "architectures", R"(["T5EncoderModel"])");
   const arch::model_config c = read_config(config);
-  CHECK(!c.is_encoder_decoder && !c.causal && c.head == head_kind::none && c.num_encoder_layers == 6);
+  CHECK(!c.is_encoder_decoder && !c.causal && c.head.kind == head_kind::none && c.encoder.num_layers == 6);
   CHECK(has(table_of(config), "encoder.norm.weight") && !has(table_of(config), "decoder.norm.weight"));
   CHECK(find(table_of(config), "encoder.relative_bias.weight").shape == std::vector<int64_t>({32, 8}));
 }
@@ -118,13 +122,13 @@ TEST(faulty_t5_configs_are_named) {
 
 TEST(bart_config) {
   const arch::model_config c = read_config(bart_large_cnn);
-  CHECK(c.family == "bart" && c.is_encoder_decoder && c.head == head_kind::causal_lm && c.tied_embeddings);
-  CHECK(c.num_layers == 12 && c.num_encoder_layers == 12 && c.head_dim == 64 && c.shared_embeddings);
-  CHECK(c.block == block_kind::post_norm && c.embedding_norm && !c.final_norm && c.embedding_scale == 1);
-  CHECK(c.learned_positions && c.position_offset == 2 && c.max_positions == 1024);
-  CHECK(c.norm == norm_kind::layer && c.activation == activation_kind::gelu);
-  CHECK(c.decoder_start_token_id == 2 && c.forced_bos_token_id == 0);
-  CHECK(c.forced_eos_token_ids == std::vector<int32_t>({2}) && c.pad_token_id == 1);
+  CHECK(c.family == "bart" && c.is_encoder_decoder && c.head.kind == head_kind::causal_lm && c.embedding.tied);
+  CHECK(c.num_layers == 12 && c.encoder.num_layers == 12 && c.attention.head_dim == 64 && c.embedding.shared);
+  CHECK(c.block == block_kind::post_norm && c.embedding_norm && !c.final_norm && c.embedding.scale == 1);
+  CHECK(c.positions.learned && c.positions.offset == 2 && c.positions.max == 1024);
+  CHECK(c.norm.kind == norm_kind::layer && c.mlp.activation == activation_kind::gelu);
+  CHECK(c.tokens.decoder_start_id == 2 && c.tokens.forced_bos_id == 0);
+  CHECK(c.tokens.forced_eos_ids == std::vector<int32_t>({2}) && c.tokens.pad_id == 1);
   const arch::weight_table table = table_of(bart_large_cnn);
   CHECK(find(table, "encoder.positions.weight").shape == std::vector<int64_t>({1026, 1024}));
   CHECK(!has(table, "output.weight") && !has(table, "encoder.embedding.weight") && !has(table, "decoder.norm.weight"));
@@ -133,26 +137,26 @@ TEST(bart_config) {
   CHECK(bias.stored_shape(bias.sources[0]) == std::vector<int64_t>({1, 50264}));
   const std::string untied = with(bart_large_cnn, "tie_word_embeddings", "false");
   CHECK(has(table_of(untied), "output.weight"));
-  CHECK(read_config(with(bart_large_cnn, "architectures", R"(["BartModel"])")).head == head_kind::none);
+  CHECK(read_config(with(bart_large_cnn, "architectures", R"(["BartModel"])")).head.kind == head_kind::none);
 }
 
 TEST(mbart_config) {
   const arch::model_config c = read_config(mbart_50);
-  CHECK(c.block == block_kind::pre_norm && c.final_norm && c.embedding_norm && c.embedding_scale == 32);
-  CHECK(c.forced_eos_token_ids == std::vector<int32_t>({2}) && c.activation == activation_kind::relu);
+  CHECK(c.block == block_kind::pre_norm && c.final_norm && c.embedding_norm && c.embedding.scale == 32);
+  CHECK(c.tokens.forced_eos_ids == std::vector<int32_t>({2}) && c.mlp.activation == activation_kind::relu);
   CHECK(has(table_of(mbart_50), "decoder.norm.weight") && has(table_of(mbart_50), "encoder.norm.weight"));
 }
 
 TEST(marian_config) {
   const arch::model_config c = read_config(opus_en_de);
-  CHECK(c.sinusoidal_positions && !c.learned_positions && c.position_offset == 0 && !c.embedding_norm);
-  CHECK(c.block == block_kind::post_norm && c.activation == activation_kind::silu);
-  CHECK(c.decoder_start_token_id == 58100 && c.forced_eos_token_ids == std::vector<int32_t>({0}));
+  CHECK(c.positions.sinusoidal && !c.positions.learned && c.positions.offset == 0 && !c.embedding_norm);
+  CHECK(c.block == block_kind::post_norm && c.mlp.activation == activation_kind::silu);
+  CHECK(c.tokens.decoder_start_id == 58100 && c.tokens.forced_eos_ids == std::vector<int32_t>({0}));
   CHECK(!has(table_of(opus_en_de), "encoder.positions.weight"));
   const std::string two =
       with(with(opus_en_de, "share_encoder_decoder_embeddings", "false"), "decoder_vocab_size", "32000");
   const arch::model_config both = read_config(two);
-  CHECK(both.encoder_vocab_size == 58101 && both.vocab_size == 32000 && !both.shared_embeddings);
+  CHECK(both.tokens.encoder_vocab_size == 58101 && both.tokens.vocab_size == 32000 && !both.embedding.shared);
   CHECK(find(table_of(two), "encoder.embedding.weight").shape == std::vector<int64_t>({58101, 512}));
   CHECK(find(table_of(two), "embedding.weight").shape == std::vector<int64_t>({32000, 512}));
 }

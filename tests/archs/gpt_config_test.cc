@@ -45,27 +45,30 @@ const std::string bloom_560m = R"({"apply_residual_connection_post_layernorm": f
 TEST(gpt2_config) {
   const arch::model_config c = read_config(gpt2_xl);
   CHECK(c.family == "gpt2" && c.architecture == "GPT2LMHeadModel");
-  CHECK(c.head == head_kind::causal_lm && c.causal && c.tied_embeddings);
-  CHECK(c.num_layers == 48 && c.num_heads == 25 && c.num_kv_heads == 25 && c.head_dim == 64);
-  CHECK(c.intermediate_size == 6400 && c.max_positions == 1024 && c.vocab_size == 50257);
-  CHECK(c.norm == norm_kind::layer && c.activation == activation_kind::gelu_tanh);
-  CHECK(c.learned_positions && c.position_offset == 0 && c.rotary.empty() && c.alibi_slopes.empty());
-  CHECK(c.block == block_kind::pre_norm && !c.gated_feed_forward && c.final_norm && !c.embedding_norm);
-  CHECK_EQ(c.attention_scale, 0.125f);
+  CHECK(c.head.kind == head_kind::causal_lm && c.causal && c.embedding.tied);
+  CHECK(c.num_layers == 48 && c.attention.num_heads == 25 && c.attention.num_kv_heads == 25 &&
+        c.attention.head_dim == 64);
+  CHECK(c.mlp.intermediate_size == 6400 && c.positions.max == 1024 && c.tokens.vocab_size == 50257);
+  CHECK(c.norm.kind == norm_kind::layer && c.mlp.activation == activation_kind::gelu_tanh);
+  CHECK(c.positions.learned && c.positions.offset == 0 && c.positions.rotary.empty() &&
+        c.positions.alibi_slopes.empty());
+  CHECK(c.block == block_kind::pre_norm && !c.mlp.gated() && c.final_norm && !c.embedding_norm);
+  CHECK_EQ(c.attention.scale, 0.125f);
   CHECK_EQ(c.layers[7].attention_scale, 1.0f);
-  CHECK(c.stop_token_ids == std::vector<int32_t>({50256}));
+  CHECK(c.tokens.stop_ids == std::vector<int32_t>({50256}));
   CHECK_EQ(read_config(with(gpt2_xl, "scale_attn_by_inverse_layer_idx", "true")).layers[7].attention_scale, 0.125f);
-  CHECK_EQ(read_config(with(gpt2_xl, "scale_attn_weights", "false")).attention_scale, 1.0f);
-  CHECK_EQ(read_config(with(gpt2_xl, "n_inner", "100")).intermediate_size, 100);
+  CHECK_EQ(read_config(with(gpt2_xl, "scale_attn_weights", "false")).attention.scale, 1.0f);
+  CHECK_EQ(read_config(with(gpt2_xl, "n_inner", "100")).mlp.intermediate_size, 100);
   CHECK_EQ(read_config(R"({"model_type": "gpt2"})").hidden_size, 768);  // what is left out equals the class's defaults
   CHECK_EQ(read_config(R"({"model_type": "gpt2", "hidden_size": 96})").hidden_size, 96);
 }
 
 TEST(gptj_config) {
   const arch::model_config c = read_config(gptj_6b);
-  CHECK(c.block == block_kind::parallel && c.shared_norm && !c.tied_embeddings && c.head_dim == 256);
-  CHECK(!c.attention_bias && !c.attention_output_bias && c.feed_forward_bias && c.intermediate_size == 16384);
-  CHECK(c.rotary_dim() == 64 && c.rotary[0].style == rotary_style::interleaved && !c.learned_positions);
+  CHECK(c.block == block_kind::parallel && c.shared_norm && !c.embedding.tied && c.attention.head_dim == 256);
+  CHECK(!c.attention.bias && !c.attention.output_bias && c.mlp.bias && c.mlp.intermediate_size == 16384);
+  CHECK(c.positions.rotary_dim() == 64 && c.positions.rotary[0].style == rotary_style::interleaved &&
+        !c.positions.learned);
   CHECK(has(table_of(gptj_6b), "output.bias") && !has(table_of(gptj_6b), "layers.0.feed_forward_norm.weight"));
   CHECK_ERROR(FT_ERROR_UNSUPPORTED, "rotary_dim null", read_config(with(gptj_6b, "rotary_dim", "null")));
   for (const char* bad : {"63", "0", "258"})
@@ -76,15 +79,15 @@ TEST(gptj_config) {
 
 TEST(gpt_neox_config) {
   const arch::model_config c = read_config(neox_20b);
-  CHECK(c.block == block_kind::parallel && !c.shared_norm && c.head_dim == 96);
-  CHECK(c.rotary_dim() == 24 && c.rotary[0].style == rotary_style::half);
-  CHECK(c.attention_bias && c.attention_output_bias && c.feed_forward_bias);
+  CHECK(c.block == block_kind::parallel && !c.shared_norm && c.attention.head_dim == 96);
+  CHECK(c.positions.rotary_dim() == 24 && c.positions.rotary[0].style == rotary_style::half);
+  CHECK(c.attention.bias && c.attention.output_bias && c.mlp.bias);
   CHECK(read_config(with(neox_20b, "use_parallel_residual", "false")).block == block_kind::pre_norm);
-  CHECK(!read_config(with(neox_20b, "attention_bias", "false")).attention_bias);
-  CHECK_EQ(read_config(with(neox_20b, "rotary_emb_base", "5000")).rotary[0].theta, 5000.0);
+  CHECK(!read_config(with(neox_20b, "attention_bias", "false")).attention.bias);
+  CHECK_EQ(read_config(with(neox_20b, "rotary_emb_base", "5000")).positions.rotary[0].theta, 5000.0);
   const arch::model_config newer =
       read_config(with(neox_20b, "rope_parameters", R"({"rope_theta": 77, "partial_rotary_factor": 0.5})"));
-  CHECK(newer.rotary_dim() == 48 && newer.rotary[0].theta == 77);
+  CHECK(newer.positions.rotary_dim() == 48 && newer.positions.rotary[0].theta == 77);
   for (const char* bad : {"0", "1.5", "-1", "0.01"})
     CHECK_ERROR(FT_ERROR_CHECKPOINT, "rotary positions cannot turn", read_config(with(neox_20b, "rotary_pct", bad)));
   CHECK_EQ(find(table_of(neox_20b), "output.weight").sources.size(), 2u);
@@ -92,9 +95,9 @@ TEST(gpt_neox_config) {
 
 TEST(opt_config) {
   const arch::model_config c = read_config(opt_350m);
-  CHECK(c.block == block_kind::post_norm && !c.final_norm && c.tied_embeddings && c.norm_weights);
-  CHECK(c.embedding_size == 512 && c.output_size() == 512 && c.hidden_size == 1024 && c.projects_embedding());
-  CHECK(c.learned_positions && c.position_offset == 2 && c.activation == activation_kind::relu);
+  CHECK(c.block == block_kind::post_norm && !c.final_norm && c.embedding.tied && c.norm.weights);
+  CHECK(c.embedding.size == 512 && c.output_size() == 512 && c.hidden_size == 1024 && c.projects_embedding());
+  CHECK(c.positions.learned && c.positions.offset == 2 && c.mlp.activation == activation_kind::relu);
   const arch::weight_table table = table_of(opt_350m);
   CHECK(find(table, "positions.weight").shape == std::vector<int64_t>({2050, 1024}));
   CHECK(find(table, "embedding.weight").shape == std::vector<int64_t>({50272, 512}));
@@ -110,14 +113,15 @@ TEST(opt_config) {
 
 TEST(bloom_config) {
   const arch::model_config c = read_config(bloom_560m);
-  CHECK(c.hidden_size == 1024 && c.num_heads == 16 && c.intermediate_size == 4096 && c.max_positions == 2048);
-  CHECK(c.embedding_norm && c.tied_embeddings && !c.learned_positions && c.rotary.empty());
+  CHECK(c.hidden_size == 1024 && c.attention.num_heads == 16 && c.mlp.intermediate_size == 4096 &&
+        c.positions.max == 2048);
+  CHECK(c.embedding_norm && c.embedding.tied && !c.positions.learned && c.positions.rotary.empty());
   // The paper's: a geometric sequence that begins at 2^(-8/n) with that same ratio.
   for (int i = 0; i < 16; ++i)
-    CHECK(std::fabs(c.alibi_slopes[static_cast<size_t>(i)] / std::exp2(-0.5 * (i + 1)) - 1) < 1e-6);
+    CHECK(std::fabs(c.positions.alibi_slopes[static_cast<size_t>(i)] / std::exp2(-0.5 * (i + 1)) - 1) < 1e-6);
   const arch::model_config odd = read_config(with(with(bloom_560m, "num_attention_heads", "6"), "n_embed", "96"));
   const double six[] = {0.25, 0.0625, 0.015625, 0.00390625, 0.5, 0.125};
-  for (size_t i = 0; i < 6; ++i) CHECK(std::fabs(odd.alibi_slopes[i] / six[i] - 1) < 1e-6);
+  for (size_t i = 0; i < 6; ++i) CHECK(std::fabs(odd.positions.alibi_slopes[i] / six[i] - 1) < 1e-6);
   CHECK(read_config(with(bloom_560m, "apply_residual_connection_post_layernorm", "true")).block ==
         block_kind::normed_residual);
 }
@@ -160,7 +164,7 @@ TEST(faulty_gpt_configs_are_named) {
     const bool aliases = type == "gpt2" || type == "gptj";
     CHECK_ERROR(FT_ERROR_UNSUPPORTED, "ForSequenceClassification",
                 read_config(with(config, "architectures", R"(["XForSequenceClassification"])")));
-    CHECK(read_config(with(config, "architectures", R"(["XModel"])")).head == head_kind::none);
+    CHECK(read_config(with(config, "architectures", R"(["XModel"])")).head.kind == head_kind::none);
     CHECK_ERROR(FT_ERROR_CHECKPOINT, "is no multiple of the 7 attention heads",
                 read_config(with(with(config, "n_head", "7"), "num_attention_heads", "7")));
     CHECK_ERROR(FT_ERROR_CHECKPOINT, "vocab_size is 0", read_config(with(config, "vocab_size", "0")));

@@ -56,20 +56,20 @@ TEST(llama_3_1_config) {
   const arch::model_config c = read_config(llama_3_1_8b);
   CHECK_EQ(c.family, "llama");
   CHECK_EQ(c.architecture, "LlamaForCausalLM");
-  CHECK(c.head == arch::head_kind::causal_lm && c.causal && !c.tied_embeddings);
-  CHECK_EQ(c.vocab_size, 128256);
-  CHECK_EQ(c.num_kv_heads, 8);
-  CHECK_EQ(c.head_dim, 128);
-  CHECK_EQ(c.max_positions, 131072);
-  CHECK(c.activation == activation_kind::silu && c.norm == norm_kind::rms);
-  CHECK_EQ(c.norm_epsilon, 1e-5f);
-  CHECK_EQ(c.attention_scale, static_cast<float>(1 / std::sqrt(128.0)));
-  CHECK_EQ(c.rotary.size(), 1u);
-  CHECK_EQ(c.rotary[0].scaling, "llama3");
-  CHECK(c.rotary[0].style == rotary_style::half);
-  CHECK(c.stop_token_ids == std::vector<int32_t>({128001, 128008, 128009}));
-  CHECK_EQ(c.bos_token_id, 128000);
-  CHECK(!c.attention_bias && !c.attention_output_bias && !c.feed_forward_bias && !c.query_key_norm);
+  CHECK(c.head.kind == arch::head_kind::causal_lm && c.causal && !c.embedding.tied);
+  CHECK_EQ(c.tokens.vocab_size, 128256);
+  CHECK_EQ(c.attention.num_kv_heads, 8);
+  CHECK_EQ(c.attention.head_dim, 128);
+  CHECK_EQ(c.positions.max, 131072);
+  CHECK(c.mlp.activation == activation_kind::silu && c.norm.kind == norm_kind::rms);
+  CHECK_EQ(c.norm.epsilon, 1e-5f);
+  CHECK_EQ(c.attention.scale, static_cast<float>(1 / std::sqrt(128.0)));
+  CHECK_EQ(c.positions.rotary.size(), 1u);
+  CHECK_EQ(c.positions.rotary[0].scaling, "llama3");
+  CHECK(c.positions.rotary[0].style == rotary_style::half);
+  CHECK(c.tokens.stop_ids == std::vector<int32_t>({128001, 128008, 128009}));
+  CHECK_EQ(c.tokens.bos_id, 128000);
+  CHECK(!c.attention.bias && !c.attention.output_bias && !c.mlp.bias && !c.attention.query_key_norm);
   CHECK(windows(c) == std::vector<int64_t>(32, 0));
 }
 
@@ -94,14 +94,14 @@ TEST(llama_config_as_json_has_the_keys_that_users_ask_for) {
 }
 
 TEST(biases_of_the_llama_line) {
-  CHECK(read_config(small("llama", R"(, "attention_bias": true)")).attention_output_bias);
-  CHECK(read_config(small("llama", R"(, "mlp_bias": true)")).feed_forward_bias);
+  CHECK(read_config(small("llama", R"(, "attention_bias": true)")).attention.output_bias);
+  CHECK(read_config(small("llama", R"(, "mlp_bias": true)")).mlp.bias);
   const arch::model_config qwen2 = read_config(small("qwen2"));
-  CHECK(qwen2.attention_bias && !qwen2.attention_output_bias && !qwen2.query_key_norm);
+  CHECK(qwen2.attention.bias && !qwen2.attention.output_bias && !qwen2.attention.query_key_norm);
   const arch::model_config qwen3 = read_config(small("qwen3"));
-  CHECK(!qwen3.attention_bias && qwen3.query_key_norm);
-  CHECK_EQ(qwen3.head_dim, 128);  // transformers' default, whatever hidden_size / num_heads is
-  CHECK_EQ(qwen2.head_dim, 8);
+  CHECK(!qwen3.attention.bias && qwen3.attention.query_key_norm);
+  CHECK_EQ(qwen3.attention.head_dim, 128);  // transformers' default, whatever hidden_size / num_heads is
+  CHECK_EQ(qwen2.attention.head_dim, 8);
 }
 
 TEST(mistral_windows) {
@@ -129,26 +129,26 @@ TEST(qwen2_windows) {
 
 TEST(gemma_2_config) {
   const arch::model_config c = read_config(gemma_2_2b);
-  CHECK(c.tied_embeddings && c.block == arch::block_kind::sandwich && !c.query_key_norm);
-  CHECK_EQ(c.embedding_scale, 48.0f);
-  CHECK_EQ(c.norm_weight_offset, 1.0f);
-  CHECK_EQ(c.attention_scale, 0.0625f);
-  CHECK_EQ(c.attention_softcap, 50.0f);
-  CHECK_EQ(c.logits_softcap, 30.0f);
-  CHECK(c.activation == activation_kind::gelu_tanh);
+  CHECK(c.embedding.tied && c.block == arch::block_kind::sandwich && !c.attention.query_key_norm);
+  CHECK_EQ(c.embedding.scale, 48.0f);
+  CHECK_EQ(c.norm.weight_offset, 1.0f);
+  CHECK_EQ(c.attention.scale, 0.0625f);
+  CHECK_EQ(c.attention.softcap, 50.0f);
+  CHECK_EQ(c.head.logits_softcap, 30.0f);
+  CHECK(c.mlp.activation == activation_kind::gelu_tanh);
   CHECK_EQ(c.layers[0].window, 4096);
   CHECK_EQ(c.layers[1].window, 0);
   CHECK_EQ(c.layers[24].window, 4096);
-  CHECK_EQ(c.rotary.size(), 1u);
+  CHECK_EQ(c.positions.rotary.size(), 1u);
 }
 
 TEST(gemma_3_config_has_two_rotary_tables) {
   const arch::model_config c = read_config(gemma_3_1b);
-  CHECK(c.query_key_norm && c.block == arch::block_kind::sandwich && c.tied_embeddings);
-  CHECK_EQ(c.attention_softcap, 0.0f);
-  CHECK_EQ(c.rotary.size(), 2u);
-  CHECK_EQ(c.rotary[0].theta, 1e6);
-  CHECK_EQ(c.rotary[1].theta, 1e4);
+  CHECK(c.attention.query_key_norm && c.block == arch::block_kind::sandwich && c.embedding.tied);
+  CHECK_EQ(c.attention.softcap, 0.0f);
+  CHECK_EQ(c.positions.rotary.size(), 2u);
+  CHECK_EQ(c.positions.rotary[0].theta, 1e6);
+  CHECK_EQ(c.positions.rotary[1].theta, 1e4);
   for (size_t i = 0; i < c.layers.size(); ++i) {
     const bool full = i % 6 == 5;
     CHECK_EQ(c.layers[i].window, full ? 0 : 512);
@@ -161,7 +161,7 @@ TEST(gemma_3_config_has_two_rotary_tables) {
 TEST(decoders_as_classifiers_are_refused) {
   CHECK_ERROR(FT_ERROR_UNSUPPORTED, "LlamaForSequenceClassification",
               read_config(with(llama_3_1_8b, "architectures", R"(["LlamaForSequenceClassification"])")));
-  CHECK(read_config(with(llama_3_1_8b, "architectures", R"(["LlamaModel"])")).head == arch::head_kind::none);
+  CHECK(read_config(with(llama_3_1_8b, "architectures", R"(["LlamaModel"])")).head.kind == arch::head_kind::none);
 }
 
 TEST(faulty_llama_configs_are_named) {
@@ -183,9 +183,9 @@ TEST(equal_output_matrices_are_tied_and_others_are_not) {
   checkpoint_builder model(small("llama", R"(, "tie_word_embeddings": true)"));
   model.add("model.embed_tokens.weight", {100, 32});
   const auto config_of = [](const io::checkpoint& source) { return arch::family_of(source).config(source); };
-  CHECK(config_of(*model.open()).tied_embeddings);
+  CHECK(config_of(*model.open()).embedding.tied);
   model.add("lm_head.weight", {100, 32});  // other values
-  CHECK(!config_of(*model.open()).tied_embeddings);
+  CHECK(!config_of(*model.open()).embedding.tied);
 }
 
 namespace {
@@ -221,12 +221,12 @@ TEST(gguf_llama_config) {
   const auto source = io::checkpoint::from_parts("tiny.gguf", std::move(parts));
   const arch::family& family = arch::family_of(*source);
   const arch::model_config c = family.config(*source);
-  CHECK_EQ(c.vocab_size, 100);
-  CHECK_EQ(c.head_dim, 8);
-  CHECK(c.tied_embeddings);  // there is no output.weight
-  CHECK(c.rotary[0].style == rotary_style::interleaved);
-  CHECK(std::abs(c.rotary[0].inverse_frequency[3] - 0.001f / 4) < 1e-9f);
-  CHECK(c.stop_token_ids == std::vector<int32_t>({2, 3}));
+  CHECK_EQ(c.tokens.vocab_size, 100);
+  CHECK_EQ(c.attention.head_dim, 8);
+  CHECK(c.embedding.tied);  // there is no output.weight
+  CHECK(c.positions.rotary[0].style == rotary_style::interleaved);
+  CHECK(std::abs(c.positions.rotary[0].inverse_frequency[3] - 0.001f / 4) < 1e-9f);
+  CHECK(c.tokens.stop_ids == std::vector<int32_t>({2, 3}));
   const auto match = arch::match(family.weights(c, source->format()), *source);
   CHECK(match.unused.empty());
 }

@@ -10,9 +10,9 @@
 
 #include "arch/family.h"
 #include "io/checkpoint.h"
-#include "io/safetensors_writer.h"
+#include "io/formats/safetensors_writer.h"
 #include "ops/exec.h"
-#include "runtime/executor.h"
+#include "runtime/worker/executor.h"
 
 namespace ft::test {
 
@@ -122,7 +122,8 @@ class loaded_model {
       batch.token_ids = runtime::upload_i32(run, ids);
       batch.positions = runtime::upload_i32(run, positions);
       batch.row_offsets = runtime::upload_i32(run, offsets);
-      if (config.type_vocab_size) batch.token_type_ids = runtime::upload_i32(run, std::vector<int32_t>(ids.size(), 0));
+      if (config.tokens.type_vocab_size)
+        batch.token_type_ids = runtime::upload_i32(run, std::vector<int32_t>(ids.size(), 0));
       result = copy(network->hidden(run, batch));
     });
     return result;

@@ -21,7 +21,8 @@ namespace {
 class cache {
  public:
   cache(const arch::model_config& c, int num_pages) : num_pages_(num_pages) {
-    const kv_layout layout{.num_kv_heads = c.num_kv_heads, .head_dim = c.head_dim, .page_tokens = 16};
+    const kv_layout layout{
+        .num_kv_heads = c.attention.num_kv_heads, .head_dim = c.attention.head_dim, .page_tokens = 16};
     const size_t bytes = cpu_backend().kv_page_bytes(layout) * static_cast<size_t>(num_pages);
     for (int64_t i = 0; i < c.num_layers; ++i) {
       memory_.emplace_back(host_memory(), bytes);

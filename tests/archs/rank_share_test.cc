@@ -12,7 +12,7 @@
 #include "archs/tiny_configs.h"
 #include "check.h"
 #include "folder.h"
-#include "io/manifest.h"
+#include "io/formats/manifest.h"
 #include "ops/gguf_blocks.h"
 
 using namespace ft;

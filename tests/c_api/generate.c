@@ -79,6 +79,14 @@ void test_submit_values(void) {
     CHECK_REFUSED(session, (o.do_sample = 1, o.temperature = 0.0f));
     CHECK_REFUSED(session, (o.do_sample = 1, o.temperature = -1.0f));
     CHECK_REFUSED(session, (o.do_sample = 1, o.temperature = NAN));
+    CHECK_REFUSED(session, o.temperature = -1.0f);
+    CHECK_REFUSED(session, o.logprobs = 257); /* no enumerator, though its last byte is one */
+    CHECK_REFUSED(session, o.early_stopping = 3);
+    CHECK_REFUSED(session, o.forced_bos_token_id = -3);
+    CHECK_REFUSED(session, o.forced_eos_token_id = 96);
+    CHECK_REFUSED(session, o.num_decoder_input_ids = -1);
+    CHECK_REFUSED(session, (o.num_beams = 4, o.num_beam_groups = 2));
+    CHECK_REFUSED(session, (o.num_beams = 4, o.diversity_penalty = 1.0f));
     CHECK_REFUSED(session, (o.do_sample = 1, o.top_k = -1));
     CHECK_REFUSED(session, (o.do_sample = 1, o.top_p = 0.0f));
     CHECK_REFUSED(session, (o.do_sample = 1, o.top_p = 1.5f));
@@ -108,6 +116,20 @@ void test_submit_values(void) {
     CHECK_REFUSED(session, (o.num_bad_words = 1, o.bad_words = prompt, o.bad_word_lengths = NULL));
     CHECK_REFUSED(session, (o.num_bad_words = 1, o.bad_words = prompt, o.bad_word_lengths = (int32_t[]){0}));
     CHECK_REFUSED(session, (o.num_bad_words = 1, o.bad_words = prompt, o.bad_word_lengths = (int32_t[]){-3}));
+
+    /* Checking says what submitting would, and does no more. */
+    ft_generate_options options = greedy(4);
+    options.temperature = 0.0f; /* greedy search does not use it */
+    CHECK_OK(ft_session_check(session, prompt, 3, &options));
+    CHECK_OK(ft_session_check(session, prompt, 3, NULL));
+    CHECK_INVALID(ft_session_check(NULL, prompt, 3, &options));
+    CHECK_INVALID(ft_session_check(session, NULL, 3, &options));
+    CHECK_INVALID(ft_session_check(session, prompt, 0, &options));
+    CHECK_INVALID(ft_session_check(session, (int32_t[]){5, 96}, 2, &options));
+    options.do_sample = 1;
+    CHECK_INVALID(ft_session_check(session, prompt, 3, &options));
+    CHECK(strstr(ft_last_error(), "temperature is 0; it must be greater than 0"));
+
     /* Nothing is left behind. */
     size_t active = 1;
     CHECK_OK(ft_session_step(&active, session));
@@ -168,6 +190,40 @@ void test_generation(void) {
         ft_session_destroy(session);
         ft_model_close(llama);
     }
+}
+
+/* What came since some tokens were known: no more is copied, whoever asks from where. */
+void test_tokens_from(void) {
+    ft_model *llama = open_tiny("llama", 1);
+    ft_session *session = open_session(llama);
+    const int32_t prompt[3] = {5, 6, 7};
+    ft_generate_options options = greedy(20);
+    ft_request *request;
+    int32_t known[20], all[20];
+    float logprobs[20], all_logprobs[20];
+    size_t seen = 0, count = 0, active = 1;
+    options.logprobs = FT_LOGPROBS_RAW;
+    CHECK_OK(ft_session_submit(&request, session, prompt, 3, &options, NULL, NULL, NULL));
+    while (active > 0) {
+        CHECK_OK(ft_session_step(&active, session));
+        CHECK_OK(ft_request_tokens_from(&count, known + seen, logprobs + seen, 20 - seen, seen, request));
+        CHECK(count >= seen && count <= 20);
+        seen = count;
+    }
+    CHECK_OK(ft_request_tokens(&count, all, all_logprobs, 20, request));
+    CHECK(count == 20 && seen == 20);
+    CHECK(!memcmp(all, known, sizeof all) && !memcmp(all_logprobs, logprobs, sizeof logprobs));
+
+    int32_t some[4] = {-1, -1, -1, -1};
+    CHECK_OK(ft_request_tokens_from(&count, some, NULL, 2, 17, request)); /* room for two of three */
+    CHECK(count == 20 && some[0] == all[17] && some[1] == all[18] && some[2] == -1);
+    CHECK_OK(ft_request_tokens_from(NULL, some + 2, NULL, 2, 20, request));
+    CHECK_OK(ft_request_tokens_from(NULL, some + 2, NULL, 2, (size_t)-1, request));
+    CHECK(some[2] == -1 && some[3] == -1);
+    CHECK_INVALID(ft_request_tokens_from(&count, some, NULL, 2, 0, NULL));
+    ft_request_release(request);
+    ft_session_destroy(session);
+    ft_model_close(llama);
 }
 
 typedef struct {

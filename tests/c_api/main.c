@@ -33,6 +33,7 @@
     X(session_misuse)          \
     X(submit_values)           \
     X(generation)              \
+    X(tokens_from)             \
     X(generation_callbacks)    \
     X(generation_cancel)       \
     X(steering_bans)           \

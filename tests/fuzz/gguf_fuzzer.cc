@@ -1,6 +1,6 @@
 // Any bytes as a GGUF file.
 #include "fuzz.h"
-#include "io/gguf.h"
+#include "io/formats/gguf.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace ft;

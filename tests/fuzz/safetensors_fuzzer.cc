@@ -1,6 +1,6 @@
 // Any bytes as a safetensors file.
 #include "fuzz.h"
-#include "io/safetensors.h"
+#include "io/formats/safetensors.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace ft;

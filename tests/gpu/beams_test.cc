@@ -1,5 +1,5 @@
 // Beam search's operations: the GPU against the reference, to the bit.
-#include "gpu/place.h"
+#include "gpu/compare.h"
 #include "ops/beams_problem.h"
 
 namespace ft::test {
@@ -35,7 +35,7 @@ TEST(choose_beams) {
   }
 }
 
-TEST(follow_beams) {
+TEST(reorder_beams) {
   for (int i = 0; i < 100; ++i) {
     draw d(run_seed() * 1000 + static_cast<uint64_t>(i));
     std::vector<int32_t> chosen{-1}, place_of, first, positions, fresh, table;
@@ -58,11 +58,11 @@ TEST(follow_beams) {
     }
     const auto of = [&](exec& ex, bool is_reference) {
       place on(ex, is_reference);
-      followed f(place_of.size(), static_cast<size_t>(width));
-      follow_beams_args a = f.args(chosen, place_of, first, positions, fresh, table, page_tokens);
+      reordered f(place_of.size(), static_cast<size_t>(width));
+      reorder_beams_args a = f.args(chosen, place_of, first, positions, fresh, table, page_tokens);
       move_to(on, {&a.new_table, &a.slots, &a.from, &a.to, &a.tokens, &a.score, &a.chosen, &a.place, &a.first,
                    &a.positions, &a.fresh, &a.page_table});
-      ops::follow_beams(on.ex, a);
+      ops::reorder_beams(on.ex, a);
       std::vector<int32_t> all;
       for (const tensor* t : {&a.new_table, &a.slots, &a.from, &a.to, &a.tokens, &a.score})
         for (int32_t x : downloaded<int32_t>(on, *t)) all.push_back(x);

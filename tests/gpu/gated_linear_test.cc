@@ -1,6 +1,6 @@
 // gated_linear: the GPU against the reference, for every kernel that gates by itself and for linear with a pass that
 // gates.
-#include "gpu/place.h"
+#include "gpu/compare.h"
 
 namespace ft::test {
 namespace {

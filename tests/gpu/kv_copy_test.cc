@@ -1,5 +1,5 @@
 // kv_copy on the GPU: the used tokens arrive, keys and values, in every layer; nothing else changes.
-#include "gpu/place.h"
+#include "gpu/compare.h"
 
 namespace ft::test {
 

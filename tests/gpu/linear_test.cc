@@ -1,6 +1,6 @@
 // linear and the embedding of packed weights: the GPU against the reference, and rows against the same rows among
 // others.
-#include "gpu/place.h"
+#include "gpu/compare.h"
 
 namespace ft::test {
 namespace {

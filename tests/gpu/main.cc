@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "gpu/bench.h"
-#include "gpu/place.h"
+#include "gpu/compare.h"
 
 int main(int argc, char** argv) {
   using namespace ft::test;

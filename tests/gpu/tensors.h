@@ -7,9 +7,9 @@
 #include <deque>
 #include <memory>
 
-#include "backends/cuda/launch.h"
-#include "backends/cuda/weight.h"
-#include "gpu/place.h"
+#include "backends/cuda/device/weight.h"
+#include "backends/cuda/kernel/launch.h"
+#include "gpu/compare.h"
 #include "ops/elementwise.h"
 
 namespace ft::test {

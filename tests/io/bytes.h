@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "check.h"
-#include "io/mapped_file.h"
+#include "io/files/mapped_file.h"
 
 namespace ft::test {
 

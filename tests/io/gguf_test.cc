@@ -1,5 +1,5 @@
 // GGUF: a good file read, and every way to lie about one refused with its reason.
-#include "io/gguf.h"
+#include "io/formats/gguf.h"
 
 #include <cmath>
 #include <limits>

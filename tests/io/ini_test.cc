@@ -1,5 +1,5 @@
 // INI files: what configparser writes is read with types, and everything else refused by line.
-#include "io/ini.h"
+#include "io/text/ini.h"
 
 #include <nlohmann/json.hpp>
 #include <string>

@@ -1,5 +1,5 @@
 // JSON: what is refused, where it says so, and how configurations are read.
-#include "io/json.h"
+#include "io/text/json.h"
 
 #include <nlohmann/json.hpp>
 #include <string>

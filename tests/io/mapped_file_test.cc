@@ -1,5 +1,5 @@
 // Mapping files, and the smaller helpers beneath both formats.
-#include "io/mapped_file.h"
+#include "io/files/mapped_file.h"
 
 #include <unistd.h>
 
@@ -9,8 +9,8 @@
 #include <string>
 
 #include "check.h"
-#include "io/printable.h"
 #include "io/stored_tensor.h"
+#include "io/text/printable.h"
 
 namespace ft::io {
 namespace {

@@ -1,5 +1,5 @@
 // safetensors: a good file read, and every way to lie about one refused with its reason.
-#include "io/safetensors.h"
+#include "io/formats/safetensors.h"
 
 #include <string>
 

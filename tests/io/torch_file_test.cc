@@ -1,12 +1,12 @@
 // Files of torch.save: archives, pickles and the tensors in them; every lie about one refused, nothing executed.
-#include "io/torch_file.h"
+#include "io/torch/torch_file.h"
 
 #include <nlohmann/json.hpp>
 #include <string>
 
 #include "archive.h"
-#include "io/pickle.h"
-#include "io/zip.h"
+#include "io/torch/pickle.h"
+#include "io/torch/zip.h"
 
 namespace ft::io {
 namespace {

@@ -1,20 +1,9 @@
 // argmax: the first of the largest, on every level; NaNs are no candidates.
 #include "ops/argmax.h"
 
-#include <limits>
-
-#include "ops/harness.h"
+#include "ops/choice_problem.h"
 
 namespace ft::test {
-namespace {
-
-std::vector<int32_t> argmax_of(exec& ex, const tensor& x) {
-  std::vector<int32_t> out(static_cast<size_t>(x.dim(0)), -7);
-  ops::argmax(ex, {.out = vector_of(out), .x = x});
-  return out;
-}
-
-}  // namespace
 
 TEST(argmax_is_the_first_of_the_largest) {
   for (int trial = 0; trial < 30; ++trial) {
@@ -28,18 +17,24 @@ TEST(argmax_is_the_first_of_the_largest) {
       const int64_t first = d.integer(0, width - 1);
       row[first] = 50;
       row[d.integer(first, width - 1)] = 50;
-      if (first > 0) row[d.integer(0, first - 1)] = std::numeric_limits<float>::quiet_NaN();
+      if (first > 0) row[d.integer(0, first - 1)] = nan;
       expected.push_back(static_cast<int32_t>(first));
     }
-    for (auto& m : machines()) CHECK_MSG(argmax_of(m->ex, in.view()) == expected, m->name(), ", trial ", trial);
+    for (auto& m : machines()) {
+      place on(m->ex, true);
+      CHECK_MSG(argmax_of(on, in) == expected, m->name(), ", trial ", trial);
+    }
   }
 }
 
 TEST(argmax_of_nothing_is_no_index) {
   guarded in({2, 9});
-  in.fill(std::numeric_limits<float>::quiet_NaN());
-  in.view().as<float>()[9 + 4] = -std::numeric_limits<float>::infinity();
-  for (auto& m : machines()) CHECK_MSG((argmax_of(m->ex, in.view()) == std::vector<int32_t>{-1, 4}), m->name());
+  in.fill(nan);
+  in.view().as<float>()[9 + 4] = -infinity;
+  for (auto& m : machines()) {
+    place on(m->ex, true);
+    CHECK_MSG((argmax_of(on, in) == std::vector<int32_t>{-1, 4}), m->name());
+  }
 }
 
 }  // namespace ft::test

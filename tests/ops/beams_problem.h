@@ -61,14 +61,14 @@ struct beams_problem {
   std::vector<float> value, log_sum, score;
 };
 
-// What follow_beams gives.
-struct followed {
-  followed(size_t rows, size_t width)
+// What reorder_beams gives.
+struct reordered {
+  reordered(size_t rows, size_t width)
       : new_table(rows * width, -7), slots(rows, -7), from(rows, -7), to(rows, -7), tokens(rows, -7), score(rows, 7) {}
 
-  follow_beams_args args(const std::vector<int32_t>& chosen, const std::vector<int32_t>& place,
-                         const std::vector<int32_t>& first, const std::vector<int32_t>& positions,
-                         const std::vector<int32_t>& fresh, const std::vector<int32_t>& table, int64_t page_tokens) {
+  reorder_beams_args args(const std::vector<int32_t>& chosen, const std::vector<int32_t>& place,
+                          const std::vector<int32_t>& first, const std::vector<int32_t>& positions,
+                          const std::vector<int32_t>& fresh, const std::vector<int32_t>& table, int64_t page_tokens) {
     const auto rows = static_cast<int64_t>(place.size()), width = static_cast<int64_t>(table.size()) / rows;
     return {.new_table = vector_of(new_table).reshape({rows, width}),
             .slots = vector_of(slots),

@@ -1,4 +1,4 @@
-// choose_beams and follow_beams, on every level: against another way to say what they do.
+// choose_beams and reorder_beams, on every level: against another way to say what they do.
 #include "ops/beams.h"
 
 #include "ops/beams_problem.h"
@@ -47,8 +47,8 @@ TEST(beams_that_have_one_parent_get_a_copy_of_its_page) {
   const std::vector<int32_t> place{1, 4, -1}, first{0, 0, 2}, positions{19, 19, 4}, fresh{30, 31, -1};
   const std::vector<int32_t> table{7, 8, 0, 7, 9, 0, 3, 0, 0};
   for (auto& m : machines()) {
-    followed f(3, 3);
-    ops::follow_beams(m->ex, f.args(chosen, place, first, positions, fresh, table, 16));
+    reordered f(3, 3);
+    ops::reorder_beams(m->ex, f.args(chosen, place, first, positions, fresh, table, 16));
     CHECK(f.new_table == (std::vector<int32_t>{7, 9, 0, 7, 31, 0, 3, 0, 0}));
     CHECK(f.slots == (std::vector<int32_t>{9 * 16 + 3, 31 * 16 + 3, 3 * 16 + 4}));
     CHECK(f.tokens == (std::vector<int32_t>{0, 3, 0}));
@@ -60,8 +60,8 @@ TEST(beams_that_have_one_parent_get_a_copy_of_its_page) {
 TEST(beams_that_begin_a_page_have_one_of_their_own) {
   const std::vector<int32_t> chosen{5, 0, 0, 6, 1, 0}, place{0, 3}, first{0, 0}, positions{16, 16}, fresh{30, 31};
   for (auto& m : machines()) {
-    followed f(2, 2);
-    ops::follow_beams(m->ex, f.args(chosen, place, first, positions, fresh, {7, 0, 8, 0}, 16));
+    reordered f(2, 2);
+    ops::reorder_beams(m->ex, f.args(chosen, place, first, positions, fresh, {7, 0, 8, 0}, 16));
     CHECK(f.new_table == (std::vector<int32_t>{7, 30, 8, 31}));
     CHECK(f.slots == (std::vector<int32_t>{30 * 16, 31 * 16}));
     CHECK(f.tokens == (std::vector<int32_t>{0, 0}));

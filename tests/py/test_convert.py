@@ -112,7 +112,7 @@ def test_a_manifest_is_not_believed(llama_folder: Path, tmp_path: Path) -> None:
         "is not in the manifest": {"weights": {}},
         "is missing": {"files": good["files"][:-1]},
         "the key 'config' is missing": {"config": None},
-        "a size of 0": {"config": {**good["config"], "num_heads": 0}},
+        "a size of 0": {"config": {**good["config"], "attention": {**good["config"]["attention"], "num_heads": 0}}},
         "do not fit": {"config": {**good["config"], "hidden_size": 128}},
     }
     for message, change in lies.items():

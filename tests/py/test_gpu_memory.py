@@ -135,6 +135,15 @@ def test_a_model_larger_than_the_gpu(llama_folder: Path, large_folder: Path, war
     assert free() == before
 
 
+def test_pages_leave_half_of_what_is_free(large_folder: Path, warm: None) -> None:
+    """Where nobody says how many: the largest batch could fill gigabytes."""
+    with Hog(1024 * MIB), pyft.load(large_folder, device="cuda") as model:
+        left = free()
+        stats = model.session().stats()
+        assert 0.9 * left / 2 < stats["pages_total"] * stats["page_bytes"] <= left / 2
+        assert free() > 0.45 * left
+
+
 def test_pages_that_do_not_fit(llama_folder: Path, warm: None) -> None:
     with pyft.load(llama_folder, device="cuda", kv_cache_bytes=1 << 50, max_batch_size=128) as model:
         # No more than the largest batch can fill is taken, however large the bound is.

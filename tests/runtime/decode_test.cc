@@ -12,8 +12,8 @@
 #include "decode/philox.h"
 #include "decode/processors.h"
 #include "decode/sampler.h"
-#include "ops/cut.h"
 #include "ops/sample.h"
+#include "ops/sampling_threshold.h"
 #include "ops/top_k.h"
 
 using namespace ft;
@@ -313,7 +313,7 @@ TEST(operations_draw_what_the_sampler_draws) {
     float log_sum = 0, least = 0;
     int32_t last = 0;
     double draw = uniform(o.seed, 0);
-    distribution_cuts by{static_cast<double>(o.top_k), double{o.top_p}, double{o.min_p}};
+    sampling_limits by{static_cast<double>(o.top_k), double{o.top_p}, double{o.min_p}};
     sampler::choice got{};
     float logit = 0;
     arena scratch(host_memory());
@@ -389,9 +389,11 @@ TEST(options_name_what_is_wrong) {
     CHECK_ERROR(FT_ERROR_INVALID_ARGUMENT, text, o.validate(10));
   };
   options{}.validate(10);
+  options{.temperature = 0}.validate(10);  // greedy, and not used
   refused([](options& o) { o.max_new_tokens = 0; }, "max_new_tokens is 0");
   refused([](options& o) { o.min_new_tokens = 65; }, "min_new_tokens");
-  refused([](options& o) { o.temperature = 0; }, "temperature");
+  refused([](options& o) { o.do_sample = true, o.temperature = 0; }, "temperature is 0");
+  refused([](options& o) { o.temperature = -1; }, "temperature is -1");
   refused([](options& o) { o.temperature = std::nanf(""); }, "temperature");
   refused([](options& o) { o.top_k = -1; }, "top_k");
   refused([](options& o) { o.top_p = 0; }, "top_p");
@@ -410,4 +412,9 @@ TEST(options_name_what_is_wrong) {
   refused([](options& o) { o.stop_token_ids = {10}; }, "stop_token_ids holds token 10");
   refused([](options& o) { o.bad_words = {{}}; }, "bad_words");
   refused([](options& o) { o.bad_words = {{1, -2}}; }, "bad_words holds token -2");
+  refused([](options& o) { o.logprobs = static_cast<logprobs_kind>(3); }, "logprobs is 3");
+  refused([](options& o) { o.early_stopping = static_cast<early_stopping_kind>(-1); }, "early_stopping is -1");
+  refused([](options& o) { o.num_beams = 4, o.num_beam_groups = 2; }, "diversity_penalty of 0");
+  refused([](options& o) { o.num_beams = 4, o.diversity_penalty = 1; }, "acts between groups");
+  refused([](options& o) { o.forced_eos_token_ids = {3, 10}; }, "forced_eos_token_id holds token 10");
 }

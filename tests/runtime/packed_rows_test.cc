@@ -1,8 +1,8 @@
 // Reading padded and ragged batches of any integer type.
-#include "runtime/packed_rows.h"
+#include "runtime/forward/packed_rows.h"
 
 #include "check.h"
-#include "runtime/forward.h"
+#include "runtime/forward/forward.h"
 
 using namespace ft;
 using namespace ft::runtime;

@@ -1,6 +1,6 @@
 // Recorded passes, on a device that records what the CPU's operations are asked to do and replays just that: the same
 // calls on the same memory.
-#include "runtime/recorded_passes.h"
+#include "runtime/worker/recorded_passes.h"
 
 #include <cstring>
 #include <functional>

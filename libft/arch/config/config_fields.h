@@ -1,15 +1,22 @@
-// Every field of a configuration by its name, for what must not miss one: a manifest keeps a model's whole
-// configuration (arch/config/config_json.h). Whoever adds a field to arch/config/config.h adds it here; a test counts
-// them.
+// Every field of a configuration by its name, for what must not miss one: manifests, JSON for people, checks. Whoever
+// adds a field to arch/config/config.h adds it here; a test counts them.
 #pragma once
 
+#include <concepts>
+#include <string>
+#include <type_traits>
+
 #include "arch/config/config.h"
+#include "core/status.h"
 
 namespace ft::arch {
 
-// visit(name, field) for each field; `Config` may be const.
-template <class Config, class Visit>
-void visit_rotary_fields(Config& c, Visit&& visit) {
+template <class Config, class Struct>
+concept some = std::same_as<std::remove_const_t<Config>, Struct>;
+
+// visit_fields(c, visit): visit(name, field) for each field of a struct; it may be const.
+
+void visit_fields(some<rotary_config> auto& c, auto&& visit) {
   visit("inverse_frequency", c.inverse_frequency);
   visit("attention_factor", c.attention_factor);
   visit("style", c.style);
@@ -17,85 +24,131 @@ void visit_rotary_fields(Config& c, Visit&& visit) {
   visit("scaling", c.scaling);
 }
 
-template <class Config, class Visit>
-void visit_layer_fields(Config& c, Visit&& visit) {
+void visit_fields(some<layer_config> auto& c, auto&& visit) {
   visit("window", c.window);
   visit("rotary", c.rotary);
   visit("attention_scale", c.attention_scale);
 }
 
-template <class Config, class Visit>
-void visit_model_fields(Config& c, Visit&& visit) {
-  visit("family", c.family);
-  visit("architecture", c.architecture);
-  visit("model_type", c.model_type);
-  visit("head", c.head);
-  visit("causal", c.causal);
-
-  visit("vocab_size", c.vocab_size);
-  visit("hidden_size", c.hidden_size);
-  visit("num_layers", c.num_layers);
+void visit_fields(some<attention_config> auto& c, auto&& visit) {
   visit("num_heads", c.num_heads);
   visit("num_kv_heads", c.num_kv_heads);
   visit("head_dim", c.head_dim);
+  visit("scale", c.scale);
+  visit("softcap", c.softcap);
+  visit("bias", c.bias);
+  visit("output_bias", c.output_bias);
+  visit("query_key_norm", c.query_key_norm);
+}
+
+void visit_fields(some<mlp_config> auto& c, auto&& visit) {
+  visit("kind", c.kind);
   visit("intermediate_size", c.intermediate_size);
-  visit("max_positions", c.max_positions);
-
   visit("activation", c.activation);
-  visit("norm", c.norm);
-  visit("norm_epsilon", c.norm_epsilon);
-  visit("norm_weight_offset", c.norm_weight_offset);
-  visit("embedding_scale", c.embedding_scale);
-  visit("attention_scale", c.attention_scale);
-  visit("attention_softcap", c.attention_softcap);
-  visit("logits_softcap", c.logits_softcap);
+  visit("bias", c.bias);
+}
 
-  visit("tied_embeddings", c.tied_embeddings);
-  visit("attention_bias", c.attention_bias);
-  visit("attention_output_bias", c.attention_output_bias);
-  visit("feed_forward_bias", c.feed_forward_bias);
+void visit_fields(some<norm_config> auto& c, auto&& visit) {
+  visit("kind", c.kind);
+  visit("epsilon", c.epsilon);
+  visit("weight_offset", c.weight_offset);
+  visit("weights", c.weights);
+}
 
-  visit("learned_positions", c.learned_positions);
-  visit("position_offset", c.position_offset);
+void visit_fields(some<positions_config> auto& c, auto&& visit) {
+  visit("max", c.max);
+  visit("learned", c.learned);
+  visit("sinusoidal", c.sinusoidal);
+  visit("offset", c.offset);
   visit("rotary", c.rotary);
   visit("alibi_slopes", c.alibi_slopes);
-
-  visit("block", c.block);
-  visit("gated_feed_forward", c.gated_feed_forward);
-  visit("query_key_norm", c.query_key_norm);
-  visit("shared_norm", c.shared_norm);
-  visit("norm_weights", c.norm_weights);
-  visit("embedding_norm", c.embedding_norm);
-  visit("final_norm", c.final_norm);
-  visit("embedding_size", c.embedding_size);
-  visit("layers", c.layers);
-
-  visit("is_encoder_decoder", c.is_encoder_decoder);
-  visit("num_encoder_layers", c.num_encoder_layers);
-  visit("num_encoder_heads", c.num_encoder_heads);
-  visit("encoder_intermediate_size", c.encoder_intermediate_size);
-  visit("encoder_vocab_size", c.encoder_vocab_size);
-  visit("shared_embeddings", c.shared_embeddings);
-  visit("decoder_start_token_id", c.decoder_start_token_id);
-  visit("forced_bos_token_id", c.forced_bos_token_id);
-  visit("forced_eos_token_ids", c.forced_eos_token_ids);
   visit("relative_buckets", c.relative_buckets);
   visit("relative_max_distance", c.relative_max_distance);
-  visit("sinusoidal_positions", c.sinusoidal_positions);
-  visit("output_scale", c.output_scale);
+}
 
+void visit_fields(some<stack_config> auto& c, auto&& visit) {
+  visit("hidden_size", c.hidden_size);
+  visit("num_layers", c.num_layers);
+  visit("block", c.block);
+  visit("attention", c.attention);
+  visit("mlp", c.mlp);
+  visit("norm", c.norm);
+  visit("shared_norm", c.shared_norm);
+  visit("embedding_norm", c.embedding_norm);
+  visit("final_norm", c.final_norm);
+  visit("positions", c.positions);
+  visit("layers", c.layers);
+}
+
+void visit_fields(some<tokens_config> auto& c, auto&& visit) {
+  visit("vocab_size", c.vocab_size);
+  visit("encoder_vocab_size", c.encoder_vocab_size);
   visit("type_vocab_size", c.type_vocab_size);
+  visit("bos_id", c.bos_id);
+  visit("pad_id", c.pad_id);
+  visit("stop_ids", c.stop_ids);
+  visit("decoder_start_id", c.decoder_start_id);
+  visit("forced_bos_id", c.forced_bos_id);
+  visit("forced_eos_ids", c.forced_eos_ids);
+}
+
+void visit_fields(some<embedding_config> auto& c, auto&& visit) {
+  visit("size", c.size);
+  visit("scale", c.scale);
+  visit("tied", c.tied);
+  visit("shared", c.shared);
+}
+
+void visit_fields(some<head_config> auto& c, auto&& visit) {
+  visit("kind", c.kind);
+  visit("input_scale", c.input_scale);
+  visit("logits_softcap", c.logits_softcap);
   visit("has_pooler", c.has_pooler);
   visit("classifier_activation", c.classifier_activation);
   visit("num_labels", c.num_labels);
   visit("label_names", c.label_names);
-  visit("pooling", c.pooling);
-  visit("pooling_normalize", c.pooling_normalize);
+}
 
+void visit_fields(some<pooling_config> auto& c, auto&& visit) {
+  visit("kind", c.kind);
+  visit("normalize", c.normalize);
+}
+
+void visit_fields(some<model_config> auto& c, auto&& visit) {
+  visit("family", c.family);
+  visit("architecture", c.architecture);
+  visit("model_type", c.model_type);
   visit("checkpoint_dtype", c.checkpoint_dtype);
-  visit("stop_token_ids", c.stop_token_ids);
-  visit("bos_token_id", c.bos_token_id);
-  visit("pad_token_id", c.pad_token_id);
+  visit("causal", c.causal);
+  visit("is_encoder_decoder", c.is_encoder_decoder);
+  using stack =
+      std::conditional_t<std::is_const_v<std::remove_reference_t<decltype(c)>>, const stack_config, stack_config>;
+  visit_fields(static_cast<stack&>(c), visit);
+  visit("tokens", c.tokens);
+  visit("embedding", c.embedding);
+  visit("encoder", c.encoder);
+  visit("head", c.head);
+  visit("pooling", c.pooling);
+}
+
+struct any_visit {
+  void operator()(const char*, auto&) const {}
+};
+
+// A struct of the configuration, as against a value or a list.
+template <class T>
+concept has_fields = requires(T& c) { visit_fields(c, any_visit{}); };
+
+// visit(path, field) for each field that is no struct itself: "attention.num_heads".
+template <has_fields Config>
+void visit_values(Config& c, auto&& visit, const std::string& at = {}) {
+  visit_fields(c, [&](const char* name, auto& field) {
+    const std::string path = at.empty() ? name : cat(at, ".", name);
+    if constexpr (has_fields<decltype(field)>)
+      visit_values(field, visit, path);
+    else
+      visit(path, field);
+  });
 }
 
 }  // namespace ft::arch

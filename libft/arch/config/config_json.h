@@ -2,7 +2,7 @@
 #pragma once
 
 #include "arch/config/config.h"
-#include "io/json.h"
+#include "io/text/json.h"
 
 namespace ft::arch {
 

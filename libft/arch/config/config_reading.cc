@@ -45,10 +45,10 @@ void add_token_ids(std::vector<int32_t>& ids, const io::json_reader& config, std
 void read_hugging_face_tokens(model_config& config, const io::checkpoint& source) {
   const io::json_reader main = source.config();
   if (const io::json_ptr generation = source.read_json("generation_config.json"))
-    add_token_ids(config.stop_token_ids, {*generation, source.source() + "/generation_config.json"}, "eos_token_id");
-  if (config.stop_token_ids.empty()) add_token_ids(config.stop_token_ids, main, "eos_token_id");
-  config.bos_token_id = read_token_id(main, "bos_token_id");
-  config.pad_token_id = read_token_id(main, "pad_token_id");
+    add_token_ids(config.tokens.stop_ids, {*generation, source.source() + "/generation_config.json"}, "eos_token_id");
+  if (config.tokens.stop_ids.empty()) add_token_ids(config.tokens.stop_ids, main, "eos_token_id");
+  config.tokens.bos_id = read_token_id(main, "bos_token_id");
+  config.tokens.pad_id = read_token_id(main, "pad_token_id");
 }
 
 // Tokens that end a turn, for files that name no end-of-turn token of their own.
@@ -57,12 +57,12 @@ constexpr std::array<std::string_view, 4> end_of_turn = {"<|eot_id|>", "<|im_end
 void read_gguf_tokens(model_config& config, const io::checkpoint& source) {
   const io::gguf_metadata& metadata = source.metadata();
   const auto read = [&](const char* key) { return token_id(metadata.integer(key, -1), source.source(), key); };
-  std::vector<int32_t>& stop = config.stop_token_ids;
+  std::vector<int32_t>& stop = config.tokens.stop_ids;
   for (const char* key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"})
     if (const int32_t id = read(key); id >= 0 && std::find(stop.begin(), stop.end(), id) == stop.end())
       stop.push_back(id);
-  config.bos_token_id = read("tokenizer.ggml.bos_token_id");
-  config.pad_token_id = read("tokenizer.ggml.padding_token_id");
+  config.tokens.bos_id = read("tokenizer.ggml.bos_token_id");
+  config.tokens.pad_id = read("tokenizer.ggml.padding_token_id");
 
   const io::gguf_value* tokens = metadata.find("tokenizer.ggml.tokens");
   const auto* texts = tokens ? std::get_if<std::vector<std::string>>(&tokens->data) : nullptr;
@@ -150,17 +150,18 @@ std::string read_architecture(const io::json_reader& config, std::string_view ot
   return names->empty() ? std::string(otherwise) : names->front().get<std::string>();
 }
 
-void check_heads(const model_config& config, const io::checkpoint& source) {
-  if (config.num_heads % config.num_kv_heads != 0)
-    fail(FT_ERROR_CHECKPOINT, source.source(), ": ", config.num_heads, " attention heads cannot share ",
-         config.num_kv_heads, " key and value heads: the one is no multiple of the other");
+void check_heads(const stack_config& config, const io::checkpoint& source) {
+  if (config.attention.num_heads % config.attention.num_kv_heads != 0)
+    fail(FT_ERROR_CHECKPOINT, source.source(), ": ", config.attention.num_heads, " attention heads cannot share ",
+         config.attention.num_kv_heads, " key and value heads: the one is no multiple of the other");
   constexpr int64_t widest_head = 4096, most_heads = 1 << 20;  // a list may have one element a head
-  if (config.num_heads > most_heads)
-    fail(FT_ERROR_CHECKPOINT, source.source(), ": ", config.num_heads, " attention heads; at most ", most_heads,
-         " can be");
-  if (config.head_dim < 1 || config.head_dim > widest_head || config.num_heads > largest_size / config.head_dim)
-    fail(FT_ERROR_CHECKPOINT, source.source(), ": heads of ", config.head_dim, " elements, ", config.num_heads,
-         " of them, cannot be; head_dim must be from 1 to ", widest_head);
+  if (config.attention.num_heads > most_heads)
+    fail(FT_ERROR_CHECKPOINT, source.source(), ": ", config.attention.num_heads, " attention heads; at most ",
+         most_heads, " can be");
+  if (config.attention.head_dim < 1 || config.attention.head_dim > widest_head ||
+      config.attention.num_heads > largest_size / config.attention.head_dim)
+    fail(FT_ERROR_CHECKPOINT, source.source(), ": heads of ", config.attention.head_dim, " elements, ",
+         config.attention.num_heads, " of them, cannot be; head_dim must be from 1 to ", widest_head);
 }
 
 void check_rotary_dim(int64_t rotary_dim, int64_t head_dim, const std::string& file) {
@@ -186,13 +187,14 @@ void read_decoder_tokens(model_config& config, const io::checkpoint& source, con
     const int32_t id = read_token_id(settings, key);
     return id >= 0 || generation || main.value().contains(key) ? id : otherwise;
   };
-  config.decoder_start_token_id = first_of("decoder_start_token_id", defaults.decoder_start);
-  if (config.decoder_start_token_id < 0) config.decoder_start_token_id = read_token_id(main, "decoder_start_token_id");
-  if (config.decoder_start_token_id < 0) config.decoder_start_token_id = config.bos_token_id;
-  config.forced_bos_token_id = first_of("forced_bos_token_id", -1);
-  add_token_ids(config.forced_eos_token_ids, settings, "forced_eos_token_id");
+  config.tokens.decoder_start_id = first_of("decoder_start_token_id", defaults.decoder_start);
+  if (config.tokens.decoder_start_id < 0)
+    config.tokens.decoder_start_id = read_token_id(main, "decoder_start_token_id");
+  if (config.tokens.decoder_start_id < 0) config.tokens.decoder_start_id = config.tokens.bos_id;
+  config.tokens.forced_bos_id = first_of("forced_bos_token_id", -1);
+  add_token_ids(config.tokens.forced_eos_ids, settings, "forced_eos_token_id");
   if (!generation && !main.value().contains("forced_eos_token_id") && defaults.forced_eos >= 0)
-    config.forced_eos_token_ids = {defaults.forced_eos};
+    config.tokens.forced_eos_ids = {defaults.forced_eos};
 }
 
 std::string most_common_dtype(const io::checkpoint& source) {

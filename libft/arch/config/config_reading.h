@@ -31,16 +31,16 @@ activation_kind activation_named(std::string_view name, std::string_view key, co
 std::string read_architecture(const io::json_reader& config, std::string_view otherwise);
 
 // Throws ft::error (FT_ERROR_CHECKPOINT) when heads and sizes contradict each other.
-void check_heads(const model_config& config, const io::checkpoint& source);
+void check_heads(const stack_config& config, const io::checkpoint& source);
 
 // The same unless rotary positions can turn `rotary_dim` elements of each head; `file` is named.
 void check_rotary_dim(int64_t rotary_dim, int64_t head_dim, const std::string& file);
 
-// stop_token_ids, bos_token_id and pad_token_id: from generation_config.json, else config.json, or from GGUF metadata.
+// The stop, bos and pad tokens: from generation_config.json, else config.json, or from GGUF metadata.
 void read_special_tokens(model_config& config, const io::checkpoint& source);
 
 // The tokens with which an encoder-decoder's answers begin and end: decoder_start_token_id, forced_bos_token_id and
-// forced_eos_token_ids, from generation_config.json where there is one, else config.json, where `defaults` hold.
+// forced_eos_token_id, from generation_config.json where there is one, else config.json, where `defaults` hold.
 struct decoder_tokens {
   int32_t decoder_start = -1;
   int32_t forced_eos = -1;
@@ -59,7 +59,7 @@ std::string most_common_dtype(const io::checkpoint& source);
 // The first dimension of a tensor that must be there.
 int64_t rows_of(const io::checkpoint& source, std::string_view tensor);
 
-// sentence-transformers: modules.json and its 1_Pooling/config.json into pooling and pooling_normalize.
+// sentence-transformers: modules.json and its 1_Pooling/config.json into the pooling.
 void read_sentence_modules(model_config& config, const io::checkpoint& source);
 
 }  // namespace ft::arch

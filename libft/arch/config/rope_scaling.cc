@@ -6,7 +6,7 @@
 #include <numbers>
 
 #include "core/status.h"
-#include "io/printable.h"
+#include "io/text/printable.h"
 
 namespace ft::arch {
 namespace {

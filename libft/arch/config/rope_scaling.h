@@ -9,7 +9,7 @@
 
 #include "arch/config/config.h"
 #include "io/checkpoint.h"
-#include "io/json.h"
+#include "io/text/json.h"
 
 namespace ft::arch {
 

@@ -55,9 +55,9 @@ void read_sentence_modules(model_config& config, const io::checkpoint& source) {
       const std::string path = text_of(module, "path", file) + "/config.json";
       const io::json_ptr pooling = source.read_json(path);
       if (!pooling) fail(FT_ERROR_CHECKPOINT, file, ": names ", path, ", which is not there");
-      config.pooling = read_pooling({*pooling, source.source() + "/" + path});
+      config.pooling.kind = read_pooling({*pooling, source.source() + "/" + path});
     } else if (kind == "Normalize") {
-      config.pooling_normalize = true;
+      config.pooling.normalize = true;
     } else if (kind != "Transformer" && kind != "Dropout") {
       fail(FT_ERROR_UNSUPPORTED, file, ": the module ", type,
            " is not supported; Transformer, Pooling, Normalize and Dropout are");

@@ -2,6 +2,7 @@
 // block, mBART (arXiv:2001.08210) before, and Marian (arXiv:1804.00344) has sinusoidal positions, perhaps a vocabulary
 // for each side, and a bias on the logits that counts. The recipe is in encoder_decoder.cc.
 #include <cmath>
+#include <string>
 
 #include "arch/config/config_reading.h"
 #include "arch/families/families.h"
@@ -16,39 +17,34 @@ void read_head(model_config& c, const io::json_reader& config) {
   c.architecture = read_architecture(config, c.model_type);
   const std::string_view name = c.architecture;
   if (name.ends_with("ForConditionalGeneration") || name.ends_with("MTModel"))
-    c.head = head_kind::causal_lm;
+    c.head.kind = head_kind::causal_lm;
   else if (!name.ends_with("Model") && name != c.model_type)
     fail(FT_ERROR_UNSUPPORTED, config.file(), ": ", name,
          " is not supported; models for conditional generation and bare models are");
 }
 
-void read_sizes(model_config& c, const io::json_reader& config, const io::checkpoint& source) {
-  c.hidden_size = read_size(config, "d_model", 1024);
-  const auto layers = [&](const char* key) { return config.has(key) ? read_layer_count(config, key) : int64_t{12}; };
-  c.num_encoder_layers = layers("encoder_layers");
-  c.num_layers = layers("decoder_layers");
-  c.num_encoder_heads = read_size(config, "encoder_attention_heads", 16);
-  c.num_heads = c.num_kv_heads = read_size(config, "decoder_attention_heads", 16);
-  c.encoder_intermediate_size = read_size(config, "encoder_ffn_dim", 4096);
-  c.intermediate_size = read_size(config, "decoder_ffn_dim", 4096);
-  c.max_positions = read_size(config, "max_position_embeddings", 1024);
-  for (int64_t heads : {c.num_heads, c.num_encoder_heads})
-    if (c.hidden_size % heads != 0)
-      fail(FT_ERROR_CHECKPOINT, config.file(), ": ", heads, " attention heads cannot share ", c.hidden_size,
-           " elements of d_model equally");
-  c.head_dim = c.hidden_size / c.num_heads;
-  check_heads(c, source);
+// What the file says of one stack: the encoder or the decoder.
+void read_side(stack_config& s, const std::string& side, const io::json_reader& config, const io::checkpoint& source) {
+  s.num_layers = read_layer_count(config, side + "_layers", 12);
+  s.mlp.intermediate_size = read_size(config, side + "_ffn_dim", 4096);
+  const int64_t heads = read_size(config, side + "_attention_heads", 16);
+  if (s.hidden_size % heads != 0)
+    fail(FT_ERROR_CHECKPOINT, config.file(), ": ", heads, " attention heads cannot share ", s.hidden_size,
+         " elements of d_model equally");
+  s.attention.num_heads = s.attention.num_kv_heads = heads;
+  s.attention.head_dim = s.hidden_size / heads;
+  check_heads(s, source);
 }
 
 // One table for both sides and the output, or one each: Marian says so; of the others a file that is untied holds all.
 void read_embeddings(model_config& c, const io::json_reader& config, const io::checkpoint& source) {
   const bool two_vocabularies = c.model_type == "marian" && !config.boolean("share_encoder_decoder_embeddings", true);
-  c.tied_embeddings = config.boolean("tie_word_embeddings", true);
+  c.embedding.tied = config.boolean("tie_word_embeddings", true);
   const bool holds_each =
       source.find("model.encoder.embed_tokens.weight") || source.find("encoder.embed_tokens.weight");
-  c.shared_embeddings = !two_vocabularies && (c.tied_embeddings || !holds_each);
-  c.vocab_size =
-      two_vocabularies ? read_size(config, "decoder_vocab_size", c.encoder_vocab_size) : c.encoder_vocab_size;
+  c.embedding.shared = !two_vocabularies && (c.embedding.tied || !holds_each);
+  c.tokens.vocab_size = two_vocabularies ? read_size(config, "decoder_vocab_size", c.tokens.encoder_vocab_size)
+                                         : c.tokens.encoder_vocab_size;
 }
 
 model_config bart_config(const io::checkpoint& source) {
@@ -60,19 +56,23 @@ model_config bart_config(const io::checkpoint& source) {
   c.checkpoint_dtype = most_common_dtype(source);
   c.is_encoder_decoder = c.causal = true;
   read_head(c, config);
-  read_sizes(c, config, source);
-  c.encoder_vocab_size = read_size(config, "vocab_size", marian ? 58101 : 50265);
+  c.hidden_size = read_size(config, "d_model", 1024);
+  c.positions.max = read_size(config, "max_position_embeddings", 1024);
+  c.tokens.encoder_vocab_size = read_size(config, "vocab_size", marian ? 58101 : 50265);
   read_embeddings(c, config, source);
   if (config.boolean("scale_embedding", false))
-    c.embedding_scale = static_cast<float>(std::sqrt(static_cast<double>(c.hidden_size)));
-  c.activation = read_activation(config, "activation_function", "gelu");
-  c.attention_bias = c.attention_output_bias = c.feed_forward_bias = true;
-  c.sinusoidal_positions = marian;
-  c.position_offset = marian ? 0 : 2;  // the learned table's first rows stood for padding once
-  c.learned_positions = !marian;
+    c.embedding.scale = static_cast<float>(std::sqrt(static_cast<double>(c.hidden_size)));
+  c.mlp.activation = read_activation(config, "activation_function", "gelu");
+  c.attention.bias = c.attention.output_bias = c.mlp.bias = true;
+  c.positions.sinusoidal = marian;
+  c.positions.offset = marian ? 0 : 2;  // the learned table's first rows stood for padding once
+  c.positions.learned = !marian;
   c.block = mbart ? block_kind::pre_norm : block_kind::post_norm;
   c.final_norm = mbart;
   c.embedding_norm = !marian;
+  c.encoder = c;
+  read_side(c, "decoder", config, source);
+  read_side(c.encoder, "encoder", config, source);
   read_special_tokens(c, source);
   read_decoder_tokens(c, source, {.decoder_start = marian ? 58100 : mbart ? -1 : 2, .forced_eos = marian ? 0 : 2});
   return c;
@@ -90,11 +90,12 @@ void add_attention(table_builder& t, const model_config& c, const std::string& o
 void add_stack(table_builder& t, const model_config& c, bool decoder) {
   using enum shard_axis;
   const std::string name = decoder ? "decoder." : "encoder.";
-  const int64_t width = decoder ? c.intermediate_size : c.encoder_intermediate_size;
+  const int64_t width = decoder ? c.mlp.intermediate_size : c.encoder.mlp.intermediate_size;
   t.enter(name, name);
-  if (c.learned_positions) t.lookup("positions", "embed_positions", c.max_positions + c.position_offset, c.hidden_size);
+  if (c.positions.learned)
+    t.lookup("positions", "embed_positions", c.positions.max + c.positions.offset, c.hidden_size);
   if (c.embedding_norm) t.layer_norm("embedding_norm", "layernorm_embedding", c.hidden_size);
-  for (int64_t i = 0; i < (decoder ? c.num_layers : c.num_encoder_layers); ++i) {
+  for (int64_t i = 0; i < (decoder ? c.num_layers : c.encoder.num_layers); ++i) {
     const std::string layer = cat(name, "layers.", i, ".");
     t.enter(layer, layer);
     add_attention(t, c, "attention", "self_attn");
@@ -114,22 +115,24 @@ weight_table bart_weights(const model_config& c, io::checkpoint_format) {
   const auto also_in = [](weight_spec& spec, std::initializer_list<const char*> names) {
     for (const char* name : names) spec.sources.push_back(name);
   };
-  weight_spec& words = t.matrix("embedding", c.shared_embeddings ? "shared" : "decoder.embed_tokens", c.vocab_size,
-                                c.hidden_size, vocabulary, false);
-  if (c.shared_embeddings)
+  weight_spec& words = t.matrix("embedding", c.embedding.shared ? "shared" : "decoder.embed_tokens",
+                                c.tokens.vocab_size, c.hidden_size, vocabulary, false);
+  if (c.embedding.shared)
     also_in(words, {"model.encoder.embed_tokens.weight", "encoder.embed_tokens.weight",
                     "model.decoder.embed_tokens.weight", "decoder.embed_tokens.weight"});
-  if (c.tied_embeddings) also_in(words, {"lm_head.weight"});
-  if (!c.shared_embeddings)
-    t.matrix("encoder.embedding", "encoder.embed_tokens", c.encoder_vocab_size, c.hidden_size, vocabulary, false);
+  if (c.embedding.tied) also_in(words, {"lm_head.weight"});
+  if (!c.embedding.shared)
+    t.matrix("encoder.embedding", "encoder.embed_tokens", c.tokens.encoder_vocab_size, c.hidden_size, vocabulary,
+             false);
   add_stack(t, c, false);
   add_stack(t, c, true);
   weight_table table = t.take();
 
   table_builder head({""});
-  if (c.head == head_kind::causal_lm) {
-    if (!c.tied_embeddings) head.matrix("output", "lm_head", c.vocab_size, c.hidden_size, vocabulary, false);
-    head.add("output", ".bias", "final_logits_bias", "", {c.vocab_size}, vocabulary, {.as_row = true}).required = false;
+  if (c.head.kind == head_kind::causal_lm) {
+    if (!c.embedding.tied) head.matrix("output", "lm_head", c.tokens.vocab_size, c.hidden_size, vocabulary, false);
+    head.add("output", ".bias", "final_logits_bias", "", {c.tokens.vocab_size}, vocabulary, {.as_row = true}).required =
+        false;
   }
   for (weight_spec& spec : head.take()) table.push_back(std::move(spec));
   return table;

@@ -76,8 +76,8 @@ void add_layer(table_builder& t, const names& n, const model_config& c) {
   t.matrix("attention.value", n.value, hidden, hidden, column, true);
   t.matrix("attention.output", n.output, hidden, hidden, row, true);
   t.layer_norm("attention_norm", n.attention_norm, hidden);
-  t.matrix("feed_forward.up", n.up, c.intermediate_size, hidden, column, true);
-  t.matrix("feed_forward.down", n.down, hidden, c.intermediate_size, row, true);
+  t.matrix("feed_forward.up", n.up, c.mlp.intermediate_size, hidden, column, true);
+  t.matrix("feed_forward.down", n.down, hidden, c.mlp.intermediate_size, row, true);
   t.layer_norm("feed_forward_norm", n.output_norm, hidden);
 }
 
@@ -96,28 +96,28 @@ void add_masked_lm(table_builder& t, const model_config& c) {
   t.layer_norm("head.norm", named("cls.predictions.transform.LayerNorm", "lm_head.layer_norm", "vocab_layer_norm"),
                c.hidden_size);
   const std::string decoder = named("cls.predictions.decoder", "lm_head.decoder", "vocab_projector");
-  if (!c.tied_embeddings) t.matrix("output", decoder, c.vocab_size, c.hidden_size, shard_axis::vocabulary, false);
-  weight_spec& bias = t.add("output", ".bias", decoder, ".bias", {c.vocab_size}, shard_axis::vocabulary);
+  if (!c.embedding.tied) t.matrix("output", decoder, c.tokens.vocab_size, c.hidden_size, shard_axis::vocabulary, false);
+  weight_spec& bias = t.add("output", ".bias", decoder, ".bias", {c.tokens.vocab_size}, shard_axis::vocabulary);
   if (!distil) bias.sources.insert(bias.sources.begin(), roberta ? "lm_head.bias" : "cls.predictions.bias");
 }
 
 void add_head(table_builder& t, const model_config& c) {
-  switch (c.head) {
+  switch (c.head.kind) {
     case head_kind::masked_lm:
       add_masked_lm(t, c);
       break;
     case head_kind::token_classification:
-      add_dense(t, "output", "classifier", c.num_labels, c.hidden_size);
+      add_dense(t, "output", "classifier", c.head.num_labels, c.hidden_size);
       break;
     case head_kind::sequence_classification:
       if (c.model_type == "bert") {  // reads the pooler
-        add_dense(t, "output", "classifier", c.num_labels, c.hidden_size);
+        add_dense(t, "output", "classifier", c.head.num_labels, c.hidden_size);
       } else if (c.model_type == "distilbert") {
         add_dense(t, "head.dense", "pre_classifier", c.hidden_size, c.hidden_size);
-        add_dense(t, "output", "classifier", c.num_labels, c.hidden_size);
+        add_dense(t, "output", "classifier", c.head.num_labels, c.hidden_size);
       } else {
         add_dense(t, "head.dense", "classifier.dense", c.hidden_size, c.hidden_size);
-        add_dense(t, "output", "classifier.out_proj", c.num_labels, c.hidden_size);
+        add_dense(t, "output", "classifier.out_proj", c.head.num_labels, c.hidden_size);
       }
       break;
     case head_kind::causal_lm:
@@ -143,16 +143,16 @@ weight_table bert_weights(const model_config& c, io::checkpoint_format format) {
   // Saved with a head, or without one as sentence-transformers does.
   const std::vector<std::string> prefixes = {bert_prefix(c.model_type), ""};
   table_builder t(gguf ? std::vector<std::string>{""} : prefixes);
-  t.matrix("embedding", n.words, c.vocab_size, c.hidden_size, shard_axis::vocabulary, false);
-  t.lookup("positions", n.positions, c.max_positions + c.position_offset, c.hidden_size);
-  if (c.type_vocab_size) t.lookup("token_types", n.types, c.type_vocab_size, c.hidden_size);
+  t.matrix("embedding", n.words, c.tokens.vocab_size, c.hidden_size, shard_axis::vocabulary, false);
+  t.lookup("positions", n.positions, c.positions.max + c.positions.offset, c.hidden_size);
+  if (c.tokens.type_vocab_size) t.lookup("token_types", n.types, c.tokens.type_vocab_size, c.hidden_size);
   t.layer_norm("embedding_norm", n.embedding_norm, c.hidden_size);
   for (int64_t layer = 0; layer < c.num_layers; ++layer) {
     t.enter(cat("layers.", layer, "."), cat(n.layer, layer, "."));
     add_layer(t, n, c);
   }
   t.enter("", "");
-  if (c.has_pooler) add_dense(t, "pooler", "pooler.dense", c.hidden_size, c.hidden_size);
+  if (c.head.has_pooler) add_dense(t, "pooler", "pooler.dense", c.hidden_size, c.hidden_size);
   table_builder head({""});
   add_head(head, c);
   weight_table table = t.take();
@@ -182,14 +182,14 @@ class bert final : public network {
  public:
   bert(const model_config& config, const weight_match& match, const build_options& options) : config_(config) {
     weight_loader load(match, options);
-    words_ = config.tied_embeddings ? load.shared_embedding("embedding") : load.embedding("embedding");
+    words_ = config.embedding.tied ? load.shared_embedding("embedding") : load.embedding("embedding");
     positions_ = load.embedding("positions");
-    if (config.position_offset) positions_.skip_rows(config.position_offset);
-    if (config.type_vocab_size) token_types_ = load.embedding("token_types");
+    if (config.positions.offset) positions_.skip_rows(config.positions.offset);
+    if (config.tokens.type_vocab_size) token_types_ = load.embedding("token_types");
     embedding_norm_ = load.norm("embedding_norm", config);
     layers_.resize(static_cast<size_t>(config.num_layers));
     load.for_each_layer(config.num_layers, [&](int64_t i) { layers_[static_cast<size_t>(i)] = load_layer(load, i); });
-    if (config.has_pooler) pooler_ = load.linear({"pooler"});
+    if (config.head.has_pooler) pooler_ = load.linear({"pooler"});
     load_head(load);
     weight_bytes_ = load.bytes();
   }
@@ -206,15 +206,15 @@ class bert final : public network {
   }
 
   tensor logits(nn::run& run, const tensor& hidden_rows) const override {
-    switch (config_.head) {
+    switch (config_.head.kind) {
       case head_kind::token_classification:
         return output_.logits(run, hidden_rows);
       case head_kind::sequence_classification: {
         const nn::linear& dense = head_dense_ ? head_dense_ : pooler_;
-        return output_.logits(run, dense.forward(run, hidden_rows, config_.classifier_activation));
+        return output_.logits(run, dense.forward(run, hidden_rows, config_.head.classifier_activation));
       }
       case head_kind::masked_lm: {
-        const tensor x = head_dense_.forward(run, hidden_rows, config_.activation);
+        const tensor x = head_dense_.forward(run, hidden_rows, config_.mlp.activation);
         head_norm_.forward(run, x, x);
         return output_.logits(run, x);
       }
@@ -239,25 +239,25 @@ class bert final : public network {
     l.attention = {
         .query_key_value = load.linear({at + "attention.query", at + "attention.key", at + "attention.value"}),
         .output = load.linear({at + "attention.output"}),
-        .num_heads = c.num_heads,
-        .num_kv_heads = c.num_kv_heads,
-        .head_dim = c.head_dim,
-        .options = {.scale = c.attention_scale}};
+        .num_heads = c.attention.num_heads,
+        .num_kv_heads = c.attention.num_kv_heads,
+        .head_dim = c.attention.head_dim,
+        .options = {.scale = c.attention.scale}};
     l.attention_norm = load.norm(at + "attention_norm", c);
     l.feed_forward = {.up = load.linear({at + "feed_forward.up"}),
                       .down = load.linear({at + "feed_forward.down"}),
-                      .activation = c.activation};
+                      .activation = c.mlp.activation};
     l.feed_forward_norm = load.norm(at + "feed_forward_norm", c);
     return l;
   }
 
   void load_head(weight_loader& load) {
-    const bool classifier = config_.head == head_kind::sequence_classification;
-    if (config_.head == head_kind::none) return;
-    if (config_.head == head_kind::masked_lm || (classifier && config_.model_type != "bert"))
+    const bool classifier = config_.head.kind == head_kind::sequence_classification;
+    if (config_.head.kind == head_kind::none) return;
+    if (config_.head.kind == head_kind::masked_lm || (classifier && config_.model_type != "bert"))
       head_dense_ = load.linear({"head.dense"});
-    if (config_.head == head_kind::masked_lm) head_norm_ = load.norm("head.norm", config_);
-    output_ = config_.tied_embeddings ? load.tied_linear(words_, "output") : load.linear({"output"});
+    if (config_.head.kind == head_kind::masked_lm) head_norm_ = load.norm("head.norm", config_);
+    output_ = config_.embedding.tied ? load.tied_linear(words_, "output") : load.linear({"output"});
   }
 
   model_config config_;

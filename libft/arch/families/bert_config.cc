@@ -26,10 +26,10 @@ void read_labels(model_config& c, const io::json_reader& config) {
   constexpr int64_t most_labels = 1 << 20;
   if (count < 1 || count > most_labels)
     fail(FT_ERROR_CHECKPOINT, config.file(), ": ", count, " labels; there must be from 1 to ", most_labels);
-  c.num_labels = count;
+  c.head.num_labels = count;
   for (int64_t i = 0; i < count; ++i) {
     const std::string fallback = cat("LABEL_", i);
-    c.label_names.push_back(labels ? labels->string(std::to_string(i), fallback) : fallback);
+    c.head.label_names.push_back(labels ? labels->string(std::to_string(i), fallback) : fallback);
   }
 }
 
@@ -47,38 +47,38 @@ bool has_pooler(const io::checkpoint& source, const std::string& prefix) {
 void read_distilbert_sizes(model_config& c, const io::json_reader& config) {
   c.hidden_size = read_size(config, "dim", 768);
   c.num_layers = config.has("n_layers") ? read_layer_count(config, "n_layers") : 6;
-  c.num_heads = read_size(config, "n_heads", 12);
-  c.intermediate_size = read_size(config, "hidden_dim", 4 * 768);
-  c.activation = read_activation(config, "activation", "gelu");
-  c.norm_epsilon = usual_epsilon;
-  c.classifier_activation = activation_kind::relu;
+  c.attention.num_heads = read_size(config, "n_heads", 12);
+  c.mlp.intermediate_size = read_size(config, "hidden_dim", 4 * 768);
+  c.mlp.activation = read_activation(config, "activation", "gelu");
+  c.norm.epsilon = usual_epsilon;
+  c.head.classifier_activation = activation_kind::relu;
 }
 
 void read_bert_sizes(model_config& c, const io::json_reader& config) {
   c.hidden_size = read_size(config, "hidden_size", 768);
   c.num_layers = config.has("num_hidden_layers") ? read_layer_count(config, "num_hidden_layers") : 12;
-  c.num_heads = read_size(config, "num_attention_heads", 12);
-  c.intermediate_size = read_size(config, "intermediate_size", 3072);
-  c.activation = read_activation(config, "hidden_act", "gelu");
-  c.norm_epsilon = static_cast<float>(config.number("layer_norm_eps", usual_epsilon));
-  c.type_vocab_size = read_size(config, "type_vocab_size", 2);
+  c.attention.num_heads = read_size(config, "num_attention_heads", 12);
+  c.mlp.intermediate_size = read_size(config, "intermediate_size", 3072);
+  c.mlp.activation = read_activation(config, "hidden_act", "gelu");
+  c.norm.epsilon = static_cast<float>(config.number("layer_norm_eps", usual_epsilon));
+  c.tokens.type_vocab_size = read_size(config, "type_vocab_size", 2);
 }
 
 // What both formats leave to be derived.
 void finish(model_config& c, const io::checkpoint& source) {
-  if (c.hidden_size % c.num_heads != 0)
-    fail(FT_ERROR_CHECKPOINT, source.source(), ": hidden_size ", c.hidden_size, " is no multiple of the ", c.num_heads,
-         " attention heads");
+  if (c.hidden_size % c.attention.num_heads != 0)
+    fail(FT_ERROR_CHECKPOINT, source.source(), ": hidden_size ", c.hidden_size, " is no multiple of the ",
+         c.attention.num_heads, " attention heads");
   c.family = "bert";
-  c.num_kv_heads = c.num_heads;
-  c.head_dim = c.hidden_size / c.num_heads;
+  c.attention.num_kv_heads = c.attention.num_heads;
+  c.attention.head_dim = c.hidden_size / c.attention.num_heads;
   check_heads(c, source);
-  c.attention_scale = static_cast<float>(1 / std::sqrt(static_cast<double>(c.head_dim)));
-  c.attention_bias = c.attention_output_bias = c.feed_forward_bias = true;
+  c.attention.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(c.attention.head_dim)));
+  c.attention.bias = c.attention.output_bias = c.mlp.bias = true;
   c.layers.resize(static_cast<size_t>(c.num_layers));
   c.checkpoint_dtype = most_common_dtype(source);
   read_special_tokens(c, source);
-  c.stop_token_ids.clear();  // encoders do not generate
+  c.tokens.stop_ids.clear();  // encoders do not generate
   read_sentence_modules(c, source);
 }
 
@@ -88,26 +88,26 @@ model_config from_hugging_face(const io::checkpoint& source) {
   model_config c;
   c.model_type = config.string("model_type");
   c.architecture = read_architecture(config, c.model_type);
-  c.head = head_of(c.architecture);
-  c.vocab_size = read_size(config, "vocab_size", c.model_type == "roberta" ? 50265 : 30522);
+  c.head.kind = head_of(c.architecture);
+  c.tokens.vocab_size = read_size(config, "vocab_size", c.model_type == "roberta" ? 50265 : 30522);
   if (c.model_type == "distilbert")
     read_distilbert_sizes(c, config);
   else
     read_bert_sizes(c, config);
 
-  c.max_positions = read_size(config, "max_position_embeddings", 512);
+  c.positions.max = read_size(config, "max_position_embeddings", 512);
   if (bert_prefix(c.model_type) == "roberta.") {
     // Positions of tokens count from the padding token's id on (arXiv:1907.11692's fairseq code).
-    c.position_offset = config.integer("pad_token_id", 1) + 1;
-    if (c.position_offset < 0 || c.position_offset >= c.max_positions)
-      fail(FT_ERROR_CHECKPOINT, config.file(), ": pad_token_id ", c.position_offset - 1, " leaves none of the ",
-           c.max_positions, " positions");
-    c.max_positions -= c.position_offset;
+    c.positions.offset = config.integer("pad_token_id", 1) + 1;
+    if (c.positions.offset < 0 || c.positions.offset >= c.positions.max)
+      fail(FT_ERROR_CHECKPOINT, config.file(), ": pad_token_id ", c.positions.offset - 1, " leaves none of the ",
+           c.positions.max, " positions");
+    c.positions.max -= c.positions.offset;
   }
-  const bool classifier = c.head == head_kind::sequence_classification;
-  c.has_pooler = has_pooler(source, bert_prefix(c.model_type)) || (classifier && c.model_type == "bert");
-  if (classifier || c.head == head_kind::token_classification) read_labels(c, config);
-  c.tied_embeddings = c.head == head_kind::masked_lm && config.boolean("tie_word_embeddings", true);
+  const bool classifier = c.head.kind == head_kind::sequence_classification;
+  c.head.has_pooler = has_pooler(source, bert_prefix(c.model_type)) || (classifier && c.model_type == "bert");
+  if (classifier || c.head.kind == head_kind::token_classification) read_labels(c, config);
+  c.embedding.tied = c.head.kind == head_kind::masked_lm && config.boolean("tie_word_embeddings", true);
   finish(c, source);
   return c;
 }
@@ -126,14 +126,14 @@ model_config from_faster_transformer(const io::checkpoint& source) {
   c.model_type = c.architecture = "bert";
   c.hidden_size = read_size(config, "hidden_size");
   c.num_layers = read_layer_count(config, "num_layer");
-  c.num_heads = read_size(config, "head_num");
-  c.intermediate_size = read_size(config, "inter_size");
-  c.activation = read_activation(config, "activation_type", "gelu");
-  c.norm_epsilon = static_cast<float>(config.number("layer_norm_eps", usual_epsilon));
-  c.vocab_size = rows("embeddings.word_embeddings.weight");
-  c.max_positions = rows("embeddings.position_embeddings.weight");
-  c.type_vocab_size = rows("embeddings.token_type_embeddings.weight");
-  c.has_pooler = has_pooler(source, "bert.");
+  c.attention.num_heads = read_size(config, "head_num");
+  c.mlp.intermediate_size = read_size(config, "inter_size");
+  c.mlp.activation = read_activation(config, "activation_type", "gelu");
+  c.norm.epsilon = static_cast<float>(config.number("layer_norm_eps", usual_epsilon));
+  c.tokens.vocab_size = rows("embeddings.word_embeddings.weight");
+  c.positions.max = rows("embeddings.position_embeddings.weight");
+  c.tokens.type_vocab_size = rows("embeddings.token_type_embeddings.weight");
+  c.head.has_pooler = has_pooler(source, "bert.");
   if (const std::string type = config.string("position_embedding_type", "absolute"); type != "absolute")
     fail(FT_ERROR_UNSUPPORTED, config.file(), ": position_embedding_type '", type, "' is not supported; 'absolute' is");
   finish(c, source);
@@ -159,16 +159,16 @@ model_config from_gguf(const io::checkpoint& source) {
   const io::gguf_metadata& m = source.metadata();
   model_config c;
   c.model_type = c.architecture = "bert";
-  c.vocab_size = rows_of(source, "token_embd.weight");
-  c.max_positions = rows_of(source, "position_embd.weight");
-  c.type_vocab_size = source.find("token_types.weight") ? rows_of(source, "token_types.weight") : 0;
+  c.tokens.vocab_size = rows_of(source, "token_embd.weight");
+  c.positions.max = rows_of(source, "position_embd.weight");
+  c.tokens.type_vocab_size = source.find("token_types.weight") ? rows_of(source, "token_types.weight") : 0;
   c.hidden_size = read_size(m, "bert.embedding_length");
   c.num_layers = read_layer_count(m, "bert.block_count");
-  c.num_heads = read_size(m, "bert.attention.head_count");
-  c.intermediate_size = read_size(m, "bert.feed_forward_length");
-  c.activation = activation_kind::gelu;
-  c.norm_epsilon = static_cast<float>(m.number("bert.attention.layer_norm_epsilon", usual_epsilon));
-  c.pooling = read_gguf_pooling(source);
+  c.attention.num_heads = read_size(m, "bert.attention.head_count");
+  c.mlp.intermediate_size = read_size(m, "bert.feed_forward_length");
+  c.mlp.activation = activation_kind::gelu;
+  c.norm.epsilon = static_cast<float>(m.number("bert.attention.layer_norm_epsilon", usual_epsilon));
+  c.pooling.kind = read_gguf_pooling(source);
   finish(c, source);
   return c;
 }

@@ -7,7 +7,7 @@
 #include "arch/families/decoder_config.h"
 #include "arch/families/families.h"
 #include "arch/networks/decoder.h"
-#include "arch/weights/gpt_ranks.h"
+#include "arch/weights/saved_by_ranks.h"
 #include "arch/weights/table_builder.h"
 #include "core/status.h"
 
@@ -23,19 +23,19 @@ model_config bloom_config(const io::checkpoint& source) {
   c.family = c.model_type = "bloom";
   read_decoder_head(c, config, source, config.boolean("tie_word_embeddings", true), "lm_head.weight",
                     {"transformer.word_embeddings.weight", "word_embeddings.weight"});
-  c.vocab_size = read_size(config, "vocab_size", 250880);
+  c.tokens.vocab_size = read_size(config, "vocab_size", 250880);
   c.hidden_size = read_size(config, given_key(config, {"n_embed", "hidden_size"}), 64);
   c.num_layers = read_layer_count(config, given_key(config, {"n_layer", "num_hidden_layers"}), 2);
-  c.num_heads = read_size(config, given_key(config, {"n_head", "num_attention_heads"}), 8);
-  c.intermediate_size = 4 * c.hidden_size;
-  c.max_positions = read_size(config, "seq_length", 2048);
-  c.activation = activation_kind::gelu_tanh;
-  c.norm_epsilon = static_cast<float>(config.number("layer_norm_epsilon", 1e-5));
-  c.attention_bias = c.attention_output_bias = c.feed_forward_bias = true;
+  c.attention.num_heads = read_size(config, given_key(config, {"n_head", "num_attention_heads"}), 8);
+  c.mlp.intermediate_size = 4 * c.hidden_size;
+  c.positions.max = read_size(config, "seq_length", 2048);
+  c.mlp.activation = activation_kind::gelu_tanh;
+  c.norm.epsilon = static_cast<float>(config.number("layer_norm_epsilon", 1e-5));
+  c.attention.bias = c.attention.output_bias = c.mlp.bias = true;
   c.embedding_norm = true;
   if (config.boolean("apply_residual_connection_post_layernorm", false)) c.block = block_kind::normed_residual;
   finish_decoder(c, source);
-  c.alibi_slopes = alibi_slopes_for(c.num_heads);
+  c.positions.alibi_slopes = alibi_slopes_for(c.attention.num_heads);
   return c;
 }
 
@@ -49,11 +49,11 @@ weight_table bloom_weights(const model_config& c, io::checkpoint_format format) 
   for (int64_t layer = 0; layer < c.num_layers; ++layer) {
     t.enter(cat("layers.", layer, "."), cat("h.", layer, "."));
     t.layer_norm("attention_norm", "input_layernorm", hidden);
-    t.fused_attention("self_attention.query_key_value", hidden, true, {.groups = c.num_heads});
+    t.fused_attention("self_attention.query_key_value", hidden, true, {.groups = c.attention.num_heads});
     t.matrix("attention.output", "self_attention.dense", hidden, hidden, row, true);
     t.layer_norm("feed_forward_norm", "post_attention_layernorm", hidden);
-    t.matrix("feed_forward.up", "mlp.dense_h_to_4h", c.intermediate_size, hidden, column, true);
-    t.matrix("feed_forward.down", "mlp.dense_4h_to_h", hidden, c.intermediate_size, row, true);
+    t.matrix("feed_forward.up", "mlp.dense_h_to_4h", c.mlp.intermediate_size, hidden, column, true);
+    t.matrix("feed_forward.down", "mlp.dense_4h_to_h", hidden, c.mlp.intermediate_size, row, true);
   }
   t.enter("", "");
   t.layer_norm("norm", "ln_f", hidden);

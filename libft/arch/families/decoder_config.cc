@@ -41,10 +41,10 @@ std::string_view given_key(const io::json_reader& config, std::initializer_list<
 
 void read_decoder_head(model_config& c, const io::json_reader& config, const io::checkpoint& source, bool tied,
                        std::string_view output, std::initializer_list<std::string_view> inputs) {
-  c.tied_embeddings = really_tied(tied, source, output, inputs);
-  const bool has_output = c.tied_embeddings || source.holds(output);
+  c.embedding.tied = really_tied(tied, source, output, inputs);
+  const bool has_output = c.embedding.tied || source.holds(output);
   c.architecture = read_architecture(config, has_output ? "ForCausalLM" : "");
-  c.head = head_of(c.architecture, config);
+  c.head.kind = head_of(c.architecture, config);
   if (!config.has("architectures")) c.architecture = c.model_type;
 }
 
@@ -61,14 +61,14 @@ std::vector<float> alibi_slopes_for(int64_t num_heads) {
 }
 
 void finish_decoder(model_config& c, const io::checkpoint& source) {
-  if (c.hidden_size % c.num_heads != 0)
-    fail(FT_ERROR_CHECKPOINT, source.source(), ": hidden_size ", c.hidden_size, " is no multiple of the ", c.num_heads,
-         " attention heads");
+  if (c.hidden_size % c.attention.num_heads != 0)
+    fail(FT_ERROR_CHECKPOINT, source.source(), ": hidden_size ", c.hidden_size, " is no multiple of the ",
+         c.attention.num_heads, " attention heads");
   c.causal = true;
-  c.num_kv_heads = c.num_heads;
-  c.head_dim = c.hidden_size / c.num_heads;
+  c.attention.num_kv_heads = c.attention.num_heads;
+  c.attention.head_dim = c.hidden_size / c.attention.num_heads;
   check_heads(c, source);
-  c.attention_scale = static_cast<float>(1 / std::sqrt(static_cast<double>(c.head_dim)));
+  c.attention.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(c.attention.head_dim)));
   c.layers.resize(static_cast<size_t>(c.num_layers));
   c.checkpoint_dtype = most_common_dtype(source);
   read_special_tokens(c, source);

@@ -6,7 +6,7 @@
 #include "arch/families/decoder_config.h"
 #include "arch/families/families.h"
 #include "arch/networks/decoder.h"
-#include "arch/weights/gpt_ranks.h"
+#include "arch/weights/saved_by_ranks.h"
 #include "arch/weights/table_builder.h"
 #include "core/status.h"
 
@@ -18,10 +18,11 @@ void read_rotary(model_config& c, const io::json_reader& config) {
   double part = config.number("rotary_pct", 0.25);
   if (const auto parameters = config.object("rope_parameters"))
     part = parameters->number("partial_rotary_factor", part);
-  const auto rotary_dim = static_cast<int64_t>(static_cast<double>(c.head_dim) * (part > 0 && part <= 1 ? part : 0));
-  check_rotary_dim(rotary_dim, c.head_dim, config.file());
+  const auto rotary_dim =
+      static_cast<int64_t>(static_cast<double>(c.attention.head_dim) * (part > 0 && part <= 1 ? part : 0));
+  check_rotary_dim(rotary_dim, c.attention.head_dim, config.file());
   const double theta = config.number("rotary_emb_base", 10000);
-  c.rotary = {make_rotary(read_rope(config, "full_attention", theta, c.max_positions), rotary_dim)};
+  c.positions.rotary = {make_rotary(read_rope(config, "full_attention", theta, c.positions.max), rotary_dim)};
 }
 
 // Defaults are those of transformers' GPTNeoXConfig.
@@ -33,16 +34,16 @@ model_config gpt_neox_config(const io::checkpoint& source) {
   const char* output = source.holds("embed_out.weight") ? "embed_out.weight" : "lm_head.weight";
   read_decoder_head(c, config, source, config.boolean("tie_word_embeddings", false), output,
                     {"gpt_neox.embed_in.weight", "embed_in.weight"});
-  c.vocab_size = read_size(config, "vocab_size", 50432);
+  c.tokens.vocab_size = read_size(config, "vocab_size", 50432);
   c.hidden_size = read_size(config, "hidden_size", 6144);
   c.num_layers = read_layer_count(config, "num_hidden_layers", 44);
-  c.num_heads = read_size(config, "num_attention_heads", 64);
-  c.intermediate_size = read_size(config, "intermediate_size", 24576);
-  c.max_positions = read_size(config, "max_position_embeddings", 2048);
-  c.activation = read_activation(config, "hidden_act", "gelu");
-  c.norm_epsilon = static_cast<float>(config.number("layer_norm_eps", 1e-5));
-  c.attention_bias = c.attention_output_bias = config.boolean("attention_bias", true);
-  c.feed_forward_bias = true;
+  c.attention.num_heads = read_size(config, "num_attention_heads", 64);
+  c.mlp.intermediate_size = read_size(config, "intermediate_size", 24576);
+  c.positions.max = read_size(config, "max_position_embeddings", 2048);
+  c.mlp.activation = read_activation(config, "hidden_act", "gelu");
+  c.norm.epsilon = static_cast<float>(config.number("layer_norm_eps", 1e-5));
+  c.attention.bias = c.attention.output_bias = config.boolean("attention_bias", true);
+  c.mlp.bias = true;
   c.block = config.boolean("use_parallel_residual", true) ? block_kind::parallel : block_kind::pre_norm;
   finish_decoder(c, source);
   read_rotary(c, config);
@@ -58,11 +59,11 @@ weight_table gpt_neox_weights(const model_config& c, io::checkpoint_format forma
   for (int64_t layer = 0; layer < c.num_layers; ++layer) {
     t.enter(cat("layers.", layer, "."), cat("layers.", layer, "."));
     t.layer_norm("attention_norm", "input_layernorm", hidden);
-    t.fused_attention("attention.query_key_value", hidden, c.attention_bias, {.groups = c.num_heads});
-    t.matrix("attention.output", "attention.dense", hidden, hidden, row, c.attention_output_bias);
+    t.fused_attention("attention.query_key_value", hidden, c.attention.bias, {.groups = c.attention.num_heads});
+    t.matrix("attention.output", "attention.dense", hidden, hidden, row, c.attention.output_bias);
     t.layer_norm("feed_forward_norm", "post_attention_layernorm", hidden);
-    t.matrix("feed_forward.up", "mlp.dense_h_to_4h", c.intermediate_size, hidden, column, true);
-    t.matrix("feed_forward.down", "mlp.dense_4h_to_h", hidden, c.intermediate_size, row, true);
+    t.matrix("feed_forward.up", "mlp.dense_h_to_4h", c.mlp.intermediate_size, hidden, column, true);
+    t.matrix("feed_forward.down", "mlp.dense_4h_to_h", hidden, c.mlp.intermediate_size, row, true);
   }
   t.enter("", "");
   t.layer_norm("norm", "final_layer_norm", hidden);

@@ -7,7 +7,7 @@
 #include "arch/families/decoder_config.h"
 #include "arch/families/families.h"
 #include "arch/networks/decoder.h"
-#include "arch/weights/gpt_ranks.h"
+#include "arch/weights/saved_by_ranks.h"
 #include "arch/weights/table_builder.h"
 #include "core/status.h"
 
@@ -22,15 +22,15 @@ model_config gptj_config(const io::checkpoint& source) {
   c.family = c.model_type = "gptj";
   read_decoder_head(c, config, source, config.boolean("tie_word_embeddings", false), "lm_head.weight",
                     {"transformer.wte.weight", "wte.weight"});
-  c.vocab_size = read_size(config, "vocab_size", 50400);
+  c.tokens.vocab_size = read_size(config, "vocab_size", 50400);
   c.hidden_size = read_size(config, given_key(config, {"n_embd", "hidden_size"}), 4096);
   c.num_layers = read_layer_count(config, given_key(config, {"n_layer", "num_hidden_layers"}), 28);
-  c.num_heads = read_size(config, given_key(config, {"n_head", "num_attention_heads"}), 16);
-  c.intermediate_size = read_size(config, "n_inner", 4 * c.hidden_size);
-  c.max_positions = read_size(config, given_key(config, {"n_positions", "max_position_embeddings"}), 2048);
-  c.activation = read_activation(config, "activation_function", "gelu_new");
-  c.norm_epsilon = static_cast<float>(config.number("layer_norm_epsilon", 1e-5));
-  c.feed_forward_bias = true;
+  c.attention.num_heads = read_size(config, given_key(config, {"n_head", "num_attention_heads"}), 16);
+  c.mlp.intermediate_size = read_size(config, "n_inner", 4 * c.hidden_size);
+  c.positions.max = read_size(config, given_key(config, {"n_positions", "max_position_embeddings"}), 2048);
+  c.mlp.activation = read_activation(config, "activation_function", "gelu_new");
+  c.norm.epsilon = static_cast<float>(config.number("layer_norm_epsilon", 1e-5));
+  c.mlp.bias = true;
   c.block = block_kind::parallel;
   c.shared_norm = true;
   finish_decoder(c, source);
@@ -39,9 +39,9 @@ model_config gptj_config(const io::checkpoint& source) {
     fail(FT_ERROR_UNSUPPORTED, config.file(),
          ": rotary_dim null is not supported; give the number of elements to turn");
   const int64_t rotary_dim = read_size(config, "rotary_dim", 64);
-  check_rotary_dim(rotary_dim, c.head_dim, config.file());
-  c.rotary = {make_rotary({}, rotary_dim)};
-  c.rotary[0].style = rotary_style::interleaved;
+  check_rotary_dim(rotary_dim, c.attention.head_dim, config.file());
+  c.positions.rotary = {make_rotary({}, rotary_dim)};
+  c.positions.rotary[0].style = rotary_style::interleaved;
   return c;
 }
 
@@ -58,13 +58,13 @@ weight_table gptj_weights(const model_config& c, io::checkpoint_format format) {
     t.matrix("attention.key", "attn.k_proj", hidden, hidden, column, false);
     t.matrix("attention.value", "attn.v_proj", hidden, hidden, column, false);
     t.matrix("attention.output", "attn.out_proj", hidden, hidden, row, false);
-    t.matrix("feed_forward.up", "mlp.fc_in", c.intermediate_size, hidden, column, true);
-    t.matrix("feed_forward.down", "mlp.fc_out", hidden, c.intermediate_size, row, true);
+    t.matrix("feed_forward.up", "mlp.fc_in", c.mlp.intermediate_size, hidden, column, true);
+    t.matrix("feed_forward.down", "mlp.fc_out", hidden, c.mlp.intermediate_size, row, true);
   }
   t.enter("", "");
   t.layer_norm("norm", "ln_f", hidden);
-  if (c.head == head_kind::causal_lm)
-    t.add("output", ".bias", "lm_head", ".bias", {c.vocab_size}, vocabulary).sources = {"lm_head.bias"};
+  if (c.head.kind == head_kind::causal_lm)
+    t.add("output", ".bias", "lm_head", ".bias", {c.tokens.vocab_size}, vocabulary).sources = {"lm_head.bias"};
   return t.take();
 }
 

@@ -14,8 +14,9 @@ weight_table llama_weights(const model_config& c, io::checkpoint_format format) 
   using enum shard_axis;
   const bool gguf = format == io::checkpoint_format::gguf;
   const auto named = [&](const char* in_gguf, const char* in_hugging_face) { return gguf ? in_gguf : in_hugging_face; };
-  const int64_t hidden = c.hidden_size, width = c.intermediate_size;
-  const int64_t queries = c.num_heads * c.head_dim, keys = c.num_kv_heads * c.head_dim;
+  const int64_t hidden = c.hidden_size, width = c.mlp.intermediate_size;
+  const int64_t queries = c.attention.num_heads * c.attention.head_dim,
+                keys = c.attention.num_kv_heads * c.attention.head_dim;
 
   // Saved with a head, without one, and as the text half of a model that also sees.
   const std::vector<std::string> prefixes = {"model.", "", "model.language_model.", "language_model.model."};
@@ -26,14 +27,14 @@ weight_table llama_weights(const model_config& c, io::checkpoint_format format) 
   for (int64_t layer = 0; layer < c.num_layers; ++layer) {
     t.enter(cat("layers.", layer, "."), cat(named("blk.", "layers."), layer, "."));
     t.rms_norm("attention_norm", named("attn_norm", "input_layernorm"), hidden);
-    t.matrix("attention.query", named("attn_q", "self_attn.q_proj"), queries, hidden, column, c.attention_bias);
-    t.matrix("attention.key", named("attn_k", "self_attn.k_proj"), keys, hidden, column, c.attention_bias);
-    t.matrix("attention.value", named("attn_v", "self_attn.v_proj"), keys, hidden, column, c.attention_bias);
+    t.matrix("attention.query", named("attn_q", "self_attn.q_proj"), queries, hidden, column, c.attention.bias);
+    t.matrix("attention.key", named("attn_k", "self_attn.k_proj"), keys, hidden, column, c.attention.bias);
+    t.matrix("attention.value", named("attn_v", "self_attn.v_proj"), keys, hidden, column, c.attention.bias);
     t.matrix("attention.output", named("attn_output", "self_attn.o_proj"), hidden, queries, row,
-             c.attention_output_bias);
-    if (c.query_key_norm) {
-      t.rms_norm("attention.query_norm", named("attn_q_norm", "self_attn.q_norm"), c.head_dim);
-      t.rms_norm("attention.key_norm", named("attn_k_norm", "self_attn.k_norm"), c.head_dim);
+             c.attention.output_bias);
+    if (c.attention.query_key_norm) {
+      t.rms_norm("attention.query_norm", named("attn_q_norm", "self_attn.q_norm"), c.attention.head_dim);
+      t.rms_norm("attention.key_norm", named("attn_k_norm", "self_attn.k_norm"), c.attention.head_dim);
     }
     if (c.block == block_kind::sandwich) {
       t.rms_norm("attention_post_norm", named("post_attention_norm", "post_attention_layernorm"), hidden);
@@ -42,14 +43,14 @@ weight_table llama_weights(const model_config& c, io::checkpoint_format format) 
     } else {
       t.rms_norm("feed_forward_norm", named("ffn_norm", "post_attention_layernorm"), hidden);
     }
-    t.matrix("feed_forward.gate", named("ffn_gate", "mlp.gate_proj"), width, hidden, column, c.feed_forward_bias);
-    t.matrix("feed_forward.up", named("ffn_up", "mlp.up_proj"), width, hidden, column, c.feed_forward_bias);
-    t.matrix("feed_forward.down", named("ffn_down", "mlp.down_proj"), hidden, width, row, c.feed_forward_bias);
+    t.matrix("feed_forward.gate", named("ffn_gate", "mlp.gate_proj"), width, hidden, column, c.mlp.bias);
+    t.matrix("feed_forward.up", named("ffn_up", "mlp.up_proj"), width, hidden, column, c.mlp.bias);
+    t.matrix("feed_forward.down", named("ffn_down", "mlp.down_proj"), hidden, width, row, c.mlp.bias);
   }
   t.enter("", "");
   t.rms_norm("norm", named("output_norm", "norm"), hidden);
   if (gguf) {  // Llama 3's frequency factors; the config map has read them
-    weight_spec& factors = t.add("rotary", ".factors", "rope_freqs", ".weight", {c.rotary_dim() / 2}, none);
+    weight_spec& factors = t.add("rotary", ".factors", "rope_freqs", ".weight", {c.positions.rotary_dim() / 2}, none);
     factors.required = false;
   }
   return t.take();

@@ -49,10 +49,10 @@ model_config start(const variant& v, std::string_view type, const io::checkpoint
   c.family = "llama";
   c.model_type = std::string(type);
   c.causal = true;
-  c.norm = norm_kind::rms;
-  c.query_key_norm = v.query_key_norm;
+  c.norm.kind = norm_kind::rms;
+  c.attention.query_key_norm = v.query_key_norm;
   c.block = v.gemma >= 2 ? block_kind::sandwich : block_kind::pre_norm;
-  c.gated_feed_forward = true;
+  c.mlp.kind = mlp_kind::gated;
   c.checkpoint_dtype = most_common_dtype(source);
   return c;
 }
@@ -94,43 +94,43 @@ int64_t rotary_dim_of(const model_config& c, const io::json_reader& config) {
   double part = config.number("partial_rotary_factor", 1);
   if (const auto parameters = config.object("rope_parameters"))
     part = parameters->number("partial_rotary_factor", part);
-  const auto dim = static_cast<int64_t>(static_cast<double>(c.head_dim) * (part > 0 && part <= 1 ? part : 0));
-  check_rotary_dim(dim, c.head_dim, config.file());
+  const auto dim = static_cast<int64_t>(static_cast<double>(c.attention.head_dim) * (part > 0 && part <= 1 ? part : 0));
+  check_rotary_dim(dim, c.attention.head_dim, config.file());
   return dim;
 }
 
 void read_rotary(model_config& c, const variant& v, const io::json_reader& config) {
   const int64_t dim = rotary_dim_of(c, config);
   if (v.gemma != 3) {
-    c.rotary = {make_rotary(read_rope(config, "full_attention", 10000, c.max_positions), dim)};
+    c.positions.rotary = {make_rotary(read_rope(config, "full_attention", 10000, c.positions.max), dim)};
     return;
   }
-  c.rotary = {make_rotary(read_rope(config, "full_attention", 1e6, c.max_positions), dim)};
+  c.positions.rotary = {make_rotary(read_rope(config, "full_attention", 1e6, c.positions.max), dim)};
   const auto parameters = config.object("rope_parameters");
   if (parameters && parameters->has("sliding_attention")) {
-    c.rotary.push_back(make_rotary(read_rope(config, "sliding_attention", 10000, c.max_positions), dim));
+    c.positions.rotary.push_back(make_rotary(read_rope(config, "sliding_attention", 10000, c.positions.max), dim));
   } else {  // older files scale the full layers' only
-    c.rotary.push_back(make_rotary({.theta = config.number("rope_local_base_freq", 10000)}, dim));
+    c.positions.rotary.push_back(make_rotary({.theta = config.number("rope_local_base_freq", 10000)}, dim));
   }
 }
 
 void read_gemma(model_config& c, const variant& v, const io::json_reader& config) {
   if (config.boolean("use_bidirectional_attention", false))
     fail(FT_ERROR_UNSUPPORTED, config.file(), ": use_bidirectional_attention is not supported");
-  c.norm_weight_offset = 1;
-  c.embedding_scale = static_cast<float>(std::sqrt(static_cast<double>(c.hidden_size)));
+  c.norm.weight_offset = 1;
+  c.embedding.scale = static_cast<float>(std::sqrt(static_cast<double>(c.hidden_size)));
   // Gemma 1's released files say "gelu" and mean the approximation.
-  if (c.activation == activation_kind::gelu && v.gemma == 1) c.activation = activation_kind::gelu_tanh;
+  if (c.mlp.activation == activation_kind::gelu && v.gemma == 1) c.mlp.activation = activation_kind::gelu_tanh;
   if (v.gemma == 1) return;
   const double scalar = config.number("query_pre_attn_scalar", 256);
   if (!(scalar > 0)) fail(FT_ERROR_CHECKPOINT, config.file(), ": query_pre_attn_scalar is ", scalar, ", not above 0");
-  c.attention_scale = static_cast<float>(1 / std::sqrt(scalar));
+  c.attention.scale = static_cast<float>(1 / std::sqrt(scalar));
   const auto cap = [&](const char* key, double otherwise) {
     const bool none = config.value().contains(key) && !config.has(key);
     return none ? 0.0f : static_cast<float>(config.number(key, v.gemma == 2 ? otherwise : 0));
   };
-  c.attention_softcap = v.gemma == 2 ? cap("attn_logit_softcapping", 50) : 0;  // Gemma 3 has the key and ignores it
-  c.logits_softcap = cap("final_logit_softcapping", 30);
+  c.attention.softcap = v.gemma == 2 ? cap("attn_logit_softcapping", 50) : 0;  // Gemma 3 has the key and ignores it
+  c.head.logits_softcap = cap("final_logit_softcapping", 30);
 }
 
 model_config from_hugging_face(const io::checkpoint& source) {
@@ -144,26 +144,26 @@ model_config from_hugging_face(const io::checkpoint& source) {
   const bool tied = outer.boolean("tie_word_embeddings", config.boolean("tie_word_embeddings", v.tied));
   read_decoder_head(c, outer, source, tied, "lm_head.weight", {"model.embed_tokens.weight"});
 
-  c.vocab_size = read_size(config, "vocab_size");
+  c.tokens.vocab_size = read_size(config, "vocab_size");
   c.hidden_size = read_size(config, "hidden_size");
   c.num_layers = read_layer_count(config, "num_hidden_layers");
-  c.num_heads = read_size(config, "num_attention_heads");
-  c.num_kv_heads = read_size(config, "num_key_value_heads", c.num_heads);
-  c.head_dim =
-      read_size(config, "head_dim", v.head_dim ? v.head_dim : std::max<int64_t>(1, c.hidden_size / c.num_heads));
-  c.intermediate_size = read_size(config, "intermediate_size");
-  c.max_positions = read_size(config, "max_position_embeddings", v.max_positions);
+  c.attention.num_heads = read_size(config, "num_attention_heads");
+  c.attention.num_kv_heads = read_size(config, "num_key_value_heads", c.attention.num_heads);
+  c.attention.head_dim = read_size(
+      config, "head_dim", v.head_dim ? v.head_dim : std::max<int64_t>(1, c.hidden_size / c.attention.num_heads));
+  c.mlp.intermediate_size = read_size(config, "intermediate_size");
+  c.positions.max = read_size(config, "max_position_embeddings", v.max_positions);
   check_heads(c, source);
 
-  c.activation = v.gemma >= 2 ? read_activation(config, "hidden_activation", "gelu_pytorch_tanh")
-                              : read_activation(config, "hidden_act", v.gemma ? "gelu_pytorch_tanh" : "silu");
-  c.norm_epsilon = static_cast<float>(config.number("rms_norm_eps", 1e-6));
-  c.attention_output_bias = config.boolean("attention_bias", false);
-  c.attention_bias = c.attention_output_bias || v.bias_always;
-  if (v.bias_always || v.type == "mistral") c.attention_output_bias = false;
-  if (v.type == "mistral") c.attention_bias = false;
-  c.feed_forward_bias = v.type == "llama" && config.boolean("mlp_bias", false);
-  c.attention_scale = static_cast<float>(1 / std::sqrt(static_cast<double>(c.head_dim)));
+  c.mlp.activation = v.gemma >= 2 ? read_activation(config, "hidden_activation", "gelu_pytorch_tanh")
+                                  : read_activation(config, "hidden_act", v.gemma ? "gelu_pytorch_tanh" : "silu");
+  c.norm.epsilon = static_cast<float>(config.number("rms_norm_eps", 1e-6));
+  c.attention.output_bias = config.boolean("attention_bias", false);
+  c.attention.bias = c.attention.output_bias || v.bias_always;
+  if (v.bias_always || v.type == "mistral") c.attention.output_bias = false;
+  if (v.type == "mistral") c.attention.bias = false;
+  c.mlp.bias = v.type == "llama" && config.boolean("mlp_bias", false);
+  c.attention.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(c.attention.head_dim)));
   if (v.gemma) read_gemma(c, v, config);
   read_windows(c, v, config);
   read_rotary(c, v, config);
@@ -194,13 +194,14 @@ void divide_frequencies(rotary_config& rotary, const io::checkpoint& source) {
 void read_gguf_positions(model_config& c, const variant& v, const io::checkpoint& source) {
   const io::gguf_metadata& m = source.metadata();
   const std::string type = c.model_type;
-  const int64_t dim = read_size(m, type + ".rope.dimension_count", c.head_dim);
-  check_rotary_dim(dim, c.head_dim, source.source());
-  c.rotary = {make_rotary(read_rope(m, type, c.max_positions), dim)};
-  divide_frequencies(c.rotary.front(), source);
+  const int64_t dim = read_size(m, type + ".rope.dimension_count", c.attention.head_dim);
+  check_rotary_dim(dim, c.attention.head_dim, source.source());
+  c.positions.rotary = {make_rotary(read_rope(m, type, c.positions.max), dim)};
+  divide_frequencies(c.positions.rotary.front(), source);
   // GGUF keeps the rows of Llama's query and key in Meta's order, in which neighbours are pairs.
-  if (v.type == "llama") c.rotary.front().style = rotary_style::interleaved;
-  if (v.gemma == 3) c.rotary.push_back(make_rotary({.theta = m.number(type + ".rope.freq_base_swa", 10000)}, dim));
+  if (v.type == "llama") c.positions.rotary.front().style = rotary_style::interleaved;
+  if (v.gemma == 3)
+    c.positions.rotary.push_back(make_rotary({.theta = m.number(type + ".rope.freq_base_swa", 10000)}, dim));
 
   const int64_t window = m.integer(type + ".attention.sliding_window", v.gemma == 2 ? 4096 : 0);
   if (window < 0) fail(FT_ERROR_CHECKPOINT, source.source(), ": ", type, ".attention.sliding_window is ", window);
@@ -212,15 +213,15 @@ void read_gguf_positions(model_config& c, const variant& v, const io::checkpoint
 }
 
 void read_gguf_gemma(model_config& c, const variant& v, const io::gguf_metadata& m) {
-  c.embedding_scale = static_cast<float>(std::sqrt(static_cast<double>(c.hidden_size)));
-  c.activation = activation_kind::gelu_tanh;
+  c.embedding.scale = static_cast<float>(std::sqrt(static_cast<double>(c.hidden_size)));
+  c.mlp.activation = activation_kind::gelu_tanh;
   // The file does not say query_pre_attn_scalar. It is head_dim, but hidden_size / num_heads in the two 27B models.
   const bool largest = (v.gemma == 2 && c.num_layers == 46) || (v.gemma == 3 && c.num_layers == 62);
-  const int64_t scalar = largest ? c.hidden_size / c.num_heads : c.head_dim;
-  c.attention_scale = static_cast<float>(1 / std::sqrt(static_cast<double>(scalar)));
+  const int64_t scalar = largest ? c.hidden_size / c.attention.num_heads : c.attention.head_dim;
+  c.attention.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(scalar)));
   if (v.gemma != 2) return;
-  c.attention_softcap = static_cast<float>(m.number(c.model_type + ".attn_logit_softcapping", 50));
-  c.logits_softcap = static_cast<float>(m.number(c.model_type + ".final_logit_softcapping", 30));
+  c.attention.softcap = static_cast<float>(m.number(c.model_type + ".attn_logit_softcapping", 50));
+  c.head.logits_softcap = static_cast<float>(m.number(c.model_type + ".final_logit_softcapping", 30));
 }
 
 model_config from_gguf(const io::checkpoint& source) {
@@ -231,29 +232,31 @@ model_config from_gguf(const io::checkpoint& source) {
 
   model_config c = start(v, type, source);
   c.architecture = type;
-  c.head = head_kind::causal_lm;
-  c.tied_embeddings = !source.find("output.weight");
-  c.vocab_size = rows_of(source, "token_embd.weight");
+  c.head.kind = head_kind::causal_lm;
+  c.embedding.tied = !source.find("output.weight");
+  c.tokens.vocab_size = rows_of(source, "token_embd.weight");
   c.hidden_size = read_size(m, at + "embedding_length");
   c.num_layers = read_layer_count(m, at + "block_count");
-  c.num_heads = read_size(m, at + "attention.head_count");
-  c.num_kv_heads = read_size(m, at + "attention.head_count_kv", c.num_heads);
-  c.head_dim = read_size(m, at + "attention.key_length", std::max<int64_t>(1, c.hidden_size / c.num_heads));
-  if (const int64_t value = m.integer(at + "attention.value_length", c.head_dim); value != c.head_dim)
-    fail(FT_ERROR_UNSUPPORTED, source.source(), ": values of ", value, " elements beside keys of ", c.head_dim,
-         " are not supported");
-  c.intermediate_size = read_size(m, at + "feed_forward_length");
-  c.max_positions = read_size(m, at + "context_length", v.max_positions);
+  c.attention.num_heads = read_size(m, at + "attention.head_count");
+  c.attention.num_kv_heads = read_size(m, at + "attention.head_count_kv", c.attention.num_heads);
+  c.attention.head_dim =
+      read_size(m, at + "attention.key_length", std::max<int64_t>(1, c.hidden_size / c.attention.num_heads));
+  if (const int64_t value = m.integer(at + "attention.value_length", c.attention.head_dim);
+      value != c.attention.head_dim)
+    fail(FT_ERROR_UNSUPPORTED, source.source(), ": values of ", value, " elements beside keys of ",
+         c.attention.head_dim, " are not supported");
+  c.mlp.intermediate_size = read_size(m, at + "feed_forward_length");
+  c.positions.max = read_size(m, at + "context_length", v.max_positions);
   check_heads(c, source);
   if (m.integer(at + "expert_count", 0) > 0)
     fail(FT_ERROR_UNSUPPORTED, source.source(), ": mixtures of experts are not supported");
 
-  c.activation = activation_kind::silu;
-  c.norm_epsilon = static_cast<float>(m.number(at + "attention.layer_norm_rms_epsilon", 1e-6));
-  c.attention_bias = source.find("blk.0.attn_q.bias") != nullptr;
-  c.attention_output_bias = source.find("blk.0.attn_output.bias") != nullptr;
-  c.feed_forward_bias = source.find("blk.0.ffn_up.bias") != nullptr;
-  c.attention_scale = static_cast<float>(1 / std::sqrt(static_cast<double>(c.head_dim)));
+  c.mlp.activation = activation_kind::silu;
+  c.norm.epsilon = static_cast<float>(m.number(at + "attention.layer_norm_rms_epsilon", 1e-6));
+  c.attention.bias = source.find("blk.0.attn_q.bias") != nullptr;
+  c.attention.output_bias = source.find("blk.0.attn_output.bias") != nullptr;
+  c.mlp.bias = source.find("blk.0.ffn_up.bias") != nullptr;
+  c.attention.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(c.attention.head_dim)));
   if (v.gemma) read_gguf_gemma(c, v, m);
   read_gguf_positions(c, v, source);
   read_special_tokens(c, source);

@@ -24,22 +24,24 @@ constexpr int64_t furthest = 1 << 16;
 void read_feed_forward(model_config& c, const io::json_reader& config, std::string_view otherwise) {
   std::string name = config.string("feed_forward_proj", otherwise);
   constexpr std::string_view gated = "gated-";
-  c.gated_feed_forward = name.starts_with(gated);
-  if (c.gated_feed_forward) name.erase(0, gated.size());
-  if (c.gated_feed_forward && name == "gelu") name = "gelu_new";  // the approximation, by the line's own custom
-  c.activation = activation_named(name, "feed_forward_proj", config.file());
+  if (name.starts_with(gated)) c.mlp.kind = mlp_kind::gated;
+  if (c.mlp.gated()) name.erase(0, gated.size());
+  if (c.mlp.gated() && name == "gelu") name = "gelu_new";  // the approximation, by the line's own custom
+  c.mlp.activation = activation_named(name, "feed_forward_proj", config.file());
 }
 
 void read_relative_bias(model_config& c, const io::json_reader& config) {
-  c.relative_buckets = read_size(
+  c.positions.relative_buckets = read_size(
       config,
       given_key(config, {"relative_attention_num_buckets", "relative_attention_num_buckets_or_max_pos_seq_len"}), 32);
-  c.relative_max_distance = read_size(config, "relative_attention_max_distance", 128);
-  if (c.relative_buckets < 4 || c.relative_buckets % 4 != 0 || c.relative_max_distance <= c.relative_buckets / 2 ||
-      c.relative_max_distance > furthest)
-    fail(FT_ERROR_CHECKPOINT, config.file(), ": ", c.relative_buckets, " relative_attention_num_buckets up to a ",
-         "relative_attention_max_distance of ", c.relative_max_distance,
-         " cannot be; the first must be a multiple of 4, ", "the second more than half of it and at most ", furthest);
+  c.positions.relative_max_distance = read_size(config, "relative_attention_max_distance", 128);
+  if (c.positions.relative_buckets < 4 || c.positions.relative_buckets % 4 != 0 ||
+      c.positions.relative_max_distance <= c.positions.relative_buckets / 2 ||
+      c.positions.relative_max_distance > furthest)
+    fail(FT_ERROR_CHECKPOINT, config.file(), ": ", c.positions.relative_buckets,
+         " relative_attention_num_buckets up to a ", "relative_attention_max_distance of ",
+         c.positions.relative_max_distance, " cannot be; the first must be a multiple of 4, ",
+         "the second more than half of it and at most ", furthest);
 }
 
 // All models of the line are saved as tied or say that they are; as in transformers, an output matrix in the file
@@ -62,32 +64,32 @@ void read_head(model_config& c, const io::checkpoint& source) {
     fail(FT_ERROR_UNSUPPORTED, config.file(), ": ", name,
          " is not supported; models for conditional generation, bare models and encoders are");
   if (!language) return;
-  c.head = head_kind::causal_lm;
-  c.tied_embeddings = !has_own_output(source);
+  c.head.kind = head_kind::causal_lm;
+  c.embedding.tied = !has_own_output(source);
   // Original T5 scales what it projects. v1.1 does not: its files say so, or, the older ones, that they are untied,
   // even where they are not.
   if (c.model_type == "t5" && config.boolean("scale_decoder_outputs", config.boolean("tie_word_embeddings", true)))
-    c.output_scale = static_cast<float>(1 / std::sqrt(static_cast<double>(c.hidden_size)));
+    c.head.input_scale = static_cast<float>(1 / std::sqrt(static_cast<double>(c.hidden_size)));
 }
 
 void read_sizes(model_config& c, const io::json_reader& config) {
   c.family = "t5";
   c.model_type = config.string("model_type", "");
   const bool mt5 = c.model_type == "mt5";
-  c.vocab_size = read_size(config, "vocab_size", mt5 ? 250112 : 32128);
-  c.encoder_vocab_size = c.vocab_size;
+  c.tokens.vocab_size = read_size(config, "vocab_size", mt5 ? 250112 : 32128);
+  c.tokens.encoder_vocab_size = c.tokens.vocab_size;
   c.hidden_size = read_size(config, "d_model", 512);
-  c.head_dim = read_size(config, "d_kv", 64);
-  c.num_heads = c.num_kv_heads = c.num_encoder_heads = read_size(config, "num_heads", mt5 ? 6 : 8);
-  c.intermediate_size = c.encoder_intermediate_size = read_size(config, "d_ff", mt5 ? 1024 : 2048);
-  c.num_layers = c.num_encoder_layers =
-      config.has("num_layers") ? read_layer_count(config, "num_layers") : int64_t{mt5 ? 8 : 6};
-  c.max_positions = most_positions;
+  c.attention.head_dim = read_size(config, "d_kv", 64);
+  c.attention.num_heads = c.attention.num_kv_heads = read_size(config, "num_heads", mt5 ? 6 : 8);
+  c.mlp.intermediate_size = read_size(config, "d_ff", mt5 ? 1024 : 2048);
+  c.num_layers = config.has("num_layers") ? read_layer_count(config, "num_layers") : int64_t{mt5 ? 8 : 6};
+  c.positions.max = most_positions;
   read_feed_forward(c, config, mt5 ? "gated-gelu" : "relu");
   read_relative_bias(c, config);
-  c.attention_scale = 1;
-  c.norm = norm_kind::rms;
-  c.norm_epsilon = static_cast<float>(config.number("layer_norm_epsilon", 1e-6));
+  c.attention.scale = 1;
+  c.norm.kind = norm_kind::rms;
+  c.norm.epsilon = static_cast<float>(config.number("layer_norm_epsilon", 1e-6));
+  c.encoder = c;  // the decoder may yet have another number of layers
 }
 
 // FasterTransformer's config.ini: what transformers says of the two stacks, in a section each.
@@ -107,14 +109,14 @@ model_config from_faster_transformer(const io::checkpoint& source) {
   if (decoder && decoder->has("num_layers")) {
     c.architecture = "T5ForConditionalGeneration";
     c.is_encoder_decoder = c.causal = true;
-    c.head = head_kind::causal_lm;
+    c.head.kind = head_kind::causal_lm;
     c.num_layers = read_layer_count(*decoder, "num_layers");
-    c.tied_embeddings = !has_own_output(source);
+    c.embedding.tied = !has_own_output(source);
     if (decoder->boolean("scale_decoder_outputs", decoder->boolean("tie_word_embeddings", true)))
-      c.output_scale = static_cast<float>(1 / std::sqrt(static_cast<double>(c.hidden_size)));
-    c.decoder_start_token_id = read_token_id(*decoder, "decoder_start_token_id");
-    if (const int32_t end = read_token_id(*decoder, "eos_token_id"); end >= 0) c.stop_token_ids = {end};
-    c.pad_token_id = read_token_id(*decoder, "pad_token_id");
+      c.head.input_scale = static_cast<float>(1 / std::sqrt(static_cast<double>(c.hidden_size)));
+    c.tokens.decoder_start_id = read_token_id(*decoder, "decoder_start_token_id");
+    if (const int32_t end = read_token_id(*decoder, "eos_token_id"); end >= 0) c.tokens.stop_ids = {end};
+    c.tokens.pad_id = read_token_id(*decoder, "pad_token_id");
   }
   check_heads(c, source);
   return c;
@@ -139,7 +141,7 @@ model_config t5_config(const io::checkpoint& source) {
 // One attention block: in T5's files "layer.0.SelfAttention", "layer.1.EncDecAttention".
 void add_attention(table_builder& t, const model_config& c, const std::string& ours, const std::string& theirs) {
   using enum shard_axis;
-  const int64_t width = c.num_heads * c.head_dim;
+  const int64_t width = c.attention.num_heads * c.attention.head_dim;
   t.matrix(ours + ".query", theirs + ".q", width, c.hidden_size, column, false);
   t.matrix(ours + ".key", theirs + ".k", width, c.hidden_size, column, false);
   t.matrix(ours + ".value", theirs + ".v", width, c.hidden_size, column, false);
@@ -150,10 +152,12 @@ void add_attention(table_builder& t, const model_config& c, const std::string& o
 void add_fused_attention(table_builder& t, const model_config& c) {
   weight_layout layout{.parts = 3};
   for (const char* ours : {"attention.query", "attention.key", "attention.value"}) {
-    t.matrix(ours, "0.SelfAttention.qkv", c.num_heads * c.head_dim, c.hidden_size, shard_axis::column, false, layout);
+    t.matrix(ours, "0.SelfAttention.qkv", c.attention.num_heads * c.attention.head_dim, c.hidden_size,
+             shard_axis::column, false, layout);
     ++layout.part;
   }
-  t.matrix("attention.output", "0.SelfAttention.o", c.hidden_size, c.num_heads * c.head_dim, shard_axis::row, false);
+  t.matrix("attention.output", "0.SelfAttention.o", c.hidden_size, c.attention.num_heads * c.attention.head_dim,
+           shard_axis::row, false);
 }
 
 void add_stack(table_builder& t, const model_config& c, bool decoder, bool by_ranks) {
@@ -161,8 +165,8 @@ void add_stack(table_builder& t, const model_config& c, bool decoder, bool by_ra
   const std::string name = decoder ? "decoder." : "encoder.";
   t.enter(name, name);
   t.add("relative_bias", ".weight", "block.0.layer.0.SelfAttention.relative_attention_bias", ".weight",
-        {c.relative_buckets, c.num_heads}, row);
-  for (int64_t i = 0; i < (decoder ? c.num_layers : c.num_encoder_layers); ++i) {
+        {c.positions.relative_buckets, c.attention.num_heads}, row);
+  for (int64_t i = 0; i < (decoder ? c.num_layers : c.encoder.num_layers); ++i) {
     t.enter(cat(name, "layers.", i, "."), cat(name, "block.", i, ".layer."));
     if (decoder && by_ranks)
       add_fused_attention(t, c);
@@ -174,15 +178,15 @@ void add_stack(table_builder& t, const model_config& c, bool decoder, bool by_ra
       t.rms_norm("cross_norm", "1.layer_norm", c.hidden_size);
     }
     const std::string dense = decoder ? "2.DenseReluDense." : "1.DenseReluDense.";
-    if (c.gated_feed_forward)
-      t.matrix("feed_forward.gate", dense + (by_ranks ? "wi" : "wi_0"), c.intermediate_size, c.hidden_size, column,
+    if (c.mlp.gated())
+      t.matrix("feed_forward.gate", dense + (by_ranks ? "wi" : "wi_0"), c.mlp.intermediate_size, c.hidden_size, column,
                false);
     t.matrix("feed_forward.up",
-             dense + (!c.gated_feed_forward ? "wi"
-                      : by_ranks            ? "wi2"
-                                            : "wi_1"),
-             c.intermediate_size, c.hidden_size, column, false);
-    t.matrix("feed_forward.down", dense + "wo", c.hidden_size, c.intermediate_size, row, false);
+             dense + (!c.mlp.gated() ? "wi"
+                      : by_ranks     ? "wi2"
+                                     : "wi_1"),
+             c.mlp.intermediate_size, c.hidden_size, column, false);
+    t.matrix("feed_forward.down", dense + "wo", c.hidden_size, c.mlp.intermediate_size, row, false);
     t.rms_norm("feed_forward_norm", decoder ? "2.layer_norm" : "1.layer_norm", c.hidden_size);
   }
   t.enter(name, name);
@@ -192,15 +196,16 @@ void add_stack(table_builder& t, const model_config& c, bool decoder, bool by_ra
 weight_table t5_weights(const model_config& c, io::checkpoint_format format) {
   const bool by_ranks = format == io::checkpoint_format::faster_transformer;
   table_builder t({""});
-  weight_spec& embedding = t.matrix("embedding", "shared", c.vocab_size, c.hidden_size, shard_axis::vocabulary, false);
+  weight_spec& embedding =
+      t.matrix("embedding", "shared", c.tokens.vocab_size, c.hidden_size, shard_axis::vocabulary, false);
   for (const char* other : {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"})
     embedding.sources.push_back(other);
-  if (c.tied_embeddings) embedding.sources.push_back("lm_head.weight");
+  if (c.embedding.tied) embedding.sources.push_back("lm_head.weight");
   add_stack(t, c, false, by_ranks);
   if (c.is_encoder_decoder) add_stack(t, c, true, by_ranks);
   t.enter("", "");
-  if (c.head == head_kind::causal_lm && !c.tied_embeddings)
-    t.matrix("output", "lm_head", c.vocab_size, c.hidden_size, shard_axis::vocabulary, false);
+  if (c.head.kind == head_kind::causal_lm && !c.embedding.tied)
+    t.matrix("output", "lm_head", c.tokens.vocab_size, c.hidden_size, shard_axis::vocabulary, false);
   weight_table table = t.take();
   if (!by_ranks) return table;
   table.front().sources = {"shared.weight_T"};

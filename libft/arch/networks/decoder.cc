@@ -108,16 +108,16 @@ class decoder final : public network {
   decoder(const model_config& config, const weight_match& match, const build_options& options) : config_(config) {
     weight_loader load(match, options);
     load_embedding(load, options.compute);
-    FT_CHECK(config.rotary.size() <= most_rotary_tables);
-    for (const rotary_config& rotary : config.rotary) rotary_.push_back(load.rotary(rotary));
-    if (!config.alibi_slopes.empty()) alibi_slopes_ = load.constants(config.alibi_slopes);
+    FT_CHECK(config.positions.rotary.size() <= most_rotary_tables);
+    for (const rotary_config& rotary : config.positions.rotary) rotary_.push_back(load.rotary(rotary));
+    if (!config.positions.alibi_slopes.empty()) alibi_slopes_ = load.constants(config.positions.alibi_slopes);
     layers_.resize(static_cast<size_t>(config.num_layers));
     load.for_each_layer(config.num_layers, [&](int64_t i) { layers_[static_cast<size_t>(i)] = load_layer(load, i); });
     if (config.final_norm) norm_ = load.norm("norm", config, config.hidden_size);
     if (config.projects_embedding()) output_projection_ = load.linear({"output_projection"});
     if (shares_embedding())
       output_ = load.tied_linear(embedding_, "output");
-    else if (config.head == head_kind::causal_lm)
+    else if (config.head.kind == head_kind::causal_lm)
       output_ = load.linear({"output"});
     weight_bytes_ = load.bytes();
   }
@@ -125,7 +125,7 @@ class decoder final : public network {
   tensor hidden(nn::run& run, const nn::ragged_batch& batch) const override {
     const tensor hidden = run.make({batch.num_tokens, config_.hidden_size});
     const tensor narrow =
-        config_.projects_embedding() ? run.make({batch.num_tokens, config_.embedding_size}) : tensor();
+        config_.projects_embedding() ? run.make({batch.num_tokens, config_.embedding.size}) : tensor();
     arena::scope scope(run.activations);
     embed(run, batch, narrow, hidden);
     std::array<context, most_rotary_tables> contexts;  // no vector: a step allocates nothing
@@ -146,8 +146,8 @@ class decoder final : public network {
   tensor logits(nn::run& run, const tensor& hidden_rows) const override {
     if (!output_) return {};
     const tensor logits = output_.logits(run, hidden_rows);
-    if (config_.logits_softcap != 0)
-      ops::scale(run.ex, {.out = logits, .x = logits, .softcap = config_.logits_softcap});
+    if (config_.head.logits_softcap != 0)
+      ops::scale(run.ex, {.out = logits, .x = logits, .softcap = config_.head.logits_softcap});
     return logits;
   }
 
@@ -156,17 +156,17 @@ class decoder final : public network {
   uint64_t weight_bytes() const override { return weight_bytes_; }
 
  private:
-  bool shares_embedding() const { return config_.tied_embeddings && config_.head == head_kind::causal_lm; }
+  bool shares_embedding() const { return config_.embedding.tied && config_.head.kind == head_kind::causal_lm; }
 
   void load_embedding(weight_loader& load, dtype compute) {
     embedding_ = shares_embedding() ? load.shared_embedding("embedding") : load.embedding("embedding");
-    embedding_scale_ = config_.embedding_scale;
+    embedding_scale_ = config_.embedding.scale;
     // Transformers holds the factor in the weights' dtype.
     if (compute == dtype::bf16) embedding_scale_ = bf16_to_f32(f32_to_bf16(embedding_scale_));
     if (compute == dtype::f16) embedding_scale_ = f16_to_f32(f32_to_f16(embedding_scale_));
     if (config_.projects_embedding()) embedding_projection_ = load.linear({"embedding_projection"});
-    if (config_.learned_positions) positions_ = load.embedding("positions");
-    if (config_.position_offset) positions_.skip_rows(config_.position_offset);
+    if (config_.positions.learned) positions_ = load.embedding("positions");
+    if (config_.positions.offset) positions_.skip_rows(config_.positions.offset);
     if (config_.embedding_norm) embedding_norm_ = load.norm("embedding_norm", config_, config_.hidden_size);
   }
 
@@ -191,17 +191,17 @@ class decoder final : public network {
     l.attention = {
         .query_key_value = load.linear({at + "attention.query", at + "attention.key", at + "attention.value"}),
         .output = load.linear({at + "attention.output"}),
-        .num_heads = c.num_heads,
-        .num_kv_heads = c.num_kv_heads,
-        .head_dim = c.head_dim,
+        .num_heads = c.attention.num_heads,
+        .num_kv_heads = c.attention.num_kv_heads,
+        .head_dim = c.attention.head_dim,
         .causal = true,
-        .options = {.scale = c.attention_scale * own.attention_scale,
-                    .softcap = c.attention_softcap,
+        .options = {.scale = c.attention.scale * own.attention_scale,
+                    .softcap = c.attention.softcap,
                     .window = own.window,
                     .alibi_slopes = alibi_slopes_.values()}};
-    if (c.query_key_norm) {
-      l.attention.query_norm = load.norm(at + "attention.query_norm", c, c.head_dim);
-      l.attention.key_norm = load.norm(at + "attention.key_norm", c, c.head_dim);
+    if (c.attention.query_key_norm) {
+      l.attention.query_norm = load.norm(at + "attention.query_norm", c, c.attention.head_dim);
+      l.attention.key_norm = load.norm(at + "attention.key_norm", c, c.attention.head_dim);
     }
     if (!c.shared_norm) l.feed_forward_norm = norm("feed_forward_norm");
     if (c.block == block_kind::sandwich) {
@@ -209,12 +209,12 @@ class decoder final : public network {
       l.feed_forward_post_norm = norm("feed_forward_post_norm");
     }
     const std::string up = at + "feed_forward.up", down = at + "feed_forward.down";
-    if (c.gated_feed_forward)
+    if (c.mlp.gated())
       l.gated = {.gate_up = load.linear({at + "feed_forward.gate", up}),
                  .down = load.linear({down}),
-                 .activation = c.activation};
+                 .activation = c.mlp.activation};
     else
-      l.feed_forward = {.up = load.linear({up}), .down = load.linear({down}), .activation = c.activation};
+      l.feed_forward = {.up = load.linear({up}), .down = load.linear({down}), .activation = c.mlp.activation};
     return l;
   }
 

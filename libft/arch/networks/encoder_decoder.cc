@@ -100,15 +100,16 @@ class encoder_decoder final : public network {
   encoder_decoder(const model_config& config, const weight_match& match, const build_options& options)
       : config_(config) {
     weight_loader load(match, options);
-    const bool tied = config.tied_embeddings && config.head == head_kind::causal_lm;
+    const bool tied = config.embedding.tied && config.head.kind == head_kind::causal_lm;
     embedding_ = tied ? load.shared_embedding("embedding") : load.embedding("embedding");
-    if (!config.shared_embeddings) source_embedding_ = load.embedding("encoder.embedding");
-    if (config.sinusoidal_positions) source_positions_ = sinusoidal_table(load);
-    encoder_ = load_stack(load, {"encoder.", false, config.num_encoder_layers, config.num_encoder_heads});
-    if (config.is_encoder_decoder) decoder_ = load_stack(load, {"decoder.", true, config.num_layers, config.num_heads});
+    if (!config.embedding.shared) source_embedding_ = load.embedding("encoder.embedding");
+    if (config.positions.sinusoidal) source_positions_ = sinusoidal_table(load);
+    encoder_ = load_stack(load, {"encoder.", false, config.encoder.num_layers, config.encoder.attention.num_heads});
+    if (config.is_encoder_decoder)
+      decoder_ = load_stack(load, {"decoder.", true, config.num_layers, config.attention.num_heads});
     if (tied)
       output_ = load.tied_linear(embedding_, "output");
-    else if (config.head == head_kind::causal_lm)
+    else if (config.head.kind == head_kind::causal_lm)
       output_ = load.linear({"output"});
     weight_bytes_ = load.bytes();
   }
@@ -129,11 +130,11 @@ class encoder_decoder final : public network {
 
   tensor logits(nn::run& run, const tensor& hidden_rows) const override {
     if (!output_) return {};
-    if (config_.output_scale == 1) return output_.logits(run, hidden_rows);
-    const tensor logits = run.activations.make(dtype::f32, {hidden_rows.dim(0), config_.vocab_size});
+    if (config_.head.input_scale == 1) return output_.logits(run, hidden_rows);
+    const tensor logits = run.activations.make(dtype::f32, {hidden_rows.dim(0), config_.tokens.vocab_size});
     arena::scope scope(run.activations);
     const tensor scaled = run.make({hidden_rows.dim(0), config_.hidden_size});
-    ops::scale(run.ex, {.out = scaled, .x = hidden_rows, .scale = config_.output_scale});
+    ops::scale(run.ex, {.out = scaled, .x = hidden_rows, .scale = config_.head.input_scale});
     output_.forward(run, scaled, logits);
     return logits;
   }
@@ -147,18 +148,18 @@ class encoder_decoder final : public network {
     const model_config& c = config_;
     const std::string at = shape.name;
     stack s;
-    s.embedding.words = shape.decoder || c.shared_embeddings ? &embedding_ : &source_embedding_;
-    s.embedding.scale = c.embedding_scale;
-    if (c.sinusoidal_positions) {
+    s.embedding.words = shape.decoder || c.embedding.shared ? &embedding_ : &source_embedding_;
+    s.embedding.scale = c.embedding.scale;
+    if (c.positions.sinusoidal) {
       s.embedding.positions = &source_positions_;
-    } else if (c.learned_positions) {
+    } else if (c.positions.learned) {
       nn::embedding& positions = shape.decoder ? target_positions_ : source_positions_;
       positions = load.embedding(at + "positions");
-      if (c.position_offset) positions.skip_rows(c.position_offset);
+      if (c.positions.offset) positions.skip_rows(c.positions.offset);
       s.embedding.positions = &positions;
     }
     if (c.embedding_norm) s.embedding.norm = load.norm(at + "embedding_norm", c);
-    if (c.relative_buckets) s.relative_bias = relative_table(load, shape);
+    if (c.positions.relative_buckets) s.relative_bias = relative_table(load, shape);
     s.layers.resize(static_cast<size_t>(shape.num_layers));
     load.for_each_layer(shape.num_layers, [&](int64_t i) {
       s.layers[static_cast<size_t>(i)] = load_layer(load, shape, cat(at, "layers.", i, "."), s.relative_bias.view);
@@ -169,8 +170,8 @@ class encoder_decoder final : public network {
 
   layer load_layer(weight_loader& load, const stack_shape& shape, const std::string& at, const tensor& bias) const {
     const model_config& c = config_;
-    const int64_t head_dim = c.num_heads * c.head_dim / shape.num_heads;
-    const float scale = c.attention_scale != 0 ? c.attention_scale : 1 / std::sqrt(static_cast<float>(head_dim));
+    const int64_t head_dim = c.attention.num_heads * c.attention.head_dim / shape.num_heads;
+    const float scale = c.attention.scale != 0 ? c.attention.scale : 1 / std::sqrt(static_cast<float>(head_dim));
     layer l;
     l.pre_norm = c.block == block_kind::pre_norm;
     l.attention_norm = load.norm(at + "attention_norm", c);
@@ -192,24 +193,24 @@ class encoder_decoder final : public network {
                  .options = {.scale = scale}};
     }
     l.feed_forward_norm = load.norm(at + "feed_forward_norm", c);
-    if (c.gated_feed_forward)
+    if (c.mlp.gated())
       l.gated_feed_forward = {.gate_up = load.linear({at + "feed_forward.gate", at + "feed_forward.up"}),
                               .down = load.linear({at + "feed_forward.down"}),
-                              .activation = c.activation};
+                              .activation = c.mlp.activation};
     else
       l.feed_forward = {.up = load.linear({at + "feed_forward.up"}),
                         .down = load.linear({at + "feed_forward.down"}),
-                        .activation = c.activation};
+                        .activation = c.mlp.activation};
     return l;
   }
 
   // The stored bias [buckets, heads] laid out by distance for each head, as ops/attention.h wants it.
   nn::parameter relative_table(weight_loader& load, const stack_shape& shape) const {
-    const int64_t reach = config_.relative_max_distance, distances = 2 * reach + 1;
+    const int64_t reach = config_.positions.relative_max_distance, distances = 2 * reach + 1;
     const std::vector<float> stored = load.values(std::string(shape.name) + "relative_bias.weight");
     std::vector<float> table(static_cast<size_t>(shape.num_heads * distances));
     for (int64_t i = 0; i < distances; ++i) {
-      const int64_t bucket = relative_bucket(i - reach, !shape.decoder, config_.relative_buckets, reach);
+      const int64_t bucket = relative_bucket(i - reach, !shape.decoder, config_.positions.relative_buckets, reach);
       for (int64_t h = 0; h < shape.num_heads; ++h)
         table[static_cast<size_t>(h * distances + i)] = stored[static_cast<size_t>(bucket * shape.num_heads + h)];
     }
@@ -219,15 +220,15 @@ class encoder_decoder final : public network {
   // Sines in the first half of a position's vector, cosines in the second (arXiv:1706.03762 section 3.5).
   nn::embedding sinusoidal_table(weight_loader& load) const {
     const int64_t width = config_.hidden_size, half = (width + 1) / 2;
-    std::vector<float> table(static_cast<size_t>(config_.max_positions * width));
-    for (int64_t p = 0; p < config_.max_positions; ++p)
+    std::vector<float> table(static_cast<size_t>(config_.positions.max * width));
+    for (int64_t p = 0; p < config_.positions.max; ++p)
       for (int64_t i = 0; i < half; ++i) {
         const double angle =
             static_cast<double>(p) / std::pow(10000.0, static_cast<double>(2 * i) / static_cast<double>(width));
         table[static_cast<size_t>(p * width + i)] = static_cast<float>(std::sin(angle));
         if (half + i < width) table[static_cast<size_t>(p * width + half + i)] = static_cast<float>(std::cos(angle));
       }
-    return {.table = load.upload(tensor(table.data(), dtype::f32, {config_.max_positions, width}))};
+    return {.table = load.upload(tensor(table.data(), dtype::f32, {config_.positions.max, width}))};
   }
 
   model_config config_;

@@ -47,11 +47,11 @@ class table_builder {
   // any of the full names `outputs`. Some files of tied models keep the matrix that both share under these alone.
   void vocabulary(const model_config& c, std::string_view embedding, int64_t width, std::vector<std::string> outputs) {
     std::vector<weight_source>& shared =
-        matrix("embedding", embedding, c.vocab_size, width, shard_axis::vocabulary, false).sources;
-    if (c.tied_embeddings)
+        matrix("embedding", embedding, c.tokens.vocab_size, width, shard_axis::vocabulary, false).sources;
+    if (c.embedding.tied)
       shared.insert(shared.end(), outputs.begin(), outputs.end());
-    else if (c.head == head_kind::causal_lm)
-      matrix("output", "", c.vocab_size, width, shard_axis::vocabulary, false)
+    else if (c.head.kind == head_kind::causal_lm)
+      matrix("output", "", c.tokens.vocab_size, width, shard_axis::vocabulary, false)
           .sources.assign(outputs.begin(), outputs.end());
   }
 

@@ -94,14 +94,14 @@ nn::linear weight_loader::tied_linear(const nn::embedding& embedding, const std:
 nn::norm weight_loader::norm(const std::string& name, const model_config& config) {
   return {.weight = floats({name}, ".weight"),
           .bias = floats({name}, ".bias"),
-          .epsilon = config.norm_epsilon,
-          .weight_offset = config.norm_weight_offset,
-          .kind = config.norm};
+          .epsilon = config.norm.epsilon,
+          .weight_offset = config.norm.weight_offset,
+          .kind = config.norm.kind};
 }
 
 nn::norm weight_loader::norm(const std::string& name, const model_config& config, int64_t width) {
   nn::norm made = norm(name, config);
-  if (!config.norm_weights) made.weight = constants(std::vector<float>(static_cast<size_t>(width), 1.0f));
+  if (!config.norm.weights) made.weight = constants(std::vector<float>(static_cast<size_t>(width), 1.0f));
   return made;
 }
 

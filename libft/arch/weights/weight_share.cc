@@ -29,7 +29,8 @@ std::optional<layer_name> layer_of(std::string_view name) {
 }  // namespace
 
 void check_ranks(const model_config& config, int tensor_parallel, int pipeline_parallel) {
-  for (const int64_t heads : {config.num_heads, config.num_kv_heads, config.num_encoder_heads})
+  for (const int64_t heads :
+       {config.attention.num_heads, config.attention.num_kv_heads, config.encoder.attention.num_heads})
     if (heads % tensor_parallel != 0)
       fail(FT_ERROR_INVALID_ARGUMENT, "tensor_parallel is ", tensor_parallel, ", which does not divide the model's ",
            heads, " heads");

@@ -1,9 +1,8 @@
 // The CPU as a device: the kernels of the active instruction-set level behind the interface that all devices share.
-#include <sys/sysinfo.h>
-
 #include <cstring>
 
 #include "backends/cpu/kernels.h"
+#include "core/available_memory.h"
 
 namespace ft {
 namespace {
@@ -14,11 +13,7 @@ class cpu_device final : public backend {
   memory& device_memory() override { return host_memory(); }
   const op_table& ops() const override { return kernels_.ops; }
 
-  size_t free_memory() const override {
-    struct sysinfo info{};
-    if (sysinfo(&info) != 0) return size_t{1} << 31;
-    return static_cast<size_t>(info.freeram + info.bufferram) * info.mem_unit;
-  }
+  size_t free_memory() const override { return available_memory().value_or(size_t{1} << 31); }
 
   void upload(void* to, const void* from_host, size_t bytes, void*) override { move(to, from_host, bytes); }
   void download(void* to_host, const void* from, size_t bytes, void*) override { move(to_host, from, bytes); }
@@ -28,7 +23,7 @@ class cpu_device final : public backend {
     if (bytes) std::memset(to, 0, bytes);
   }
 
-  // So that a group's activations stay in the cache (docs/performance.md has the sizes tried).
+  // So that a group's activations stay in the cache (docs/kernels/rowwise.md has the sizes tried).
   int64_t tokens_per_pass() const override { return 512; }
 
   dtype activation_type(dtype) const override { return dtype::f32; }

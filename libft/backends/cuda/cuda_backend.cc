@@ -8,13 +8,13 @@
 #include <shared_mutex>
 #include <vector>
 
+#include "backends/cuda/attention/kv_page.h"
 #include "backends/cuda/cuda_ops.h"
-#include "backends/cuda/device_scope.h"
+#include "backends/cuda/device/device_scope.h"
+#include "backends/cuda/device/upload.h"
+#include "backends/cuda/device/weight.h"
 #include "backends/cuda/gemm/plans.h"
-#include "backends/cuda/kv_page.h"
-#include "backends/cuda/launch.h"
-#include "backends/cuda/upload.h"
-#include "backends/cuda/weight.h"
+#include "backends/cuda/kernel/launch.h"
 
 namespace ft::cuda {
 namespace {
@@ -303,9 +303,10 @@ void set_allocation_counter(void (*count)()) { allocation_counter.store(count); 
 
 }  // namespace ft::cuda
 
-// The plug-in's entry (backends/plugin.h).
-extern "C" __attribute__((visibility("default"))) const ft::plugin* ft_open_plugin(const ft::plugin_host& host) {
-  if (host.layout != ft::plugin_layout{}) return nullptr;
+// The plug-in's symbols (backends/plugin.h).
+extern "C" __attribute__((visibility("default"))) const char* ft_plugin_build_id() { return ft::build_id(); }
+
+extern "C" __attribute__((visibility("default"))) const ft::plugin* ft_plugin_open(const ft::plugin_host& host) {
   ft::cuda::set_allocation_counter(host.count_allocation);
   try {
     return &ft::cuda::cuda_plugin();

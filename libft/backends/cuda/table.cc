@@ -23,11 +23,11 @@ const op_table& cuda_op_table() {
     t.log_softmax = log_softmax;
     t.argmax = argmax;
     t.top_k = top_k;
-    t.cut = cut;
+    t.sampling_threshold = sampling_threshold;
     t.sample = sample;
     t.edit_logits = edit_logits;
     t.choose_beams = choose_beams;
-    t.follow_beams = follow_beams;
+    t.reorder_beams = reorder_beams;
     t.norm = norm;
     t.pool = pool;
     t.rotary_table = rotary_table;

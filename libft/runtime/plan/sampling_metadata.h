@@ -137,7 +137,7 @@ struct sampling_metadata {
   std::vector<late_edit> late_edits;          // [num_late]
   std::vector<float> temperatures;            // [candidates + sampled], in the order of rows
   std::vector<double> uniforms;               // [drawn]
-  std::vector<distribution_cuts> thresholds;  // [thresholded]
+  std::vector<sampling_limits> thresholds;  // [thresholded]
   std::vector<int32_t> beam_rows;             // [next_beams]: which rows of the step they are
   std::vector<int32_t> beam_offsets;          // [num_groups + 1], of the next beams
   std::vector<int32_t> beam_stops;            // [num_groups, num_stops]; -1 is none

@@ -17,7 +17,7 @@ struct sequence {
   std::vector<float> logprobs;  // of the new ones, where they are kept
   std::vector<int32_t> pages;   // may be shared with other sequences; reserved to the final length
   int32_t chosen_at = -1;       // where the device leaves the token behind them, which is yet to be read; -1: none is
-  int32_t fresh_page = -1;      // of a beam: for the token behind these, where the device needs one (follow_beams)
+  int32_t fresh_page = -1;      // of a beam: for the token behind these, where the device needs one (reorder_beams)
   int64_t computed = 0;         // tokens whose keys and values are in the cache when the steps under way are done
   int64_t kept = 0;             // the first pages, which the allocator keeps for other requests too
   int64_t scheduled = 0;        // tokens that the step being composed computes

@@ -4,7 +4,7 @@
 
 #include "ops/argmax.h"
 #include "ops/beams.h"
-#include "ops/cut.h"
+#include "ops/sampling_threshold.h"
 #include "ops/edit_logits.h"
 #include "ops/log_softmax.h"
 #include "ops/sample.h"
@@ -97,7 +97,7 @@ void choose(nn::run& run, const tensor& logits, const tensor& chosen, const samp
     const tensor least = ex.scratch.make(dtype::f32, {rows.size()}), last = ex.scratch.make(dtype::i32, {rows.size()});
     const row_range among = within(rows, at.candidates);
     const best_of_rows of_rows = best.of(among);
-    ops::cut(ex, {.least = least,
+    ops::sampling_threshold(ex, {.least = least,
                   .last = last,
                   .x = rows_of(logits, rows),
                   .value = of_rows.value,

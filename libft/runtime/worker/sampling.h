@@ -18,7 +18,7 @@ struct sampling_inputs {
   tensor late_edits;    // [rows, 2] i32
   tensor temperatures;  // [rows with candidates + sampled] f32
   tensor uniforms;      // [drawn] f64
-  tensor thresholds;    // [thresholded, 3] f64, as ops/cut.h has them
+  tensor thresholds;    // [thresholded, 3] f64, as ops/sampling_threshold.h has them
   tensor beam_rows;     // [next beams] i32
   tensor beam_offsets;  // [num_groups + 1] i32
   tensor beam_stops;    // [num_groups, num_stops] i32

@@ -224,7 +224,7 @@ void worker::reorder_beams(nn::run& run, open_session& s, const step_plan& plan)
   const tensor given = upload_i32(run, staged_);
   const auto make = [&] { return run.activations.make(dtype::i32, {rows}); };
   const tensor from = make(), to = make(), tokens = make();
-  ops::follow_beams(run.ex, {.new_table = s.inputs.batch.page_table,
+  ops::reorder_beams(run.ex, {.new_table = s.inputs.batch.page_table,
                              .slots = s.inputs.batch.slots,
                              .from = from,
                              .to = to,

@@ -1,4 +1,4 @@
-// choose_beams and follow_beams, every level's: they look at a few numbers a row.
+// choose_beams and reorder_beams, every level's: they look at a few numbers a row.
 #include <algorithm>
 #include <cmath>
 #include <span>
@@ -39,7 +39,7 @@ void choose_beams(exec& ex, const choose_beams_args& a) {
   }
 }
 
-void follow_beams(exec&, const follow_beams_args& a) {
+void reorder_beams(exec&, const reorder_beams_args& a) {
   const int64_t rows = a.page_table.shape[0], width = a.page_table.shape[1];
   const auto page_tokens = static_cast<int32_t>(a.page_tokens);
   const auto *place = a.place.as<int32_t>(), *first = a.first.as<int32_t>(), *fresh = a.fresh.as<int32_t>();

@@ -19,11 +19,11 @@ void kv_copy(exec&, const kv_copy_args&);  // every level's
 void log_softmax(exec&, const log_softmax_args&);
 void argmax(exec&, const argmax_args&);  // every level's
 void top_k(exec&, const top_k_args&);
-void cut(exec&, const cut_args&);                    // every level's
-void sample(exec&, const sample_args&);              // every level's
-void edit_logits(exec&, const edit_logits_args&);    // every level's
-void choose_beams(exec&, const choose_beams_args&);  // every level's
-void follow_beams(exec&, const follow_beams_args&);  // every level's
+void sampling_threshold(exec&, const sampling_threshold_args&);  // every level's
+void sample(exec&, const sample_args&);                          // every level's
+void edit_logits(exec&, const edit_logits_args&);                // every level's
+void choose_beams(exec&, const choose_beams_args&);              // every level's
+void reorder_beams(exec&, const reorder_beams_args&);            // every level's
 void norm(exec&, const norm_args&);
 void pool(exec&, const pool_args&);
 void rotary_table(exec&, const rotary_table_args&);

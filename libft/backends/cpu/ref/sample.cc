@@ -1,5 +1,5 @@
-// sample, every level's: the sums are in double, one after another, as decode/sampler.h takes them. What has been cut
-// costs one comparison.
+// sample, every level's: the sums are in double, one after another, as decode/sampler.h takes them. What lies beyond a
+// threshold costs one comparison.
 #include <algorithm>
 #include <cmath>
 #include <limits>

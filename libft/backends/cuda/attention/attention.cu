@@ -2,10 +2,10 @@
 //
 //   rows of one query, keys in pages      decode.cu: split over the keys; on compute capability 9.0 and newer
 //                                         decode_tiles.cu computes the splits, where tiles can be copied as they lie,
-//                                         and decode_groups.cu many rows of which some share keys
-//   other rows, 16-bit types all alike    prompt_warpgroup.cu on compute capability 9.0, likewise; prompt.cu elsewhere:
+//                                         and decode_cascade.cu many rows of which some share keys
+//   other rows, 16-bit types all alike    prefill_sm90.cu on compute capability 9.0, likewise; prefill.cu elsewhere:
 //                                         tensor cores both
-//   all else                              plain.cu: float32 arithmetic on any types
+//   all else                              simt.cu: float32 arithmetic on any types
 //
 // Where all rows have one query and decode_tiles.cu takes them, it turns and stores the step's own keys too.
 //
@@ -13,7 +13,7 @@
 #include "backends/cuda/attention/head_maps.h"
 #include "backends/cuda/attention/problem.h"
 #include "backends/cuda/cuda_ops.h"
-#include "backends/cuda/launch.h"
+#include "backends/cuda/kernel/launch.h"
 
 namespace ft::cuda {
 namespace {
@@ -73,21 +73,21 @@ attention_problem paged_problem(const paged_attention_args& a) {
 // KiB of shared memory, which 8.6 and 8.9 lack.
 bool tensor_cores_take(const attention_problem& p) {
   if (p.type == dtype::f32 || p.key_type != p.type) return false;
-  return abilities().tensor_cores &&
+  return capabilities().tensor_cores &&
          (p.head_dim <= 192 || device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) >= 100 * 1024);
 }
 
 bool warpgroups_take(const attention_problem& p) {
-  return abilities().warpgroup_products && p.scale > 0 && tiles_can_be_copied(p);
+  return capabilities().warpgroup_products && p.scale > 0 && tiles_can_be_copied(p);
 }
 
-void attend_prompts(exec& ex, const attention_problem& p) {
+void attend_prefill(exec& ex, const attention_problem& p) {
   if (warpgroups_take(p))
-    prompt_attention_by_warpgroups(ex, p);
+    prefill_attention_sm90(ex, p);
   else if (tensor_cores_take(p))
-    prompt_attention(ex, p);
+    prefill_attention(ex, p);
   else
-    plain_attention(ex, p);
+    simt_attention(ex, p);
 }
 
 }  // namespace
@@ -109,14 +109,14 @@ void attention(exec& ex, const attention_args& a) {
   p.value_head_stride = a.value.stride[1];
   p.key_row_offsets = (a.key_row_offsets ? a.key_row_offsets : a.row_offsets).as<int32_t>();
   p.vectors = in_vectors({&a.query, &a.key, &a.value, &a.out});
-  attend_prompts(ex, p);
+  attend_prefill(ex, p);
 }
 
 void paged_attention(exec& ex, const paged_attention_args& a) {
   if (a.query.size() == 0) return;
   const attention_problem p = paged_problem(a);
   if (p.tokens == p.rows || p.rows > 1) decode_attention(ex, p);
-  if (p.tokens != p.rows) attend_prompts(ex, p);
+  if (p.tokens != p.rows) attend_prefill(ex, p);
 }
 
 bool paged_self_attention(exec& ex, const paged_self_attention_args& a) {

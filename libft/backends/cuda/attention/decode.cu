@@ -5,17 +5,16 @@
 // them through its shared memory; more of them, and GPUs without clusters, leave that to a second kernel. Cuts depend
 // on the length of the page table alone, not on the batch, and both ways of joining add in the same order.
 //
-// The kernel of splits here serves all types and GPUs; decode_tiles.cu has that of newer ones, and decode_groups.cu one
-// for rows that share keys. The queries that share a
-// head of keys share what is loaded: `Lanes` neighbouring lanes hold a key, eight elements each, for all of them. A
-// lane keeps the keys it has seen in registers as an online softmax (arXiv:2205.14135); lanes, then warps, are joined
-// at the end.
+// The kernel of splits here serves all types and GPUs; decode_tiles.cu has that of newer ones, and decode_cascade.cu
+// one for rows that share keys. The queries that share a head of keys share what is loaded: `Lanes` neighbouring lanes
+// hold a key, eight elements each, for all of them. A lane keeps the keys it has seen in registers as an online softmax
+// (arXiv:2205.14135); lanes, then warps, are joined at the end.
 #include <algorithm>
 
 #include "backends/cuda/attention/decode.h"
 #include "backends/cuda/attention/head_maps.h"
-#include "backends/cuda/launch.h"
-#include "backends/cuda/reduce.h"
+#include "backends/cuda/kernel/launch.h"
+#include "backends/cuda/kernel/reduce.h"
 
 namespace ft::cuda {
 namespace {
@@ -273,7 +272,7 @@ void launch_splits(exec& ex, const attention_problem& p, const split_results& to
   launch_splits<T, Lanes, widest_group>(ex, p, to);
 }
 
-bool takes_tiles(const attention_problem& p) { return abilities().tile_copies && tiles_can_be_copied(p); }
+bool takes_tiles(const attention_problem& p) { return capabilities().tile_copies && tiles_can_be_copied(p); }
 
 // Rows that share keys are taken together where a block for each of them alone would fill the GPU more than once over.
 bool grouping_pays(const attention_problem& p) {
@@ -288,13 +287,13 @@ bool stores_own_keys(const attention_problem& p) { return p.tokens == p.rows && 
 void decode_attention(exec& ex, const attention_problem& p) {
   const int64_t longest = int64_t{p.max_pages} * p.pages.page_tokens;
   const bool tiles = takes_tiles(p);
-  if (tiles && grouping_pays(p)) return attend_groups(ex, p);
+  if (tiles && grouping_pays(p)) return attend_cascade(ex, p);
   split_results to{};
   to.keys_a_split = shortest_split(p.head_dim, tiles);
   while (ceil_div(longest, to.keys_a_split) > most_splits) to.keys_a_split *= 2;
   to.splits = static_cast<int>(std::max<int64_t>(1, ceil_div(longest, to.keys_a_split)));
   arena::scope scope(ex.scratch);
-  if (to.splits > (abilities().clusters ? most_in_cluster : 1)) {
+  if (to.splits > (capabilities().clusters ? most_in_cluster : 1)) {
     const int64_t results = int64_t{p.rows} * p.heads * to.splits;
     to.sums = ex.scratch.make<float>(results * p.head_dim);
     to.stats = ex.scratch.make<float2>(results);

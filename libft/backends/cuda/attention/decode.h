@@ -4,7 +4,7 @@
 #pragma once
 
 #include "backends/cuda/attention/problem.h"
-#include "backends/cuda/launch.h"
+#include "backends/cuda/kernel/launch.h"
 
 #ifdef __CUDACC__
 #include <cooperative_groups.h>
@@ -32,8 +32,8 @@ struct split_results {
 
 // decode_tiles.cu: the splits of a problem whose keys can be copied as tiles.
 void attend_splits_of_tiles(exec&, const attention_problem&, const split_results&);
-// decode_groups.cu: the whole of such a problem, by its groups of rows that share keys.
-void attend_groups(exec&, const attention_problem&);
+// decode_cascade.cu: the whole of such a problem, by its groups of rows that share keys.
+void attend_cascade(exec&, const attention_problem&);
 
 #ifdef __CUDACC__
 

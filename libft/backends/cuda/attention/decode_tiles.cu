@@ -8,7 +8,7 @@
 #include <climits>
 
 #include "backends/cuda/attention/decode_tiles.h"
-#include "backends/cuda/launch.h"
+#include "backends/cuda/kernel/launch.h"
 
 namespace ft::cuda {
 namespace {

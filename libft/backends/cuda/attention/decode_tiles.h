@@ -1,4 +1,4 @@
-// What the kernels of decode attention over tiles share (decode_tiles.cu, decode_groups.cu): rings of keys and values
+// What the kernels of decode attention over tiles share (decode_tiles.cu, decode_cascade.cu): rings of keys and values
 // of sixteen tokens, and their products with up to eight queries on tensor cores.
 //
 // Template parameters: T the elements' type, D the head padded with zeros to a multiple of 64, G the queries, S how
@@ -7,7 +7,7 @@
 
 #include "backends/cuda/attention/decode.h"
 #include "backends/cuda/attention/head_maps.h"
-#include "backends/cuda/hopper.h"
+#include "backends/cuda/kernel/hopper.h"
 
 namespace ft::cuda {
 

@@ -1,6 +1,6 @@
 #include "backends/cuda/attention/head_maps.h"
 
-#include "backends/cuda/tensor_map.h"
+#include "backends/cuda/kernel/tensor_map.h"
 
 namespace ft::cuda {
 namespace {

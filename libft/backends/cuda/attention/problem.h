@@ -4,9 +4,9 @@
 // step's first kernel, so that a kernel may read them before it awaits the one before it.
 #pragma once
 
-#include "backends/cuda/kv_page.h"
-#include "backends/cuda/rotary_pairs.h"
-#include "backends/cuda/vector.h"
+#include "backends/cuda/attention/kv_page.h"
+#include "backends/cuda/kernel/rotary_pairs.h"
+#include "backends/cuda/kernel/vector.h"
 #include "ops/attention.h"
 
 namespace ft::cuda {
@@ -51,13 +51,13 @@ struct attention_problem {
   int reach = 0;
 
   bool vectors = false;    // queries, keys and values can be read, and results written, 16 bytes at a time
-  bool single_too = true;  // whether the prompt kernels also take rows of one query
+  bool single_too = true;  // whether the prefill kernels also take rows of one query
 };
 
-// Rows of any lengths, on tensor cores (16-bit types) and on the plain units (any types).
-void prompt_attention(exec&, const attention_problem&);
-void prompt_attention_by_warpgroups(exec&, const attention_problem&);
-void plain_attention(exec&, const attention_problem&);
+// Rows of any lengths, on tensor cores (16-bit types) and without them (any types).
+void prefill_attention(exec&, const attention_problem&);
+void prefill_attention_sm90(exec&, const attention_problem&);
+void simt_attention(exec&, const attention_problem&);
 // The rows of exactly one query, their keys in pages.
 void decode_attention(exec&, const attention_problem&);
 // Whether it may be given the step's own keys.

@@ -5,8 +5,8 @@
 
 #include "backends/cuda/gemm/few_rows.h"
 #include "backends/cuda/gemm/few_rows_problem.h"
-#include "backends/cuda/launch.h"
-#include "backends/cuda/reduce.h"
+#include "backends/cuda/kernel/launch.h"
+#include "backends/cuda/kernel/reduce.h"
 
 namespace ft::cuda {
 namespace {
@@ -133,7 +133,7 @@ bool go_to_tensor_cores(const linear_args& args, const cuda_weight& weight) {
 }  // namespace
 
 bool few_rows_can_be_gated(const linear_args& args, const cuda_weight& weight) {
-  return go_to_tensor_cores(args, weight) && abilities().tile_copies;
+  return go_to_tensor_cores(args, weight) && capabilities().tile_copies;
 }
 
 void multiply_few_rows(exec& ex, const linear_args& args, const cuda_weight& weight) {

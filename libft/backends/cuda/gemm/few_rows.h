@@ -2,7 +2,7 @@
 // of linear whose output has half as many features as the weight, and only where few_rows_can_be_gated.
 #pragma once
 
-#include "backends/cuda/weight.h"
+#include "backends/cuda/device/weight.h"
 #include "ops/linear.h"
 
 namespace ft::cuda {

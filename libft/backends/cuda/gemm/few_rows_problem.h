@@ -2,9 +2,9 @@
 // ops/gated_linear.h says. They differ in how they read the weights and add up; what becomes of a sum is said here.
 #pragma once
 
-#include "backends/cuda/activate.h"
-#include "backends/cuda/vector.h"
-#include "backends/cuda/weight.h"
+#include "backends/cuda/device/weight.h"
+#include "backends/cuda/kernel/activate.h"
+#include "backends/cuda/kernel/vector.h"
 #include "ops/linear.h"
 
 namespace ft::cuda {

@@ -80,7 +80,7 @@ tile_cut cut_for(const cuda_weight& weight) {
                 processors = device_attribute(cudaDevAttrMultiProcessorCount);
   int64_t blocks = 1;
   while (ceil_div(tiles, processors * blocks) > most_tiles) ++blocks;
-  const bool copies_tiles = abilities().tile_copies;
+  const bool copies_tiles = capabilities().tile_copies;
   const int parts = copies_tiles && blocks == 1 ? 1 : 2;  // of a multiprocessor
   tile_cut c{};
   c.ring_bytes = (copies_tiles ? 208 : 196) * 1024 / parts;
@@ -97,7 +97,7 @@ tile_cut cut_for(const cuda_weight& weight) {
 
 bool on_tensor_cores(const linear_args& args, const cuda_weight& weight) {
   if (args.x.type == dtype::f32 || !in_vectors({&args.x, &weight.values})) return false;
-  return abilities().tensor_cores;
+  return capabilities().tensor_cores;
 }
 
 int64_t most_few_rows(const linear_args& args, const cuda_weight& weight) {
@@ -106,7 +106,7 @@ int64_t most_few_rows(const linear_args& args, const cuda_weight& weight) {
 
 void multiply_few_rows_on_tensor_cores(exec& ex, const linear_args& args, const cuda_weight& weight) {
   tile_cut c = cut_for(weight);
-  if (abilities().tile_copies) return multiply_copied_tiles(ex, args, weight, c);
+  if (capabilities().tile_copies) return multiply_copied_tiles(ex, args, weight, c);
   with_tiles(args, weight, [&]<class T, class Out>(const few_rows_problem<T, Out>& p, auto n) {
     const launch_shape shape = tile_launch(c, p, 8 * n.value, 0, 0);
     launch_kernel(ex, "linear", shape, multiply_tiles<T, Out, n.value>, p, c);

@@ -12,8 +12,8 @@
 
 #include "backends/cuda/gemm/few_rows_problem.h"
 #include "backends/cuda/gemm/tile_map.h"
-#include "backends/cuda/launch.h"
-#include "backends/cuda/tensor_core.h"
+#include "backends/cuda/kernel/launch.h"
+#include "backends/cuda/kernel/tensor_core.h"
 
 namespace ft::cuda {
 

@@ -3,13 +3,13 @@
 // to cuBLASLt, followed by a pass that adds what cuBLASLt does not. gated_linear is computed as linear of the same
 // weight would be: by the same kernel for few or some rows where that gates by itself, else by linear and a pass that
 // gates.
-#include "backends/cuda/activate.h"
 #include "backends/cuda/cuda_ops.h"
 #include "backends/cuda/gemm/few_rows.h"
 #include "backends/cuda/gemm/matmul.h"
 #include "backends/cuda/gemm/some_rows.h"
 #include "backends/cuda/gemm/wide_product.h"
-#include "backends/cuda/launch.h"
+#include "backends/cuda/kernel/activate.h"
+#include "backends/cuda/kernel/launch.h"
 #include "ops/gated_linear.h"
 
 namespace ft::cuda {

@@ -5,7 +5,7 @@
 #include <bit>
 
 #include "backends/cuda/gemm/plans.h"
-#include "backends/cuda/launch.h"
+#include "backends/cuda/kernel/launch.h"
 
 namespace ft::cuda {
 namespace {

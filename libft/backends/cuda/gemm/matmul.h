@@ -1,7 +1,7 @@
 // Matrix products of many rows: cuBLASLt, by the algorithms that plans.h chooses.
 #pragma once
 
-#include "backends/cuda/weight.h"
+#include "backends/cuda/device/weight.h"
 #include "ops/linear.h"
 
 namespace ft::cuda {

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <limits>
 
-#include "backends/cuda/launch.h"
+#include "backends/cuda/kernel/launch.h"
 
 namespace ft::cuda {
 namespace {

@@ -102,7 +102,7 @@ void launch(exec& ex, const linear_args& l, const cuda_weight& weight, const row
 bool some_rows_take(const linear_args& l, const cuda_weight& weight) {
   constexpr int64_t most_rows = 128, most_features = 0x7fffffff - 1024;
   const int64_t rows = l.x.dim(0);
-  if (!abilities().warpgroup_products || rows > most_rows || l.x.type == dtype::f32) return false;
+  if (!capabilities().warpgroup_products || rows > most_rows || l.x.type == dtype::f32) return false;
   if (weight.in_features > most_features || weight.out_features > most_features) return false;
   if (!in_vectors({&l.x, &l.out, &l.residual, &weight.values})) return false;
   if (is_small(weight)) return true;

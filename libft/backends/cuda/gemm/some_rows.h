@@ -2,7 +2,7 @@
 // compute capability 9.0, on warpgroup products.
 #pragma once
 
-#include "backends/cuda/weight.h"
+#include "backends/cuda/device/weight.h"
 #include "ops/linear.h"
 
 namespace ft::cuda {

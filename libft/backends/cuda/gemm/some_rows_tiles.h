@@ -8,11 +8,11 @@
 // whatever comes first, and writes those rows.
 #pragma once
 
-#include "backends/cuda/activate.h"
+#include "backends/cuda/device/weight.h"
 #include "backends/cuda/gemm/tile_copy.h"
-#include "backends/cuda/hopper.h"
-#include "backends/cuda/launch.h"
-#include "backends/cuda/weight.h"
+#include "backends/cuda/kernel/activate.h"
+#include "backends/cuda/kernel/hopper.h"
+#include "backends/cuda/kernel/launch.h"
 #include "ops/linear.h"
 
 namespace ft::cuda {

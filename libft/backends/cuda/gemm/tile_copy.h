@@ -4,7 +4,7 @@
 #pragma once
 
 #include "backends/cuda/gemm/tile_map.h"
-#include "backends/cuda/hopper.h"
+#include "backends/cuda/kernel/hopper.h"
 
 namespace ft::cuda {
 

@@ -1,6 +1,6 @@
 #include "backends/cuda/gemm/tile_map.h"
 
-#include "backends/cuda/tensor_map.h"
+#include "backends/cuda/kernel/tensor_map.h"
 
 namespace ft::cuda {
 

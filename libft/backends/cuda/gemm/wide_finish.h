@@ -2,8 +2,8 @@
 // residual in float32, and write the results.
 #pragma once
 
-#include "backends/cuda/activate.h"
 #include "backends/cuda/gemm/wide_tiles.h"
+#include "backends/cuda/kernel/activate.h"
 
 namespace ft::cuda {
 

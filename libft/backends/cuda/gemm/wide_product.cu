@@ -15,8 +15,8 @@
 #include "backends/cuda/gemm/matmul.h"
 #include "backends/cuda/gemm/wide_finish.h"
 #include "backends/cuda/gemm/wide_product.h"
-#include "backends/cuda/launch.h"
-#include "backends/cuda/tensor_map.h"
+#include "backends/cuda/kernel/launch.h"
+#include "backends/cuda/kernel/tensor_map.h"
 
 namespace ft::cuda {
 namespace {
@@ -205,7 +205,7 @@ void launch(exec& ex, const linear_args& a, const tiling& t) {
 }  // namespace
 
 bool wide_product_takes(const linear_args& a) {
-  return abilities().warpgroup_products && a.x.type != dtype::f32 && a.out.type == a.x.type &&
+  return capabilities().warpgroup_products && a.x.type != dtype::f32 && a.out.type == a.x.type &&
          in_vectors({&a.x, &a.out, &a.residual}) && in_vectors(a.bias) && gains(a);
 }
 

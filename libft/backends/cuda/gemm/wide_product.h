@@ -2,7 +2,7 @@
 // writes a product: any activation, the exact GELU above all, and a residual after it.
 #pragma once
 
-#include "backends/cuda/weight.h"
+#include "backends/cuda/device/weight.h"
 #include "ops/linear.h"
 
 namespace ft::cuda {

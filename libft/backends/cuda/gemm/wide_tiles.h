@@ -2,8 +2,8 @@
 #pragma once
 
 #include "backends/cuda/gemm/tile_map.h"
-#include "backends/cuda/hopper.h"
-#include "backends/cuda/vector.h"
+#include "backends/cuda/kernel/hopper.h"
+#include "backends/cuda/kernel/vector.h"
 #include "ops/activation.h"
 
 namespace ft::cuda {
