@@ -107,13 +107,14 @@ nn::norm weight_loader::norm(const std::string& name, const model_config& config
 
 nn::embedding weight_loader::embedding(const std::string& name) {
   const host_weight host = whole(view(name + ".weight"));
-  if (!is_quantised(host.parts[0].type)) return {.table = upload(host.parts[0])};
-  return {.packed = pack(host.parts, true)};
+  const int64_t first_row = entry_of(name + ".weight").spec->share_begin();
+  if (!is_quantised(host.parts[0].type)) return {.table = upload(host.parts[0]), .first_row = first_row};
+  return {.packed = pack(host.parts, true), .first_row = first_row};
 }
 
 nn::embedding weight_loader::shared_embedding(const std::string& name) {
   const host_weight host = stacked(view(name + ".weight"));
-  return {.packed = pack(host.parts, true)};
+  return {.packed = pack(host.parts, true), .first_row = entry_of(name + ".weight").spec->share_begin()};
 }
 
 nn::rotary weight_loader::rotary(const rotary_config& config) {

@@ -1,5 +1,5 @@
 <<<<<<<< HEAD:libft/runtime/worker/lent_memory.cc
-#include "runtime/worker/lent_memory.h"
+#include "runtime/worker/external_allocator.h"
 ========
 #include "runtime/worker/external_allocator.h"
 >>>>>>>> main:libft/runtime/external_allocator.cc
