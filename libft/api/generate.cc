@@ -132,7 +132,8 @@ std::span<const int32_t> to_prompt(const int32_t* prompt, size_t length) {
 }
 
 std::shared_ptr<runtime::scheduled_request> prepare(ft_session& session, std::span<const int32_t> prompt,
-                                          const ft_generate_options& given, runtime::request_callbacks callbacks) {
+                                                    const ft_generate_options& given,
+                                                    runtime::request_callbacks callbacks) {
   const arch::model_config& config = session.impl->owner().config();
   return session.impl->prepare(prompt, to_options(given, config), std::move(callbacks), to_soft_prompt(given, config));
 }
@@ -214,12 +215,11 @@ ft_status ft_session_get_stats(ft_session_stats* out, const ft_session* session)
   return guard([&] {
     require(session, "session").require_own_process();
     const runtime::session_stats s = session->impl->stats();
-    write_struct(
-        out,
-        {sizeof(ft_session_stats), s.steps, s.scheduled.prompt_tokens, s.scheduled.generated_tokens,
-         s.scheduled.pages_in_use, s.pages_total, s.page_tokens, s.page_bytes, s.allocations, s.scheduled.pages_copied,
-         s.scheduled.prompt_tokens_reused, s.scheduled.pages_kept, s.steps_ahead, s.steps_replayed},
-        "out");
+    write_struct(out,
+                 {sizeof(ft_session_stats), s.steps, s.prompt_tokens, s.generated_tokens, s.pages_in_use, s.pages_total,
+                  s.page_tokens, s.page_bytes, s.allocations, s.pages_copied, s.prompt_tokens_reused, s.pages_kept,
+                  s.steps_ahead, s.steps_replayed},
+                 "out");
   });
 }
 

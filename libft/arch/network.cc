@@ -1,5 +1,6 @@
 #include "arch/network.h"
 
+#include "arch/weights/weight_share.h"
 #include "core/status.h"
 
 namespace ft::arch {
@@ -26,6 +27,8 @@ tensor network::states(nn::run& run, const side& of, const nn::ragged_batch& bat
   of.layers.finish(run, hidden, out);
   return out;
 }
+
+int64_t network::first_layer() const { return layers_of(share_, config_.num_layers).begin; }
 
 tensor network::hidden(nn::run& run, const nn::ragged_batch& batch) const { return states(run, parts_.main, batch); }
 

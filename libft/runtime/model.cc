@@ -61,36 +61,61 @@ void require_room(const arch::weight_match& match, dtype compute, const executor
 
 }  // namespace
 
+std::unique_ptr<worker> load_worker(const io::checkpoint& source, placement where, int num_threads, const loading& how,
+                                    const peers& others) {
+  const arch::model_config config = arch::config_of(source);
+  auto on = std::make_unique<executor>(std::move(where), num_threads);
+  on->set_activation_type(on->device().activation_type(how.compute));
+  on->set_peers(others);
+  const arch::weight_table table = arch::weights_of(config, source);
+  const arch::weight_match match = arch::match(table, source);
+  arch::require_complete(match, source);
+  require_room(match, how.compute, *on);
+  std::unique_ptr<arch::network> network = arch::family_named(config.family)
+                                               .build(config, match,
+                                                      {.device = on->device(),
+                                                       .compute = how.compute,
+                                                       .keep_quantised = how.keep_quantised,
+                                                       .pool = &on->pool(),
+                                                       .on_progress = how.on_progress,
+                                                       .from = on->device_memory().get(),
+                                                       .share = source.share()});
+  const kv_layout pages{
+      .num_kv_heads = network->num_kv_heads(), .head_dim = config.attention.head_dim, .type = kv_dtype_of(how, config)};
+  return std::make_unique<worker>(config, std::move(network), std::move(on), pages);
+}
+
 std::shared_ptr<model> model::open(const std::string& source, const model_options& options) {
   require_one_rank("tensor_parallel", options.tensor_parallel);
   require_one_rank("pipeline_parallel", options.pipeline_parallel);
   if (options.num_threads < 0 || options.num_threads > 4096)
     fail(FT_ERROR_INVALID_ARGUMENT, "num_threads is ", options.num_threads, "; it must be 0 (one a core) to 4096");
   placement where = place(device_named(options.device), options);
-  return std::shared_ptr<model>(new model(io::checkpoint::open(source), std::move(where), options));
+  auto opened = io::checkpoint::open(source);
+  const loading how{.compute = compute_dtype_for(options.dtype, arch::config_of(*opened)),
+                    .keep_quantised = options.dtype == "auto",
+                    .on_progress = options.on_progress};
+  auto first = load_worker(*opened, std::move(where), options.num_threads, how);
+  return of_ranks(std::move(opened), how, std::move(first), {});
 }
 
-model::model(std::shared_ptr<const io::checkpoint> source, placement where, const model_options& options)
-    : checkpoint_(std::move(source)), config_(arch::config_of(*checkpoint_)) {
-  auto on = std::make_unique<executor>(std::move(where), options.num_threads);
-  compute_dtype_ = compute_dtype_for(options.dtype, config_);
-  on->set_activation_type(on->device().activation_type(compute_dtype_));
-  keep_quantised_ = options.dtype == "auto";
-  const arch::weight_table table = arch::weights_of(config_, *checkpoint_);
-  const arch::weight_match match = arch::match(table, *checkpoint_);
-  arch::require_complete(match, *checkpoint_);
-  require_room(match, compute_dtype_, *on);
-  const arch::build_options build{on->device(), compute_dtype_,      keep_quantised_,
-                                  &on->pool(),  options.on_progress, on->device_memory().get()};
-  std::unique_ptr<arch::network> network = arch::family_named(config_.family).build(config_, match, build);
-  const kv_layout pages{.num_kv_heads = config_.attention.num_kv_heads, .head_dim = config_.attention.head_dim, .type = kv_dtype()};
-  first_ = std::make_unique<worker>(config_, std::move(network), std::move(on), pages);
-  ranks_ = std::make_unique<rank_group>(*first_);
+std::shared_ptr<model> model::of_ranks(std::shared_ptr<const io::checkpoint> source, const loading& how,
+                                       std::unique_ptr<worker> first, std::vector<std::unique_ptr<rank>> others) {
+  return std::shared_ptr<model>(new model(std::move(source), how, std::move(first), std::move(others)));
 }
 
-// Keys and values are kept as exactly as the model computes; a quantised one's in half precision.
-dtype model::kv_dtype() const {
-  switch (compute_dtype_) {
+model::model(std::shared_ptr<const io::checkpoint> source, const loading& how, std::unique_ptr<worker> first,
+             std::vector<std::unique_ptr<rank>> others)
+    : checkpoint_(std::move(source)),
+      config_(arch::config_of(*checkpoint_)),
+      how_(how),
+      first_(std::move(first)),
+      ranks_(std::make_unique<rank_group>(*first_, std::move(others))) {
+  how_.on_progress = {};  // the caller's, while it loads
+}
+
+dtype kv_dtype_of(const loading& how, const arch::model_config& config) {
+  switch (how.compute) {
     case dtype::bf16:
       return dtype::bf16;
     case dtype::f16:
@@ -98,14 +123,14 @@ dtype model::kv_dtype() const {
     default:
       break;
   }
-  const std::optional<dtype> stored = dtype_from_name(config_.checkpoint_dtype);
-  return keep_quantised_ && stored && is_quantised(*stored) ? dtype::f16 : dtype::f32;
+  const std::optional<dtype> stored = dtype_from_name(config.checkpoint_dtype);
+  return how.keep_quantised && stored && is_quantised(*stored) ? dtype::f16 : dtype::f32;
 }
 
 std::string model::dtype_name() const {
   const std::optional<dtype> stored = dtype_from_name(config_.checkpoint_dtype);
-  if (keep_quantised_ && stored && is_quantised(*stored)) return config_.checkpoint_dtype;
-  return std::string(name(compute_dtype_));
+  if (how_.keep_quantised && stored && is_quantised(*stored)) return config_.checkpoint_dtype;
+  return std::string(name(how_.compute));
 }
 
 }  // namespace ft::runtime

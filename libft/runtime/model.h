@@ -22,9 +22,26 @@ struct model_options {
   caller_allocator allocator;  // without functions: the device's own memory
 };
 
+// In what a rank's weights are computed.
+struct loading {
+  dtype compute = dtype::f32;  // f32, bf16, f16, or i8 (dynamic int8)
+  bool keep_quantised = true;  // a quantised checkpoint's blocks are computed on directly
+  arch::progress on_progress{};
+};
+
+// Keys and values are kept as exactly as the model computes; a quantised one's in half precision.
+dtype kv_dtype_of(const loading& how, const arch::model_config& config);
+
+// Loads the share of a model for which `source` was opened.
+std::unique_ptr<worker> load_worker(const io::checkpoint& source, placement where, int num_threads, const loading& how,
+                                    const peers& others = {});
+
 class model {
  public:
   static std::shared_ptr<model> open(const std::string& source, const model_options& options);
+  // Of ranks that are there already: `first` is rank 0, of whose checkpoint `source` is, `others` the ranks from 1 on.
+  static std::shared_ptr<model> of_ranks(std::shared_ptr<const io::checkpoint> source, const loading& how,
+                                         std::unique_ptr<worker> first, std::vector<std::unique_ptr<rank>> others);
 
   const io::checkpoint& checkpoint() const { return *checkpoint_; }
   std::shared_ptr<const io::checkpoint> shared_checkpoint() const { return checkpoint_; }
@@ -35,17 +52,17 @@ class model {
   const arch::network& network() const { return first_->network(); }
   executor& compute() { return first_->compute(); }
   uint64_t weight_bytes() const { return first_->network().weight_bytes(); }
-  dtype compute_dtype() const { return compute_dtype_; }
-  dtype kv_dtype() const;
+  dtype compute_dtype() const { return how_.compute; }
+  dtype kv_dtype() const { return kv_dtype_of(how_, config_); }
   std::string dtype_name() const;  // what the weights lie in: "float32", "q4_1", "int8"
 
  private:
-  model(std::shared_ptr<const io::checkpoint> source, placement where, const model_options& options);
+  model(std::shared_ptr<const io::checkpoint> source, const loading& how, std::unique_ptr<worker> first,
+        std::vector<std::unique_ptr<rank>> others);
 
   std::shared_ptr<const io::checkpoint> checkpoint_;
   arch::model_config config_;
-  dtype compute_dtype_ = dtype::f32;
-  bool keep_quantised_ = true;
+  loading how_;
   std::unique_ptr<worker> first_;
   std::unique_ptr<rank_group> ranks_;
 };

@@ -167,7 +167,7 @@ void session::close_ranks() noexcept {
 session_stats session::stats() const {
   std::lock_guard lock(mutex_);
   session_stats now = stats_;
-  now.scheduled = scheduler_->stats();
+  static_cast<scheduler_stats&>(now) = scheduler_->stats();
   return now;
 }
 
@@ -177,6 +177,7 @@ void session::drive_one_step() noexcept {
   uint64_t steps = 0, ahead = 0;
   try {
     scheduler_->retire_cancelled();
+    remove_finished();
     ahead = ahead_ != nullptr;
     scheduled_step& now = next_step();
     if (!now.empty()) {
@@ -192,14 +193,18 @@ void session::drive_one_step() noexcept {
   } catch (const std::exception& e) {
     fail_steps(FT_ERROR_INTERNAL, e.what());
   }
-  if (ahead_ && ahead_->all_requests([](const request& r) { return r.finished(); }))
-    std::exchange(ahead_, nullptr)->clear();  // nobody will ask for its results
-  scheduler_->remove_finished(ahead_);
+  remove_finished();
   std::lock_guard lock(mutex_);
   stats_.allocations += allocation_count() - allocations_before;
   stats_.steps += steps;
   stats_.steps_ahead += ahead;
   stats_.steps_replayed += model_->first().steps_replayed() - replayed_before;
+}
+
+void session::remove_finished() noexcept {
+  if (ahead_ && ahead_->all_requests([](const request& r) { return r.finished(); }))
+    std::exchange(ahead_, nullptr)->clear();  // nobody will ask for its results
+  scheduler_->remove_finished(ahead_);
 }
 
 // The step that was queued ahead, or else one of all that there is to do now.

@@ -27,8 +27,7 @@ struct session_options {
   std::optional<bool> goes_ahead;   // queue a step while the last one runs; default: where the device runs by itself
 };
 
-struct session_stats {
-  scheduler_stats scheduled;
+struct session_stats : scheduler_stats {
   uint64_t steps = 0;
   uint64_t steps_ahead = 0;     // of these, those that were queued while the one before ran
   uint64_t steps_replayed = 0;  // of these, those that the device had recorded
@@ -69,6 +68,7 @@ class session {
   scheduled_step& next_step();
   void go_ahead_of(const scheduled_step& now);
   void launch(scheduled_step& step);
+  void remove_finished() noexcept;
   void fail_steps(ft_status status, const char* message) noexcept;
   void close_ranks() noexcept;
 

@@ -324,14 +324,14 @@ TEST(operations_draw_what_the_sampler_draws) {
     ops::top_k(
         ex,
         {.value = values, .index = indices, .log_sum = one(log_sum, dtype::f32), .x = x, .temperature = temperature});
-    ops::cut(ex, {.least = one(least, dtype::f32),
-                  .last = one(last, dtype::i32),
-                  .x = x,
-                  .value = values,
-                  .index = indices,
-                  .log_sum = one(log_sum, dtype::f32),
-                  .temperature = temperature,
-                  .by = tensor(&by, dtype::f64, {1, 3})});
+    ops::sampling_threshold(ex, {.least = one(least, dtype::f32),
+                                 .last = one(last, dtype::i32),
+                                 .x = x,
+                                 .value = values,
+                                 .index = indices,
+                                 .log_sum = one(log_sum, dtype::f32),
+                                 .temperature = temperature,
+                                 .by = tensor(&by, dtype::f64, {1, 3})});
     ops::sample(ex, {.token = one(got.token, dtype::i32),
                      .log_prob = one(got.logprob, dtype::f32),
                      .logit = one(logit, dtype::f32),

@@ -26,7 +26,7 @@ std::vector<int32_t> alone(const std::shared_ptr<model>& m, const std::vector<in
 // Key-value memory of so many pages.
 int64_t bytes_of_pages(model& m, int64_t pages) {
   const kv_layout layout{tiny_llama::kv_heads, tiny_llama::head_dim, 16, dtype::f32};
-  return pages * static_cast<int64_t>(page_pool::bytes_per_page(m.compute().device(), layout, tiny_llama::layers));
+  return pages * static_cast<int64_t>(kv_storage::bytes_per_page(m.compute().device(), layout, tiny_llama::layers));
 }
 
 decode::options draw_settings(std::mt19937& random) {

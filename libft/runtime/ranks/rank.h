@@ -25,6 +25,8 @@ class rank {
   // Begins what was prepared, and may return before it is done; finish() returns when it is, or throws what went wrong.
   virtual void launch(const step_plan& plan, const cancellation& cancel) = 0;
   virtual void finish() = 0;
+  // After a launch that failed on some rank, when all have finished: the ranks can be used again.
+  virtual void recover() = 0;
 };
 
 // A worker that computes in the thread that calls.
@@ -38,6 +40,7 @@ class local_rank final : public rank {
   void prepare(const step_plan& plan) override { worker_.prepare(plan); }
   void launch(const step_plan& plan, const cancellation& cancel) override { worker_.launch(plan, cancel); }
   void finish() override {}
+  void recover() override { worker_.compute().others().recover(); }
 
  private:
   worker& worker_;

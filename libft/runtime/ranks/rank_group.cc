@@ -57,7 +57,9 @@ void rank_group::run(const step_plan& plan, const cancellation& cancel) {
   for (size_t i = ranks_.size(); i-- > 0;)  // rank 0, which computes in this thread, comes last
     attempt([&] { ranks_[i]->launch(plan, i == 0 ? cancel : cancellation{}); });
   for (auto& r : ranks_) attempt([&] { r->finish(); });
-  if (failure) std::rethrow_exception(failure);
+  if (!failure) return;
+  for (auto& r : ranks_) r->recover();
+  std::rethrow_exception(failure);
 }
 
 }  // namespace ft::runtime

@@ -4,6 +4,7 @@
 #include <memory>
 #include <mutex>
 
+#include "comm/communicator.h"
 #include "core/arena.h"
 #include "core/thread_pool.h"
 #include "nn/run.h"
@@ -23,6 +24,23 @@ struct placement {
   }
 };
 
+// What a rank says to the others with; null where it has no others.
+struct peers {
+  communicator* tensor_ranks = nullptr;
+  communicator* stages = nullptr;
+
+  // Of a pass that failed here: whoever waits for this rank fails too.
+  void abort(ft_status code, const char* message) const noexcept {
+    for (communicator* c : {tensor_ranks, stages})
+      if (c) c->abort(code, message);
+  }
+  // When no rank is in a pass any more: one of each group makes it usable again.
+  void recover() const {
+    for (communicator* c : {tensor_ranks, stages})
+      if (c && c->rank() == 0) c->recover();
+  }
+};
+
 class executor {
  public:
   executor(backend& device, int num_threads) : executor(placement::on(device), num_threads) {}
@@ -32,6 +50,8 @@ class executor {
   // Of the passes to come; set once the model is known.
   void set_activation_type(dtype type) { activation_type_ = type; }
   dtype activation_type() const { return activation_type_; }
+  void set_peers(const peers& p) { peers_ = p; }
+  const peers& others() const { return peers_; }
 
   backend& device() const { return where_.device; }
   const std::shared_ptr<memory>& device_memory() const { return where_.from; }
@@ -48,13 +68,14 @@ class executor {
     scratch_.reset();
     const thread_on_device here(device());
     exec ex{device(), device().ops(), scratch_, &pool_, stream()};
-    nn::run run{ex, activations_, cancelled, cancel_data, activation_type_};
+    nn::run run{ex, activations_, cancelled, cancel_data, activation_type_, peers_.tensor_ranks, peers_.stages};
     pass(run);
   }
 
  private:
   placement where_;
   dtype activation_type_ = dtype::f32;
+  peers peers_;
   std::mutex mutex_;
   thread_pool pool_;
   arena activations_;

@@ -1,8 +1,4 @@
-<<<<<<<< HEAD:libft/runtime/worker/lent_memory.cc
 #include "runtime/worker/external_allocator.h"
-========
-#include "runtime/worker/external_allocator.h"
->>>>>>>> main:libft/runtime/external_allocator.cc
 
 #include "core/status.h"
 

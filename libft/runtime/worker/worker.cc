@@ -1,6 +1,7 @@
 #include "runtime/worker/worker.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "core/status.h"
@@ -46,12 +47,12 @@ worker::worker(const arch::model_config& config, std::unique_ptr<arch::network> 
       forward_upload_(*where_->device_memory()) {}
 
 int64_t worker::page_bytes() const {
-  return static_cast<int64_t>(kv_storage::bytes_per_page(device(), layout_, config_.num_layers));
+  return static_cast<int64_t>(kv_storage::bytes_per_page(device(), layout_, network_->num_layers()));
 }
 
 void worker::open(uint64_t session, const session_memory& needs) {
-  auto opened = std::make_unique<open_session>(device(), *where_->device_memory(), layout_, config_.num_layers, needs,
-                                               spare_pages(), where_->activation_type(), config_.output_size());
+  auto opened = std::make_unique<open_session>(device(), *where_->device_memory(), layout_, network_->num_layers(),
+                                               needs, spare_pages(), where_->activation_type(), config_.output_size());
   std::lock_guard lock(sessions_mutex_);
   sessions_[session] = std::move(opened);
 }
@@ -122,7 +123,7 @@ void worker::prepare(const step_plan& plan) {
           return open_session::nothing{};
         });
     }
-    if (plan.sampling.shape.total() > 0)
+    if (plan.sampling.shape.total() > 0 && network_->is_last_stage())
       sampling_ = s.samplings.prepare(run, s.upload.version(), {plan.sampling.shape, plan.reorders_beams()},
                                       [&](nn::run& r) { return run_sampling(r, s); });
     // Where one took more memory, it lies elsewhere when the pass begins.
@@ -137,20 +138,28 @@ decode_shape worker::stack_shape(const open_session& s, const step_plan& plan) c
 }
 
 void worker::launch(const step_plan& plan, const cancellation& cancel) {
-  where_->compute(
-      [&](nn::run& run) {
-        open_session& s = session_at(plan.session);
-        if (!plan.sources.empty()) encode_sources(run, s, plan.sources);
-        if (plan.has_rows()) compute_rows(run, s, plan);
-        arrivals& to = s.results[static_cast<size_t>(plan.slot)];
-        if (to.arrived)
-          to.arrived->move(run.ex.stream);
-        else
-          to.arrived = device().mark(run.ex.stream);
-        to.under_way = to.arrived != nullptr;
-        steps_replayed_ += stack_ && sampling_;
-      },
-      cancel.asked, cancel.data);
+  try {
+    where_->compute(
+        [&](nn::run& run) {
+          open_session& s = session_at(plan.session);
+          if (!plan.sources.empty()) encode_sources(run, s, plan.sources);
+          if (plan.has_rows()) compute_rows(run, s, plan);
+          arrivals& to = s.results[static_cast<size_t>(plan.slot)];
+          if (to.arrived)
+            to.arrived->move(run.ex.stream);
+          else
+            to.arrived = device().mark(run.ex.stream);
+          to.under_way = to.arrived != nullptr;
+          steps_replayed_ += stack_ && sampling_;
+        },
+        cancel.asked, cancel.data);
+  } catch (const error& e) {
+    where_->others().abort(e.code(), e.what());
+    throw;
+  } catch (const std::bad_alloc&) {
+    where_->others().abort(FT_ERROR_OUT_OF_MEMORY, "another rank of the model ran out of memory");
+    throw;
+  }
 }
 
 step_results worker::results(uint64_t session, int32_t slot) {
@@ -225,39 +234,44 @@ void worker::reorder_beams(nn::run& run, open_session& s, const step_plan& plan)
   const auto make = [&] { return run.activations.make(dtype::i32, {rows}); };
   const tensor from = make(), to = make(), tokens = make();
   ops::reorder_beams(run.ex, {.new_table = s.inputs.batch.page_table,
-                             .slots = s.inputs.batch.slots,
-                             .from = from,
-                             .to = to,
-                             .tokens = tokens,
-                             .score = s.inputs.sampling.scores,
-                             .chosen = s.chosen,
-                             .place = given.slice(0, 0, rows),
-                             .first = given.slice(0, rows, 2 * rows),
-                             .positions = given.slice(0, 2 * rows, 3 * rows),
-                             .fresh = given.slice(0, 3 * rows, 4 * rows),
-                             .page_table = given.slice(0, 4 * rows, given.size()).reshape({rows, width}),
-                             .page_tokens = s.pages.page_tokens()});
+                              .slots = s.inputs.batch.slots,
+                              .from = from,
+                              .to = to,
+                              .tokens = tokens,
+                              .score = s.inputs.sampling.scores,
+                              .chosen = s.chosen,
+                              .place = given.slice(0, 0, rows),
+                              .first = given.slice(0, rows, 2 * rows),
+                              .positions = given.slice(0, 2 * rows, 3 * rows),
+                              .fresh = given.slice(0, 3 * rows, 4 * rows),
+                              .page_table = given.slice(0, 4 * rows, given.size()).reshape({rows, width}),
+                              .page_tokens = s.pages.page_tokens()});
   copy_in_layers(run, s.pages, from, to, tokens);
 }
 
-// Writes the prefixes of requests that begin in this step.
+// Writes the prefixes of requests that begin in this step: of the values [layers, 2, heads, length, head_dim], those of
+// the rank's layers and heads.
 void worker::write_prefixes(nn::run& run, const open_session& s, const step_plan& plan) {
-  const int64_t heads = layout_.num_kv_heads, head_dim = layout_.head_dim;
+  const int64_t heads = config_.attention.num_kv_heads, head_dim = layout_.head_dim, own = layout_.num_kv_heads;
+  const int64_t first_head = run.tensor_rank() * own;
   const float* values = plan.prefix_values.data();
   for (const prefix_span& prefix : plan.prefixes) {
     arena::scope scope(run.activations);
-    const int64_t length = prefix.length;
-    const tensor given = run.activations.make(dtype::f32, {2 * heads, length, head_dim});
+    const int64_t length = prefix.length, head_size = length * head_dim;
+    const tensor given = run.activations.make(dtype::f32, {2 * own, length, head_dim});
     const tensor slots = upload_i32(
         run, std::span(plan.prefix_slots).subspan(static_cast<size_t>(prefix.first_slot), static_cast<size_t>(length)));
-    for (const kv_pages& layer : s.pages.layers()) {
-      run.ex.upload(given.data, values, static_cast<size_t>(given.size()) * sizeof(float));
-      values += given.size();
-      ops::kv_write(run.ex, {.key = by_token(given.slice(0, 0, heads)),
-                             .value = by_token(given.slice(0, heads, 2 * heads)),
+    for (size_t i = 0; i < s.pages.layers().size(); ++i) {
+      const float* layer = values + (network_->first_layer() + static_cast<int64_t>(i)) * 2 * heads * head_size;
+      for (int64_t part = 0; part < 2; ++part)  // keys, values
+        run.ex.upload(given.as<float>() + part * own * head_size, layer + (part * heads + first_head) * head_size,
+                      static_cast<size_t>(own * head_size) * sizeof(float));
+      ops::kv_write(run.ex, {.key = by_token(given.slice(0, 0, own)),
+                             .value = by_token(given.slice(0, own, 2 * own)),
                              .slots = slots,
-                             .pages = layer});
+                             .pages = s.pages.layers()[i]});
     }
+    values += config_.num_layers * 2 * heads * head_size;
   }
 }
 
@@ -279,19 +293,53 @@ void worker::compute_rows(nn::run& run, open_session& s, const step_plan& plan) 
   run.activations.go_to(begin);
 
   const arrivals& to = s.results[static_cast<size_t>(plan.slot)];
+  const tensor made = sample(run, s, to.shape);
+  share_results(run, s, to.shape, made, scored);
+  if (run.tensor_rank() > 0 || run.stage() > 0) return;
   const auto download = [&](const buffer& host, const tensor& from) {
     if (from && from.size() > 0) run.ex.download_later(host.data(), from.data, bytes_of(from.type, from.size()));
   };
   download(to.scored, scored);
-  if (plan.sampling.shape.total() == 0) return;
-  const tensor logits = sampling_ ? sampling_->replay(run) : run_sampling(run, s);
-  download(to.whole, logits.slice(0, 0, to.shape.rows_with(&use_properties::to_host).size()));
+  if (made) download(to.whole, made.slice(0, 0, to.shape.rows_with(&use_properties::to_host).size()));
   download(to.chosen, s.chosen.slice(0, 0, choice_layout(to.shape).size));
+}
+
+// The rows of logits, with what became of them on the way; null where there are none. The last stage has them, and its
+// first tensor rank alone chooses, so that what is chosen is chosen once. The other stages have room for what the host
+// is to see.
+tensor worker::sample(nn::run& run, open_session& s, const sampling_shape& shape) {
+  if (shape.total() == 0) return {};
+  if (network_->is_last_stage()) return sampling_ ? sampling_->replay(run) : run_sampling(run, s);
+  return run.activations.make(dtype::f32,
+                              {shape.rows_with(&use_properties::to_host).size(), config_.tokens.vocab_size});
+}
+
+// What the first tensor rank of the last stage has goes to all ranks that need it: what was chosen to everyone, since
+// the next step may go on from it; whole rows and scores to rank 0, for the host.
+void worker::share_results(nn::run& run, const open_session& s, const sampling_shape& shape, const tensor& made,
+                           const tensor& scored) {
+  const int last = run.num_stages() - 1;
+  const auto hand = [&](const tensor& x, int stage) {
+    if (!x || x.size() == 0) return;
+    if (run.stage() == last) run.send(x, stage);
+    if (run.stage() == stage) run.receive(x, last);
+  };
+  const tensor chosen = shape.total() == 0 ? tensor() : s.chosen.slice(0, 0, choice_layout(shape).size);
+  if (chosen && chosen.size() > 0 && run.stage() == last)
+    for (int other = 1; other < run.num_tensor_ranks(); ++other) {
+      if (run.tensor_rank() == 0) run.tensor_ranks->send(run.ex, chosen, other, false);
+      if (run.tensor_rank() == other) run.tensor_ranks->receive(run.ex, chosen, 0);
+    }
+  for (int stage = 0; stage < last; ++stage) hand(chosen, stage);
+  if (last == 0 || run.tensor_rank() > 0) return;
+  if (made) hand(made.slice(0, 0, shape.rows_with(&use_properties::to_host).size()), 0);
+  hand(scored, 0);
 }
 
 // Up to the hidden states whose logits are wanted, which go to a place of their own.
 void worker::run_stack(nn::run& run, open_session& s, const step_plan& plan, const tensor& scored) {
   const tensor hidden = network_->hidden(run, s.inputs.batch);
+  if (!hidden) return;  // not the last stage
   if (scored) score_prompts(run, s, plan, hidden, scored);
   if (const int64_t rows = plan.sampling.shape.total(); rows > 0)
     ops::gather_rows(run.ex, {.out = s.last.slice(0, 0, rows), .x = hidden, .index = s.inputs.logits_tokens});
@@ -302,7 +350,7 @@ tensor worker::run_sampling(nn::run& run, open_session& s) {
   const sampling_shape& shape = s.inputs.sampling.shape;
   const tensor logits = network_->logits(run, s.last.slice(0, 0, shape.total()));
   FT_CHECK(logits.contiguous());
-  choose(run, logits, s.chosen, s.inputs.sampling);
+  if (run.tensor_rank() == 0) choose(run, logits, s.chosen, s.inputs.sampling);
   return logits;
 }
 

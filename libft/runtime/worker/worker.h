@@ -79,6 +79,9 @@ class worker {
   void write_prefixes(nn::run& run, const open_session& s, const step_plan& plan);
   void run_stack(nn::run& run, open_session& s, const step_plan& plan, const tensor& scored);
   tensor run_sampling(nn::run& run, open_session& s);
+  tensor sample(nn::run& run, open_session& s, const sampling_shape& shape);
+  void share_results(nn::run& run, const open_session& s, const sampling_shape& shape, const tensor& made,
+                     const tensor& scored);
   void score_prompts(nn::run& run, const open_session& s, const step_plan& plan, const tensor& hidden,
                      const tensor& scored);
   void compute_rows(nn::run& run, open_session& s, const step_plan& plan);
