@@ -105,7 +105,7 @@ def decoder_rows(value: Any, count: int) -> list[npt.NDArray[np.int32] | None]:
 
 
 def _native(
-    model: "Model", settings: Settings, decoder_ids: Ids | None, soft: soft_prompts.Embedded | None
+    model: LoadedModel, settings: Settings, decoder_ids: Ids | None, soft: soft_prompts.Embedded | None
 ) -> dict[str, Any]:
     """What C takes of one prompt's settings."""
     native = settings.native | {

@@ -7,7 +7,6 @@ namespace {
 
 // A result is computed in float32 and rounded once: half a unit in the last place, 2^-12 and 2^-9 of the value at its
 // largest, and the difference of the reference's own result from the exact one, which decides some ties.
-constexpr bound f16_rounding{1e-7, 0x1p-11}, bf16_rounding{1e-7, 0x1p-8};
 constexpr bounds exact{{0, 0}, {6e-8, 0x1p-11}, {1e-30, 0x1p-8}};
 constexpr bounds activation_bounds{{4e-7, 2e-6}, {2e-6, 0x1p-11 * 1.01}, {2e-6, 0x1p-8 * 1.01}};
 constexpr bounds norm_bounds{{4e-6, 4e-6}, {6e-5, 0x1p-10}, {6e-5, 0x1p-7}};
