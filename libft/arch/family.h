@@ -24,6 +24,7 @@ struct build_options {
   thread_pool* pool = nullptr;  // packs in parallel on the CPU
   progress on_progress;
   memory* from = nullptr;  // what weights lie in; null: the device's own memory
+  io::rank_share share{};  // whose weights the match is of; the configuration is the whole model's
 
   memory& place() const { return from ? *from : device.device_memory(); }
 };

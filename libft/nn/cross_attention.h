@@ -16,6 +16,8 @@ struct cross_attention {
   int64_t head_dim = 0;
   attention_options options;
 
+  explicit operator bool() const { return bool(query); }
+
   // out = output(attend(x)) + residual; x, out, residual [tokens, hidden_size]; residual may be null or `out`. Keys and
   // values come from the batch's cross pages of `cache`, or, where that is null, from its encoder's states.
   void forward(run& run, const ragged_batch& batch, const kv_pages* cache, const tensor& x, const tensor& out,

@@ -17,15 +17,23 @@ namespace ft::nn {
 struct embedding {
   std::shared_ptr<const packed_weight> packed;
   parameter table;
+  int64_t first_row = 0;  // of the whole table, where this is a rank's share: ids of other ranks' rows give zeros
 
   explicit operator bool() const { return packed || table; }
+
+  int64_t width() const { return packed ? packed->in_features : table.view.dim(1); }
 
   // From now on id 0 means the plain table's row `count`.
   void skip_rows(int64_t count) { table.view = table.view.slice(0, count, table.view.dim(0)); }
 
   // As one of an operation's lookups (ops/embedding.h).
   embedding_args lookup(const tensor& ids, float scale = 1, const tensor& chosen = {}) const {
-    return {.ids = ids, .chosen = chosen, .packed = packed.get(), .table = table.view, .scale = scale};
+    return {.ids = ids,
+            .chosen = chosen,
+            .packed = packed.get(),
+            .table = table.view,
+            .first_row = first_row,
+            .scale = scale};
   }
 
   // out[t] = scale * table[ids[t]]
@@ -45,8 +53,8 @@ struct embedding {
 };
 
 // Puts the embeddings that callers gave in the place of their tokens' own, in out [num_tokens, width].
-inline void place_embedded(run& run, const ragged_batch& batch, const tensor& out) {
-  for (const embedded_rows& given : batch.embedded)
+inline void place_embedded(run& run, const inputs& in, const tensor& out) {
+  for (const embedded_rows& given : in.embedded)
     ops::scale(run.ex,
                {.out = out.slice(0, given.first_token, given.first_token + given.rows.dim(0)), .x = given.rows});
 }
@@ -58,18 +66,20 @@ struct summed_embedding {
 };
 
 // out = norm(scale * words + others), with the embeddings that callers gave in the place of words; norm may be empty.
-inline void embed(run& run, const ragged_batch& batch, const tensor& out, const embedding& words, float scale,
+// Tensor ranks share out the rows of `words`; of the others each has all.
+inline void embed(run& run, const inputs& in, const tensor& out, const embedding& words, float scale,
                   const std::array<summed_embedding, 2>& others, const norm& then) {
   const auto has = [](const summed_embedding& s) { return s.table && *s.table; };
-  if (batch.embedded.empty()) {
-    embedding_sum_args a{.out = out, .lookups = {words.lookup(batch.token_ids, scale, batch.chosen)}};
+  if (in.embedded.empty() && !run.tensor_ranks) {
+    embedding_sum_args a{.out = out, .lookups = {words.lookup(in.token_ids, scale, in.chosen)}};
     for (size_t i = 0; i < others.size(); ++i)
       if (has(others[i])) a.lookups[i + 1] = others[i].table->lookup(others[i].ids);
     if (then) a.norm = then.args();
     return ops::embedding_sum(run.ex, a);
   }
-  words.forward(run, batch.token_ids, out, scale, batch.chosen);
-  place_embedded(run, batch, out);
+  words.forward(run, in.token_ids, out, scale, in.chosen);
+  run.join(out);
+  place_embedded(run, in, out);
   for (const summed_embedding& s : others)
     if (has(s)) s.table->add(run, s.ids, out);
   if (then) then.forward(run, out, out);

@@ -14,6 +14,7 @@ void check_lookup(const contract& c, const embedding_args& a, int64_t tokens, in
   c.packed("ids", a.ids, dtype::i32, {tokens});
   if (a.chosen) c.packed("chosen", a.chosen, dtype::i32, {c.dim("chosen", a.chosen, 1, 0)});
   c.require(!a.packed != !a.table, "exactly one of packed and table must be given");
+  c.require(a.first_row >= 0, "first_row is negative");
   if (a.packed) {
     c.require(a.packed->in_features == width, "the packed table is not as wide as out");
   } else {

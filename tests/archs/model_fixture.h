@@ -67,8 +67,13 @@ class checkpoint_builder {
     out.close();
   }
 
-  std::shared_ptr<const io::checkpoint> open() const {
-    return io::checkpoint::from_parts("tiny", io::parse_json(config_, "tiny/config.json"), tensors_, foreign_);
+  std::shared_ptr<const io::checkpoint> open(const io::rank_share& share = {}) const {
+    return io::checkpoint::from_parts("tiny",
+                                      io::checkpoint_parts{.config = io::parse_json(config_, "tiny/config.json"),
+                                                           .config_file = "tiny/config.json",
+                                                           .tensors = tensors_,
+                                                           .foreign = foreign_,
+                                                           .share = share});
   }
 
  private:
@@ -90,43 +95,48 @@ inline arch::model_config read_config(const std::string& text) {
   return arch::family_of(*source).config(*source);
 }
 
-// A built network with what it takes to run it.
+// A built network with what it takes to run it; of a checkpoint that was opened for a rank, the rank's.
 class loaded_model {
  public:
   explicit loaded_model(std::shared_ptr<const io::checkpoint> source, dtype compute = dtype::f32, int threads = 2,
                         arch::progress progress = {})
       : executor(cpu_backend(), threads), source_(std::move(source)) {
-    const arch::family& family = arch::family_of(*source_);
-    config = family.config(*source_);
-    table_ = family.weights(config, source_->format());
+    config = arch::config_of(*source_);
+    table_ = arch::weights_of(config, *source_);
     match = arch::match(table_, *source_);
     arch::require_complete(match, *source_);
-    network = family.build(
-        config, match,
-        {.device = cpu_backend(), .compute = compute, .pool = &executor.pool(), .on_progress = std::move(progress)});
+    network = arch::family_named(config.family)
+                  .build(config, match,
+                         {.device = cpu_backend(),
+                          .compute = compute,
+                          .pool = &executor.pool(),
+                          .on_progress = std::move(progress),
+                          .share = source_->share()});
   }
 
   // Hidden states of rows of token ids, one vector a token, row after row.
   std::vector<float> hidden(const std::vector<std::vector<int32_t>>& rows) {
+    std::vector<float> result;
+    executor.compute([&](nn::run& run) { result = copy(network->hidden(run, upload(run, rows))); });
+    return result;
+  }
+
+  nn::ragged_batch upload(nn::run& run, const std::vector<std::vector<int32_t>>& rows) const {
     std::vector<int32_t> ids, positions, offsets{0};
     for (const auto& row : rows) {
       for (size_t i = 0; i < row.size(); ++i) positions.push_back(static_cast<int32_t>(i));
       ids.insert(ids.end(), row.begin(), row.end());
       offsets.push_back(static_cast<int32_t>(ids.size()));
     }
-    std::vector<float> result;
-    executor.compute([&](nn::run& run) {
-      nn::ragged_batch batch;
-      batch.num_tokens = static_cast<int64_t>(ids.size());
-      batch.num_rows = static_cast<int64_t>(rows.size());
-      batch.token_ids = runtime::upload_i32(run, ids);
-      batch.positions = runtime::upload_i32(run, positions);
-      batch.row_offsets = runtime::upload_i32(run, offsets);
-      if (config.tokens.type_vocab_size)
-        batch.token_type_ids = runtime::upload_i32(run, std::vector<int32_t>(ids.size(), 0));
-      result = copy(network->hidden(run, batch));
-    });
-    return result;
+    nn::ragged_batch batch;
+    batch.num_tokens = static_cast<int64_t>(ids.size());
+    batch.num_rows = static_cast<int64_t>(rows.size());
+    batch.token_ids = runtime::upload_i32(run, ids);
+    batch.positions = runtime::upload_i32(run, positions);
+    batch.row_offsets = runtime::upload_i32(run, offsets);
+    if (config.tokens.type_vocab_size)
+      batch.token_type_ids = runtime::upload_i32(run, std::vector<int32_t>(ids.size(), 0));
+    return batch;
   }
 
   static std::vector<float> copy(const tensor& t) {

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "archs/model_fixture.h"
+#include "archs/one_sequence.h"
 #include "archs/tiny_configs.h"
 #include "check.h"
 #include "nn/linear.h"
@@ -13,59 +14,8 @@ using test::decoder;
 using test::decoders;
 using test::encoder;
 using test::loaded_model;
+using test::one_sequence;
 using test::seeded_ids;
-
-namespace {
-
-// Keys and values of one sequence, in pages that lie in reverse.
-class cache {
- public:
-  cache(const arch::model_config& c, int num_pages) : num_pages_(num_pages) {
-    const kv_layout layout{
-        .num_kv_heads = c.attention.num_kv_heads, .head_dim = c.attention.head_dim, .page_tokens = 16};
-    const size_t bytes = cpu_backend().kv_page_bytes(layout) * static_cast<size_t>(num_pages);
-    for (int64_t i = 0; i < c.num_layers; ++i) {
-      memory_.emplace_back(host_memory(), bytes);
-      memory_.emplace_back(host_memory(), bytes);
-      layers_.push_back({memory_[memory_.size() - 2].data(), memory_.back().data(), layout});
-    }
-    for (buffer& b : memory_) std::memset(b.data(), 0xff, bytes);  // NaN: what is not written must not be read
-    for (int page = num_pages; page-- > 0;) table_.push_back(page);
-  }
-
-  // The hidden states of `ids`, which follow the `done` tokens of before.
-  std::vector<float> step(loaded_model& model, const std::vector<int32_t>& ids, int done) {
-    const auto count = static_cast<int32_t>(ids.size());
-    std::vector<int32_t> positions, slots;
-    for (int32_t p = done; p < done + count; ++p) {
-      positions.push_back(p);
-      slots.push_back(table_[static_cast<size_t>(p / 16)] * 16 + p % 16);
-    }
-    std::vector<float> result;
-    model.executor.compute([&](nn::run& run) {
-      nn::ragged_batch batch;
-      batch.num_tokens = count;
-      batch.num_rows = 1;
-      batch.token_ids = runtime::upload_i32(run, ids);
-      batch.positions = runtime::upload_i32(run, positions);
-      batch.row_offsets = runtime::upload_i32(run, std::array<int32_t, 2>{0, count});
-      batch.slots = runtime::upload_i32(run, slots);
-      batch.page_table = runtime::upload_i32(run, table_).reshape({1, num_pages_});
-      batch.context_lengths = runtime::upload_i32(run, std::array<int32_t, 1>{done + count});
-      batch.cache = &layers_;
-      result = loaded_model::copy(model.network->hidden(run, batch));
-    });
-    return result;
-  }
-
- private:
-  int num_pages_;
-  std::vector<buffer> memory_;
-  std::vector<kv_pages> layers_;
-  std::vector<int32_t> table_;
-};
-
-}  // namespace
 
 TEST(cached_chunks_equal_the_whole_to_the_bit) {
   for (const std::string& config : decoders) {
@@ -76,7 +26,7 @@ TEST(cached_chunks_equal_the_whole_to_the_bit) {
     const std::vector<float> whole = model.hidden({ids});
     CHECK(std::isfinite(whole.front()) && whole.front() != whole.back());
     for (int chunk : {1, 7, 45}) {
-      cache kv(model.config, 3);
+      one_sequence kv(model, 3);
       std::vector<float> parts;
       for (int done = 0; done < 45; done += chunk) {
         const int end = std::min(45, done + chunk);
@@ -207,7 +157,7 @@ TEST(a_steady_step_allocates_nothing) {
     checkpoint_builder weights(config);
     weights.add_all();
     loaded_model model(weights.open());
-    cache kv(model.config, 3);
+    one_sequence kv(model, 3);
     for (int p = 0; p < 4; ++p) kv.step(model, {p}, p);
     const uint64_t before = allocation_count();
     for (int p = 4; p < 20; ++p) kv.step(model, {p}, p);
@@ -239,7 +189,9 @@ TEST(a_pass_can_be_cancelled_between_layers) {
   const auto cancelled = [](void* data) { return ++*static_cast<int*>(data) == 2; };
   const auto pass = [&](nn::run& run) {
     const std::vector<int32_t> ids = {1, 2, 3}, zeros(3), offsets = {0, 3};
-    nn::ragged_batch batch{.num_tokens = 3, .num_rows = 1};
+    nn::ragged_batch batch;
+    batch.num_tokens = 3;
+    batch.num_rows = 1;
     batch.token_ids = batch.positions = runtime::upload_i32(run, ids);
     batch.token_type_ids = runtime::upload_i32(run, zeros);
     batch.row_offsets = runtime::upload_i32(run, offsets);
@@ -247,4 +199,16 @@ TEST(a_pass_can_be_cancelled_between_layers) {
   };
   CHECK_ERROR(FT_ERROR_CANCELLED, "cancelled", model.executor.compute(pass, cancelled, &asked));
   CHECK_EQ(asked, 2);
+}
+
+TEST(pixels_are_refused_where_there_is_no_vision_tower) {
+  checkpoint_builder weights(decoders[0]);
+  weights.add_all();
+  loaded_model model(weights.open());
+  std::vector<float> image(3 * 4 * 4);
+  CHECK_ERROR(FT_ERROR_UNSUPPORTED, "no vision tower", model.executor.compute([&](nn::run& run) {
+    nn::ragged_batch batch = model.upload(run, {{1, 2, 3}});
+    batch.pixels = tensor(image.data(), dtype::f32, {1, 3, 4, 4});
+    model.network->hidden(run, batch);
+  }));
 }

@@ -88,6 +88,19 @@ placed joined(const std::vector<placed_weights>& ranks, const std::string& name,
   return whole;
 }
 
+// The stages that compute with a weight, as text.
+std::string stages_with(const std::string& name, const arch::model_config& config, int pipeline_parallel) {
+  const std::string last = cat(pipeline_parallel - 1), both = pipeline_parallel > 1 ? "0 " + last : last;
+  const auto is = [&](const char* part) { return name.find(part) != std::string::npos; };
+  if (const size_t at = name.find("layers."); at != name.npos) {
+    const int64_t layers = name.starts_with("encoder.") ? config.encoder.num_layers : config.num_layers;
+    return cat(std::stoll(name.substr(at + 7)) * pipeline_parallel / layers);
+  }
+  if (name == "embedding.weight" && config.embedding.tied) return both;
+  if (is("relative_bias")) return both;
+  return is("embedding") || is("positions") || is("token_types") ? "0" : last;
+}
+
 std::string with_four_key_heads(std::string config) {
   const std::string two = R"("num_key_value_heads": 2)";
   if (const size_t at = config.find(two); at != config.npos) config[at + two.size() - 1] = '4';
@@ -119,18 +132,23 @@ void check_split(const std::string& config, int tensor_parallel, int pipeline_pa
   }
   for (const arch::weight_spec& spec : table) {
     if (!all.contains(spec.name)) continue;  // optional, and not there
-    size_t stages = 0;
-    for (const auto& ranks : by_stage) {
+    std::string stages;
+    for (size_t stage = 0; stage < by_stage.size(); ++stage) {
+      const auto& ranks = by_stage[stage];
       if (!ranks[0].contains(spec.name)) continue;
-      ++stages;
+      stages += cat(stages.empty() ? "" : " ", stage);
       const bool split_up = spec.shard != arch::shard_axis::none;
       CHECK_MSG((split_up ? joined(ranks, spec.name, spec.split_axis() == 1, sizeof(float)) : ranks[0].at(spec.name)) ==
                     all.at(spec.name),
                 what, " ", spec.name);
     }
-    const bool in_a_layer = spec.name.find("layers.") != std::string::npos;
-    CHECK_MSG(stages == (in_a_layer ? 1u : by_stage.size()), what, " ", spec.name);
-    everywhere += stages;
+    CHECK_MSG(stages == stages_with(spec.name, arch::config_of(*source), pipeline_parallel), what, " ", spec.name,
+              " is on ", stages);
+    everywhere += static_cast<size_t>(std::ranges::count(stages, ' ')) + 1;
+    // Added once to the ranks' sum.
+    if (spec.name.ends_with("output.bias") && spec.name.find("layers.") != std::string::npos)
+      for (const auto& ranks : by_stage)
+        for (size_t rank = 1; rank < ranks.size(); ++rank) CHECK_MSG(!ranks[rank].contains(spec.name), what);
   }
   CHECK_EQ(layered, everywhere);
   // Converted for other ranks, the folder still gives every rank its share.

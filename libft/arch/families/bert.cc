@@ -4,10 +4,9 @@
 // bert_config.cc.
 #include "arch/families/bert_config.h"
 #include "arch/families/families.h"
+#include "arch/networks/recipe.h"
 #include "arch/weights/table_builder.h"
 #include "arch/weights/weight_loader.h"
-#include "nn/attention.h"
-#include "nn/feed_forward.h"
 
 namespace ft::arch {
 namespace {
@@ -161,119 +160,48 @@ weight_table bert_weights(const model_config& c, io::checkpoint_format format) {
   return table;
 }
 
-struct layer {
-  nn::attention attention;
-  nn::norm attention_norm;
-  nn::feed_forward feed_forward;
-  nn::norm feed_forward_norm;
-
-  // hidden [tokens, hidden_size], in place: norm(x + attention(x)), then norm(x + feed_forward(x)).
-  void forward(nn::run& run, const nn::ragged_batch& batch, const tensor& hidden) const {
-    arena::scope scope(run.activations);
-    const tensor branch = run.make({hidden.dim(0), hidden.dim(1)});
-    attention.forward(run, batch, {}, hidden, branch, /*residual=*/hidden);
-    attention_norm.forward(run, branch, hidden);
-    feed_forward.forward(run, hidden, branch, /*residual=*/hidden);
-    feed_forward_norm.forward(run, branch, hidden);
+// What stands between the encoder and the logits, by the head's kind. A sequence classifier of BERT's own reads the
+// pooler's matrix, others one of their own.
+head load_head(weight_loader& load, const model_config& config, const io::rank_share& share,
+               const std::shared_ptr<const nn::embedding>& words, const std::shared_ptr<const nn::linear>& pooler) {
+  const auto dense = [&] { return std::make_shared<nn::linear>(load.linear({"head.dense"})); };
+  if (config.head.kind == head_kind::masked_lm) {
+    head h = load_language_head(load, config, share, words);
+    h.dense = dense();
+    h.activation = config.mlp.activation;
+    h.norm = load.norm("head.norm", config);
+    return h;
   }
-};
-
-class bert final : public network {
- public:
-  bert(const model_config& config, const weight_match& match, const build_options& options) : config_(config) {
-    weight_loader load(match, options);
-    words_ = config.embedding.tied ? load.shared_embedding("embedding") : load.embedding("embedding");
-    positions_ = load.embedding("positions");
-    if (config.positions.offset) positions_.skip_rows(config.positions.offset);
-    if (config.tokens.type_vocab_size) token_types_ = load.embedding("token_types");
-    embedding_norm_ = load.norm("embedding_norm", config);
-    layers_.resize(static_cast<size_t>(config.num_layers));
-    load.for_each_layer(config.num_layers, [&](int64_t i) { layers_[static_cast<size_t>(i)] = load_layer(load, i); });
-    if (config.head.has_pooler) pooler_ = load.linear({"pooler"});
-    load_head(load);
-    weight_bytes_ = load.bytes();
+  head h;
+  if (config.head.kind == head_kind::none) return h;
+  if (config.head.kind == head_kind::sequence_classification) {
+    h.dense = config.model_type == "bert" ? pooler : dense();
+    h.activation = config.head.classifier_activation;
   }
-
-  tensor hidden(nn::run& run, const nn::ragged_batch& batch) const override {
-    const tensor hidden = run.make({batch.num_tokens, config_.hidden_size});
-    nn::embed(run, batch, hidden, words_, 1, {{{&token_types_, batch.token_type_ids}, {&positions_, batch.positions}}},
-              embedding_norm_);
-    for (const layer& l : layers_) {
-      run.check_cancelled();
-      l.forward(run, batch, hidden);
-    }
-    return hidden;
-  }
-
-  tensor logits(nn::run& run, const tensor& hidden_rows) const override {
-    switch (config_.head.kind) {
-      case head_kind::token_classification:
-        return output_.logits(run, hidden_rows);
-      case head_kind::sequence_classification: {
-        const nn::linear& dense = head_dense_ ? head_dense_ : pooler_;
-        return output_.logits(run, dense.forward(run, hidden_rows, config_.head.classifier_activation));
-      }
-      case head_kind::masked_lm: {
-        const tensor x = head_dense_.forward(run, hidden_rows, config_.mlp.activation);
-        head_norm_.forward(run, x, x);
-        return output_.logits(run, x);
-      }
-      case head_kind::causal_lm:
-      case head_kind::none:
-        break;
-    }
-    return {};
-  }
-
-  tensor pooled(nn::run& run, const tensor& first_tokens) const override {
-    return pooler_ ? pooler_.forward(run, first_tokens, activation_kind::tanh) : tensor();
-  }
-
-  uint64_t weight_bytes() const override { return weight_bytes_; }
-
- private:
-  layer load_layer(weight_loader& load, int64_t index) const {
-    const model_config& c = config_;
-    const std::string at = cat("layers.", index, ".");
-    layer l;
-    l.attention = {
-        .query_key_value = load.linear({at + "attention.query", at + "attention.key", at + "attention.value"}),
-        .output = load.linear({at + "attention.output"}),
-        .num_heads = c.attention.num_heads,
-        .num_kv_heads = c.attention.num_kv_heads,
-        .head_dim = c.attention.head_dim,
-        .options = {.scale = c.attention.scale}};
-    l.attention_norm = load.norm(at + "attention_norm", c);
-    l.feed_forward = {.up = load.linear({at + "feed_forward.up"}),
-                      .down = load.linear({at + "feed_forward.down"}),
-                      .activation = c.mlp.activation};
-    l.feed_forward_norm = load.norm(at + "feed_forward_norm", c);
-    return l;
-  }
-
-  void load_head(weight_loader& load) {
-    const bool classifier = config_.head.kind == head_kind::sequence_classification;
-    if (config_.head.kind == head_kind::none) return;
-    if (config_.head.kind == head_kind::masked_lm || (classifier && config_.model_type != "bert"))
-      head_dense_ = load.linear({"head.dense"});
-    if (config_.head.kind == head_kind::masked_lm) head_norm_ = load.norm("head.norm", config_);
-    output_ = config_.embedding.tied ? load.tied_linear(words_, "output") : load.linear({"output"});
-  }
-
-  model_config config_;
-  nn::embedding words_, positions_, token_types_;
-  nn::norm embedding_norm_;
-  std::vector<layer> layers_;
-  nn::linear pooler_;
-  nn::linear head_dense_;
-  nn::norm head_norm_;
-  nn::linear output_;
-  uint64_t weight_bytes_ = 0;
-};
+  h.output = load.linear({"output"});
+  return h;
+}
 
 std::unique_ptr<network> build_bert(const model_config& config, const weight_match& match,
                                     const build_options& options) {
-  return std::make_unique<bert>(config, match, options);
+  weight_loader load(match, options);
+  const io::rank_share& share = options.share;
+  network_parts parts;
+  const std::shared_ptr<const nn::embedding> words = load_words(load, config, share);
+  if (is_first_stage(share)) {
+    parts.main.embed = {.words = words, .positions = load_positions(load, "positions", config.positions)};
+    if (config.tokens.type_vocab_size) parts.main.embed.token_types = load.embedding("token_types");
+    parts.main.embed.norm = load.norm("embedding_norm", config);
+  }
+  stack_config layers = config;
+  layers.block = block_kind::post_norm;
+  parts.main.layers = stack(load, layers, {}, share);
+  if (is_last_stage(share)) {
+    if (config.head.has_pooler) parts.pooler = std::make_shared<nn::linear>(load.linear({"pooler"}));
+    parts.head = load_head(load, config, share, words, parts.pooler);
+  }
+  parts.weight_bytes = load.bytes();
+  return std::make_unique<network>(config, share, std::move(parts));
 }
 
 }  // namespace

@@ -91,7 +91,7 @@ nn::linear weight_loader::tied_linear(const nn::embedding& embedding, const std:
   return with_bias({embedding.packed}, {bias_of});
 }
 
-nn::norm weight_loader::norm(const std::string& name, const model_config& config) {
+nn::norm weight_loader::norm(const std::string& name, const stack_config& config) {
   return {.weight = floats({name}, ".weight"),
           .bias = floats({name}, ".bias"),
           .epsilon = config.norm.epsilon,
@@ -99,7 +99,7 @@ nn::norm weight_loader::norm(const std::string& name, const model_config& config
           .kind = config.norm.kind};
 }
 
-nn::norm weight_loader::norm(const std::string& name, const model_config& config, int64_t width) {
+nn::norm weight_loader::norm(const std::string& name, const stack_config& config, int64_t width) {
   nn::norm made = norm(name, config);
   if (!config.norm.weights) made.weight = constants(std::vector<float>(static_cast<size_t>(width), 1.0f));
   return made;
@@ -107,13 +107,14 @@ nn::norm weight_loader::norm(const std::string& name, const model_config& config
 
 nn::embedding weight_loader::embedding(const std::string& name) {
   const host_weight host = whole(view(name + ".weight"));
-  if (!is_quantised(host.parts[0].type)) return {.table = upload(host.parts[0])};
-  return {.packed = pack(host.parts, true)};
+  const int64_t first_row = entry_of(name + ".weight").spec->share_begin();
+  if (!is_quantised(host.parts[0].type)) return {.table = upload(host.parts[0]), .first_row = first_row};
+  return {.packed = pack(host.parts, true), .first_row = first_row};
 }
 
 nn::embedding weight_loader::shared_embedding(const std::string& name) {
   const host_weight host = stacked(view(name + ".weight"));
-  return {.packed = pack(host.parts, true)};
+  return {.packed = pack(host.parts, true), .first_row = entry_of(name + ".weight").spec->share_begin()};
 }
 
 nn::rotary weight_loader::rotary(const rotary_config& config) {

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <map>
 #include <string_view>
+#include <unordered_set>
 
 #include "core/status.h"
 
@@ -26,7 +27,68 @@ std::optional<layer_name> layer_of(std::string_view name) {
   return found;
 }
 
+int stage_of_layer(int64_t layer, int64_t layers, int stages) { return static_cast<int>(layer * stages / layers); }
+
+// Which stages compute with a weight that belongs to no layer.
+enum class stages_with : uint8_t { all, first, last, both_ends };
+
+stages_with stages_with_weight(std::string_view name, const model_config& config) {
+  const bool language_model = config.head.kind == head_kind::causal_lm || config.head.kind == head_kind::masked_lm;
+  if (name == "embedding.weight" && language_model && config.embedding.tied) return stages_with::both_ends;
+  for (std::string_view stack : {"encoder.", "decoder."})
+    if (name.starts_with(stack)) name.remove_prefix(stack.size());
+  const std::string_view part = name.substr(0, name.find('.'));
+  const auto is_one_of = [&](std::initializer_list<std::string_view> names) {
+    return std::ranges::find(names, part) != names.end();
+  };
+  if (is_one_of({"embedding", "positions", "token_types", "embedding_norm", "embedding_projection"}))
+    return stages_with::first;
+  if (is_one_of({"norm", "output_projection", "pooler", "head", "output"})) return stages_with::last;
+  return stages_with::all;
+}
+
+bool has_stage(stages_with stages, const io::rank_share& share) {
+  const bool first = share.pipeline_stage == 0, last = share.pipeline_stage == share.pipeline_parallel - 1;
+  switch (stages) {
+    case stages_with::first:
+      return first;
+    case stages_with::last:
+      return last;
+    case stages_with::both_ends:
+      return first || last;
+    case stages_with::all:
+      break;
+  }
+  return true;
+}
+
+// The biases of matrices that are cut by their inputs.
+std::unordered_set<std::string> biases_of_sums(const weight_table& table) {
+  constexpr std::string_view weight = ".weight";
+  std::unordered_set<std::string> names;
+  for (const weight_spec& spec : table)
+    if (spec.shard == shard_axis::row && spec.name.ends_with(weight))
+      names.insert(spec.name.substr(0, spec.name.size() - weight.size()) + ".bias");
+  return names;
+}
+
 }  // namespace
+
+part_of layers_of(const io::rank_share& share, int64_t count) {
+  const auto first_of = [&](int64_t stage) {
+    return (stage * count + share.pipeline_parallel - 1) / share.pipeline_parallel;
+  };
+  return {first_of(share.pipeline_stage), first_of(share.pipeline_stage + 1)};
+}
+
+part_of heads_of(const io::rank_share& share, int64_t count) {
+  const int64_t each = count / share.tensor_parallel;
+  return {share.tensor_rank * each, (share.tensor_rank + 1) * each};
+}
+
+part_of vocabulary_of(int tensor_rank, int tensor_parallel, int64_t size) {
+  return {size * tensor_rank / tensor_parallel, size * (tensor_rank + 1) / tensor_parallel};
+}
 
 void check_ranks(const model_config& config, int tensor_parallel, int pipeline_parallel) {
   for (const int64_t heads :
@@ -47,7 +109,7 @@ std::vector<std::optional<int>> stages_of(const weight_table& table, int pipelin
   for (const weight_spec& spec : table) {
     stages.emplace_back();
     if (const auto at = layer_of(spec.name); at && pipeline_parallel > 1)
-      stages.back() = static_cast<int>(at->layer * pipeline_parallel / layers[at->stack]);
+      stages.back() = stage_of_layer(at->layer, layers[at->stack], pipeline_parallel);
   }
   return stages;
 }
@@ -66,9 +128,12 @@ void take_share(weight_table& table, const model_config& config, const io::rank_
   if (share.tensor_parallel == 1 && share.pipeline_parallel == 1) return;
   check_ranks(config, share.tensor_parallel, share.pipeline_parallel);
   const std::vector<std::optional<int>> stages = stages_of(table, share.pipeline_parallel);
+  const std::unordered_set<std::string> added_once = biases_of_sums(table);
   weight_table own;
   for (size_t i = 0; i < table.size(); ++i) {
-    if (stages[i].value_or(share.pipeline_stage) != share.pipeline_stage) continue;
+    const bool here =
+        stages[i] ? *stages[i] == share.pipeline_stage : has_stage(stages_with_weight(table[i].name, config), share);
+    if (!here || (share.tensor_rank > 0 && added_once.contains(table[i].name))) continue;
     pieces_for(table[i], share.tensor_parallel);
     if (table[i].shard != shard_axis::none) table[i].share = {share.tensor_rank, share.tensor_parallel};
     own.push_back(std::move(table[i]));

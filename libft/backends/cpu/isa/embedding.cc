@@ -1,5 +1,6 @@
 // embedding: rows of a plain table are widened on the way; a packed weight knows how to unpack a row of its own.
 #include <algorithm>
+#include <cstring>
 
 #include "backends/cpu/isa/isa_ops.h"
 #include "backends/cpu/isa/parallel.h"
@@ -9,9 +10,12 @@
 namespace ft::cpu::FT_ISA {
 namespace {
 
-int32_t id_of(const embedding_args& a, int64_t token) {
-  const int32_t id = a.ids.as<int32_t>()[token];
-  return id < 0 ? std::max(0, a.chosen.as<int32_t>()[-1 - id]) : id;
+// The token's row of the table; -1: another rank has it.
+int64_t row_of(const embedding_args& a, int64_t token, int64_t rows) {
+  int32_t id = a.ids.as<int32_t>()[token];
+  if (id < 0) id = std::max(0, a.chosen.as<int32_t>()[-1 - id]);
+  const int64_t row = id - a.first_row;
+  return row < rows ? row : -1;
 }
 
 template <class T>
@@ -22,11 +26,18 @@ FT_INLINE void put_row(const embedding_args& a, const T* from, float* out) {
   });
 }
 
+FT_INLINE void put_nothing(const embedding_args& a, float* out) {
+  if (!a.accumulate) std::memset(out, 0, static_cast<size_t>(a.out.shape[1]) * sizeof(float));
+}
+
 template <class T>
 void from_table(exec& ex, const embedding_args& a) {
   share(ex, a.out.shape[0], a.out.shape[1], [&](int64_t begin, int64_t end, int) {
-    for (int64_t t = begin; t < end; ++t)
-      put_row(a, a.table.as<T>() + id_of(a, t) * a.table.stride[0], a.out.as<float>() + t * a.out.stride[0]);
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t row = row_of(a, t, a.table.shape[0]);
+      float* out = a.out.as<float>() + t * a.out.stride[0];
+      row < 0 ? put_nothing(a, out) : put_row(a, a.table.as<T>() + row * a.table.stride[0], out);
+    }
   });
 }
 
@@ -36,10 +47,16 @@ void from_packed(exec& ex, const embedding_args& a) {
   arena::scope scope(ex.scratch);
   float* rows = ex.scratch.make<float>(threads_of(ex) * width);
   share(ex, a.out.shape[0], 4 * width, [&](int64_t begin, int64_t end, int worker) {
-    float* row = rows + worker * width;
+    float* unpacked = rows + worker * width;
     for (int64_t t = begin; t < end; ++t) {
-      table.unpack_row(id_of(a, t), row);
-      put_row(a, row, a.out.as<float>() + t * a.out.stride[0]);
+      const int64_t row = row_of(a, t, table.out_features);
+      float* out = a.out.as<float>() + t * a.out.stride[0];
+      if (row < 0) {
+        put_nothing(a, out);
+        continue;
+      }
+      table.unpack_row(row, unpacked);
+      put_row(a, unpacked, out);
     }
   });
 }

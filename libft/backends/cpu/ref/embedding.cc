@@ -23,14 +23,18 @@ void read_row(const embedding_args& a, int64_t row, float* to) {
 }  // namespace
 
 void embedding(exec& ex, const embedding_args& a) {
-  const int64_t width = a.out.shape[1];
+  const int64_t width = a.out.shape[1], rows = a.packed ? a.packed->out_features : a.table.shape[0];
   arena::scope scope(ex.scratch);
   float* row = ex.scratch.make<float>(width);
   for (int64_t t = 0; t < a.out.shape[0]; ++t) {
     float* out = a.out.as<float>() + t * a.out.stride[0];
     int32_t id = a.ids.as<int32_t>()[t];
     if (id < 0) id = std::max(0, a.chosen.as<int32_t>()[-1 - id]);
-    read_row(a, id, row);
+    const int64_t at = id - a.first_row;
+    if (0 <= at && at < rows)
+      read_row(a, at, row);
+    else
+      std::fill_n(row, width, 0.0f);
     for (int64_t i = 0; i < width; ++i) out[i] = a.scale * row[i] + (a.accumulate ? out[i] : 0.0f);
   }
 }

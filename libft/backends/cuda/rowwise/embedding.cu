@@ -13,6 +13,7 @@ constexpr int most_lookups = std::tuple_size_v<decltype(embedding_sum_args::look
 struct lookup {
   const void* table;
   dtype type;
+  int first_row, rows;  // of the whole table, and how many are here
   int64_t stride;
   const int32_t *ids, *chosen;
   float scale;
@@ -22,6 +23,8 @@ struct lookup {
   __device__ void add_to(float (&v)[V], int64_t row, int column) const {
     int id = ids[row];
     if (id < 0) id = max(0, chosen[-1 - id]);
+    id -= first_row;
+    if (id < 0 || id >= rows) return;  // another rank's
     const int64_t at = id * stride + column;
     float t[V];
     if (type == dtype::f16)
@@ -40,7 +43,9 @@ struct lookups {
   int count = 0;
 
   void add(const embedding_args& a, const tensor& table) {
-    at[count++] = {table.data, table.type, table.stride[0], a.ids.as<int32_t>(), a.chosen.as<int32_t>(), a.scale};
+    at[count++] = {
+        table.data,      table.type,          static_cast<int>(a.first_row), static_cast<int>(table.shape[0]),
+        table.stride[0], a.ids.as<int32_t>(), a.chosen.as<int32_t>(),        a.scale};
   }
 
   template <int V>
