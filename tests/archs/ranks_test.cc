@@ -328,7 +328,8 @@ class refusing_memory final : public memory {
 
 }  // namespace
 
-// Each allocation of one rank's pass is refused in turn: all ranks end with that error, and the next pass succeeds.
+// Each allocation of one rank's pass is refused in turn: the ranks end with that error, but those that had done their
+// part, and the next pass succeeds.
 TEST(a_rank_that_fails_ends_the_others) {
   for (const std::string& config : {test::decoders[0], test::encoder_decoders[0]}) {
     checkpoint_builder weights(config);
@@ -350,11 +351,11 @@ TEST(a_rank_that_fails_ends_the_others) {
           own.compute(pass);
         });
         refused = errors[failing].has_value();
+        if (left == 0) CHECK(errors[failing] && errors[failing ^ 1]);  // its tensor peer, who needs it in any case
         for (const auto& e : errors) {
-          CHECK_EQ(bool(e), refused);
+          CHECK(refused || !e);
           if (e) CHECK_MSG(e->code() == FT_ERROR_OUT_OF_MEMORY, e->what());
         }
-        CHECK(left > 0 || refused);
       }
     }
   }
