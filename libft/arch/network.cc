@@ -13,8 +13,7 @@ network::network(const model_config& config, const io::rank_share& share, networ
 tensor network::states(nn::run& run, const side& of, const nn::ragged_batch& batch) const {
   FT_CHECK(run.num_tensor_ranks() == share_.tensor_parallel && run.num_stages() == share_.pipeline_parallel);
   const tensor hidden = run.make({batch.num_tokens, config_.hidden_size});
-  const bool narrows = is_last_stage() && config_.projects_embedding();
-  const tensor out = narrows ? run.make({batch.num_tokens, config_.output_size()}) : hidden;
+  const tensor out = of.projection ? run.make({batch.num_tokens, of.projection.out_features()}) : hidden;
   arena::scope scope(run.activations);
   if (is_first_stage())
     of.embed.forward(run, batch, hidden);
@@ -24,7 +23,8 @@ tensor network::states(nn::run& run, const side& of, const nn::ragged_batch& bat
   if (!is_last_stage()) run.send(hidden, share_.pipeline_stage + 1);
   run.leave_if_stopped();
   if (!is_last_stage()) return {};
-  of.layers.finish(run, hidden, out);
+  of.layers.finish(run, hidden);
+  if (of.projection) of.projection.forward(run, hidden, out);
   return out;
 }
 

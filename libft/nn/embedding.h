@@ -53,8 +53,8 @@ struct embedding {
 };
 
 // Puts the embeddings that callers gave in the place of their tokens' own, in out [num_tokens, width].
-inline void place_embedded(run& run, const ragged_batch& batch, const tensor& out) {
-  for (const embedded_rows& given : batch.embedded)
+inline void place_embedded(run& run, const inputs& in, const tensor& out) {
+  for (const embedded_rows& given : in.embedded)
     ops::scale(run.ex,
                {.out = out.slice(0, given.first_token, given.first_token + given.rows.dim(0)), .x = given.rows});
 }
@@ -67,19 +67,19 @@ struct summed_embedding {
 
 // out = norm(scale * words + others), with the embeddings that callers gave in the place of words; norm may be empty.
 // Tensor ranks share out the rows of `words`; of the others each has all.
-inline void embed(run& run, const ragged_batch& batch, const tensor& out, const embedding& words, float scale,
+inline void embed(run& run, const inputs& in, const tensor& out, const embedding& words, float scale,
                   const std::array<summed_embedding, 2>& others, const norm& then) {
   const auto has = [](const summed_embedding& s) { return s.table && *s.table; };
-  if (batch.embedded.empty() && !run.tensor_ranks) {
-    embedding_sum_args a{.out = out, .lookups = {words.lookup(batch.token_ids, scale, batch.chosen)}};
+  if (in.embedded.empty() && !run.tensor_ranks) {
+    embedding_sum_args a{.out = out, .lookups = {words.lookup(in.token_ids, scale, in.chosen)}};
     for (size_t i = 0; i < others.size(); ++i)
       if (has(others[i])) a.lookups[i + 1] = others[i].table->lookup(others[i].ids);
     if (then) a.norm = then.args();
     return ops::embedding_sum(run.ex, a);
   }
-  words.forward(run, batch.token_ids, out, scale, batch.chosen);
+  words.forward(run, in.token_ids, out, scale, in.chosen);
   run.join(out);
-  place_embedded(run, batch, out);
+  place_embedded(run, in, out);
   for (const summed_embedding& s : others)
     if (has(s)) s.table->add(run, s.ids, out);
   if (then) then.forward(run, out, out);

@@ -134,7 +134,8 @@ class loaded_model {
     batch.token_ids = runtime::upload_i32(run, ids);
     batch.positions = runtime::upload_i32(run, positions);
     batch.row_offsets = runtime::upload_i32(run, offsets);
-    if (config.tokens.type_vocab_size) batch.token_type_ids = runtime::upload_i32(run, std::vector<int32_t>(ids.size(), 0));
+    if (config.tokens.type_vocab_size)
+      batch.token_type_ids = runtime::upload_i32(run, std::vector<int32_t>(ids.size(), 0));
     return batch;
   }
 

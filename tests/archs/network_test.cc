@@ -189,7 +189,9 @@ TEST(a_pass_can_be_cancelled_between_layers) {
   const auto cancelled = [](void* data) { return ++*static_cast<int*>(data) == 2; };
   const auto pass = [&](nn::run& run) {
     const std::vector<int32_t> ids = {1, 2, 3}, zeros(3), offsets = {0, 3};
-    nn::ragged_batch batch{.num_tokens = 3, .num_rows = 1};
+    nn::ragged_batch batch;
+    batch.num_tokens = 3;
+    batch.num_rows = 1;
     batch.token_ids = batch.positions = runtime::upload_i32(run, ids);
     batch.token_type_ids = runtime::upload_i32(run, zeros);
     batch.row_offsets = runtime::upload_i32(run, offsets);
@@ -197,4 +199,16 @@ TEST(a_pass_can_be_cancelled_between_layers) {
   };
   CHECK_ERROR(FT_ERROR_CANCELLED, "cancelled", model.executor.compute(pass, cancelled, &asked));
   CHECK_EQ(asked, 2);
+}
+
+TEST(pixels_are_refused_where_there_is_no_vision_tower) {
+  checkpoint_builder weights(decoders[0]);
+  weights.add_all();
+  loaded_model model(weights.open());
+  std::vector<float> image(3 * 4 * 4);
+  CHECK_ERROR(FT_ERROR_UNSUPPORTED, "no vision tower", model.executor.compute([&](nn::run& run) {
+    nn::ragged_batch batch = model.upload(run, {{1, 2, 3}});
+    batch.pixels = tensor(image.data(), dtype::f32, {1, 3, 4, 4});
+    model.network->hidden(run, batch);
+  }));
 }

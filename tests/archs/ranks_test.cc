@@ -94,7 +94,8 @@ void check_counts(thread_ranks& ranks, const grid& g, const arch::model_config& 
       return (stage == 0) +
              static_cast<int>(layers_on(stage, g.pipeline_parallel, layers)) * joins_of_a_layer(config, decoder);
     };
-    const bool over_vocabulary = config.head.kind == arch::head_kind::causal_lm || config.head.kind == arch::head_kind::masked_lm;
+    const bool over_vocabulary =
+        config.head.kind == arch::head_kind::causal_lm || config.head.kind == arch::head_kind::masked_lm;
     const thread_group::counts expected{
         .sums = side(config.num_layers, true) + (two_sided ? side(config.encoder.num_layers, false) : 0),
         .gathers = over_vocabulary && stage + 1 == g.pipeline_parallel};
@@ -327,7 +328,8 @@ class refusing_memory final : public memory {
 
 }  // namespace
 
-// Each allocation of one rank's pass is refused in turn: all ranks end with that error, and the next pass succeeds.
+// Each allocation of one rank's pass is refused in turn: the ranks end with that error, but those that had done their
+// part, and the next pass succeeds.
 TEST(a_rank_that_fails_ends_the_others) {
   for (const std::string& config : {test::decoders[0], test::encoder_decoders[0]}) {
     checkpoint_builder weights(config);
@@ -349,11 +351,11 @@ TEST(a_rank_that_fails_ends_the_others) {
           own.compute(pass);
         });
         refused = errors[failing].has_value();
+        if (left == 0) CHECK(errors[failing] && errors[failing ^ 1]);  // its tensor peer, who needs it in any case
         for (const auto& e : errors) {
-          CHECK_EQ(bool(e), refused);
+          CHECK(refused || !e);
           if (e) CHECK_MSG(e->code() == FT_ERROR_OUT_OF_MEMORY, e->what());
         }
-        CHECK(left > 0 || refused);
       }
     }
   }

@@ -80,7 +80,8 @@ TEST(embedding_of_plain_tables) {
     const dtype stored = d.one_of(all_types);
     const guarded table = drawn(d, {rows, width}, stored);
     std::vector<int32_t> ids(static_cast<size_t>(n));
-    for (int32_t& i : ids) i = static_cast<int32_t>(d.integer(0, rows - 1));
+    const int64_t first = d.coin() ? 0 : d.integer(1, 40);  // of a share: rows before and behind it are not there
+    for (int32_t& i : ids) i = static_cast<int32_t>(d.integer(0, rows - 1 + 2 * first));
     const std::vector<int32_t> chosen = choose_later(d, rows, ids);
     const guarded before = rounded(guarded({n, width}, gap).fill(d), type);
     const float factor = d.one_of({1.0f, 24.0f});
@@ -91,6 +92,7 @@ TEST(embedding_of_plain_tables) {
                              .ids = on.put(ids),
                              .chosen = on.put(chosen),
                              .table = on.put(table, stored).view(),
+                             .first_row = first,
                              .scale = factor,
                              .accumulate = accumulate});
       return out.values();

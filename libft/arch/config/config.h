@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "io/text/json.h"
+#include "nn/mlp.h"
 #include "ops/activation.h"
 #include "ops/norm.h"
 #include "ops/pool.h"
@@ -16,9 +17,9 @@ namespace ft::arch {
 
 enum class head_kind : uint8_t { none, causal_lm, masked_lm, sequence_classification, token_classification };
 
-enum class mlp_kind : uint8_t { plain, gated };
+using nn::mlp_kind;
 
-// How a layer joins its two branches; arch/networks/decoder.cc has the formulas.
+// How a layer joins its two branches; arch/networks/layer.cc has the formulas.
 enum class block_kind : uint8_t {
   pre_norm,
   sandwich,         // norms after attention and feed-forward too (Gemma 2 and 3)

@@ -189,17 +189,13 @@ std::unique_ptr<network> build_bert(const model_config& config, const weight_mat
   network_parts parts;
   const std::shared_ptr<const nn::embedding> words = load_words(load, config, share);
   if (is_first_stage(share)) {
-    parts.main.embed = {.words = words, .positions = load_positions(load, "positions", config)};
+    parts.main.embed = {.words = words, .positions = load_positions(load, "positions", config.positions)};
     if (config.tokens.type_vocab_size) parts.main.embed.token_types = load.embedding("token_types");
     parts.main.embed.norm = load.norm("embedding_norm", config);
   }
-  parts.main.layers = stack(load, config,
-                            {.block = block_kind::post_norm,
-                             .num_layers = config.num_layers,
-                             .num_heads = config.attention.num_heads,
-                             .num_kv_heads = config.attention.num_kv_heads,
-                             .head_dim = config.attention.head_dim},
-                            share);
+  stack_config layers = config;
+  layers.block = block_kind::post_norm;
+  parts.main.layers = stack(load, layers, {}, share);
   if (is_last_stage(share)) {
     if (config.head.has_pooler) parts.pooler = std::make_shared<nn::linear>(load.linear({"pooler"}));
     parts.head = load_head(load, config, share, words, parts.pooler);

@@ -18,7 +18,7 @@ embedder load_embedder(weight_loader& load, const model_config& config, dtype co
                        std::shared_ptr<const nn::embedding> words) {
   embedder e{.words = std::move(words), .scale = rounded_to(compute, config.embedding.scale)};
   if (config.projects_embedding()) e.projection = load.linear({"embedding_projection"});
-  if (config.positions.learned) e.positions = load_positions(load, "positions", config);
+  if (config.positions.learned) e.positions = load_positions(load, "positions", config.positions);
   if (config.embedding_norm) e.norm = load.norm("embedding_norm", config, config.hidden_size);
   return e;
 }
@@ -32,16 +32,8 @@ std::unique_ptr<network> build_decoder(const model_config& config, const weight_
   network_parts parts;
   const std::shared_ptr<const nn::embedding> words = load_words(load, config, share);
   if (is_first_stage(share)) parts.main.embed = load_embedder(load, config, options.compute, words);
-  parts.main.layers = stack(load, config,
-                            {.block = config.block,
-                             .causal = true,
-                             .num_layers = config.num_layers,
-                             .num_heads = config.attention.num_heads,
-                             .num_kv_heads = config.attention.num_kv_heads,
-                             .head_dim = config.attention.head_dim,
-                             .layers = config.layers,
-                             .final_norm = config.final_norm},
-                            share);
+  parts.main.layers = stack(load, config, {.causal = true}, share);
+  if (is_last_stage(share) && config.projects_embedding()) parts.main.projection = load.linear({"output_projection"});
   if (is_last_stage(share)) parts.head = load_language_head(load, config, share, words);
   parts.weight_bytes = load.bytes();
   return std::make_unique<network>(config, share, std::move(parts));

@@ -19,8 +19,8 @@ struct embedder {
   nn::embedding token_types;                       // null: none
   nn::norm norm;                                   // null: none
 
-  // out [num_tokens, hidden_size]
-  void forward(nn::run& run, const nn::ragged_batch& batch, const tensor& out) const;
+  // out [num_tokens, hidden_size]. Throws ft::error (FT_ERROR_UNSUPPORTED) for pixels, of which it makes no tokens.
+  void forward(nn::run& run, const nn::inputs& in, const tensor& out) const;
 };
 
 }  // namespace ft::arch

@@ -28,12 +28,12 @@ int64_t relative_bucket(int64_t distance, bool bidirectional, int64_t buckets, i
 }
 
 nn::parameter load_relative_bias(weight_loader& load, const std::string& name, int64_t num_heads, bool bidirectional,
-                                 const model_config& config) {
-  const int64_t reach = config.positions.relative_max_distance, distances = 2 * reach + 1;
+                                 const positions_config& positions) {
+  const int64_t reach = positions.relative_max_distance, distances = 2 * reach + 1;
   const std::vector<float> stored = load.values(name);
   std::vector<float> table(static_cast<size_t>(num_heads * distances));
   for (int64_t i = 0; i < distances; ++i) {
-    const int64_t bucket = relative_bucket(i - reach, bidirectional, config.positions.relative_buckets, reach);
+    const int64_t bucket = relative_bucket(i - reach, bidirectional, positions.relative_buckets, reach);
     for (int64_t h = 0; h < num_heads; ++h)
       table[static_cast<size_t>(h * distances + i)] = stored[static_cast<size_t>(bucket * num_heads + h)];
   }

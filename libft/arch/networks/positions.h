@@ -18,7 +18,7 @@ int64_t relative_bucket(int64_t distance, bool bidirectional, int64_t buckets, i
 
 // The stored bias `name` [buckets, num_heads] laid out by distance for each head, as ops/attention.h wants it.
 nn::parameter load_relative_bias(weight_loader& load, const std::string& name, int64_t num_heads, bool bidirectional,
-                                 const model_config& config);
+                                 const positions_config& positions);
 
 // Sines in the first half of a position's vector, cosines in the second (arXiv:1706.03762 section 3.5).
 nn::embedding sinusoidal_positions(weight_loader& load, int64_t count, int64_t width);

@@ -19,10 +19,10 @@ std::shared_ptr<const nn::embedding> load_words(weight_loader& load, const model
 }
 
 std::shared_ptr<const nn::embedding> load_positions(weight_loader& load, const std::string& name,
-                                                    const model_config& config) {
-  const auto positions = std::make_shared<nn::embedding>(load.embedding(name));
-  if (config.positions.offset) positions->skip_rows(config.positions.offset);
-  return positions;
+                                                    const positions_config& positions) {
+  const auto table = std::make_shared<nn::embedding>(load.embedding(name));
+  if (positions.offset) table->skip_rows(positions.offset);
+  return table;
 }
 
 head load_language_head(weight_loader& load, const model_config& config, const io::rank_share& share,

@@ -19,7 +19,7 @@ std::shared_ptr<const nn::embedding> load_words(weight_loader& load, const model
 
 // A table of learned positions, without the rows before the first one's.
 std::shared_ptr<const nn::embedding> load_positions(weight_loader& load, const std::string& name,
-                                                    const model_config& config);
+                                                    const positions_config& positions);
 
 // The projection onto the vocabulary, by the embedding's matrix where the two are tied, and what scales its input and
 // bounds its logits. Empty where the model is none of language.

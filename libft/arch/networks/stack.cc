@@ -14,71 +14,73 @@ using context = nn::attention::context;
 
 constexpr size_t most_rotary_tables = 2;  // Gemma 3's, for full and for sliding attention
 
-layer_config layer_of(const stack_shape& shape, int64_t index) {
-  return shape.layers.empty() ? layer_config() : shape.layers[static_cast<size_t>(index)];
+layer_config layer_of(const stack_config& config, int64_t index) {
+  return config.layers.empty() ? layer_config() : config.layers[static_cast<size_t>(index)];
 }
 
 }  // namespace
 
-stack::stack(weight_loader& load, const model_config& config, const stack_shape& shape, const io::rank_share& share) {
-  FT_CHECK(config.positions.rotary.size() <= most_rotary_tables);
-  const part_of heads = heads_of(share, shape.num_heads), own = layers_of(share, shape.num_layers);
-  for (const rotary_config& rotary : config.positions.rotary) rotary_.push_back(load.rotary(rotary));
-  if (!config.positions.alibi_slopes.empty())
+stack::stack(weight_loader& load, const stack_config& config, const stack_traits& traits, const io::rank_share& share) {
+  const positions_config& positions = config.positions;
+  FT_CHECK(positions.rotary.size() <= most_rotary_tables);
+  const part_of heads = heads_of(share, config.attention.num_heads), own = layers_of(share, config.num_layers);
+  for (const rotary_config& rotary : positions.rotary) rotary_.push_back(load.rotary(rotary));
+  if (!positions.alibi_slopes.empty())
     alibi_slopes_ =
-        load.constants({config.positions.alibi_slopes.begin() + heads.begin, config.positions.alibi_slopes.begin() + heads.end});
-  if (config.positions.relative_buckets)
-    relative_bias_ = load_relative_bias(load, shape.at + "relative_bias.weight", heads.count(), !shape.causal, config);
-  for (int64_t i = own.begin; i < own.end; ++i) rotary_of_.push_back(layer_of(shape, i).rotary);
+        load.constants({positions.alibi_slopes.begin() + heads.begin, positions.alibi_slopes.begin() + heads.end});
+  if (positions.relative_buckets)
+    relative_bias_ =
+        load_relative_bias(load, traits.at + "relative_bias.weight", heads.count(), !traits.causal, positions);
+  for (int64_t i = own.begin; i < own.end; ++i) rotary_of_.push_back(layer_of(config, i).rotary);
   layers_.resize(static_cast<size_t>(own.count()));
   load.for_each_layer(own.count(), [&](int64_t i) {
-    layers_[static_cast<size_t>(i)] = load_layer(load, config, shape, share, own.begin + i);
+    layers_[static_cast<size_t>(i)] = load_layer(load, config, traits, share, own.begin + i);
   });
-  if (share.pipeline_stage + 1 < share.pipeline_parallel) return;
-  if (shape.final_norm) norm_ = load.norm(shape.at + "norm", config, config.hidden_size);
-  if (config.projects_embedding()) output_projection_ = load.linear({"output_projection"});
+  if (config.final_norm && share.pipeline_stage + 1 == share.pipeline_parallel)
+    norm_ = load.norm(traits.at + "norm", config, config.hidden_size);
 }
 
-layer stack::load_layer(weight_loader& load, const model_config& c, const stack_shape& shape,
+layer stack::load_layer(weight_loader& load, const stack_config& c, const stack_traits& traits,
                         const io::rank_share& share, int64_t index) const {
-  const std::string at = cat(shape.at, "layers.", index, ".");
-  const layer_config own = layer_of(shape, index);
-  const int64_t heads = heads_of(share, shape.num_heads).count();
-  const float scale = c.attention.scale != 0 ? c.attention.scale : 1 / std::sqrt(static_cast<float>(shape.head_dim));
+  const std::string at = cat(traits.at, "layers.", index, ".");
+  const layer_config own = layer_of(c, index);
+  const attention_config& attention = c.attention;
+  const int64_t heads = heads_of(share, attention.num_heads).count();
+  const float scale = attention.scale != 0 ? attention.scale : 1 / std::sqrt(static_cast<float>(attention.head_dim));
   const auto norm = [&](const char* name) { return load.norm(at + name, c, c.hidden_size); };
-  layer l{.kind = shape.block};
+  layer l{.kind = c.block};
   l.attention_norm = norm("attention_norm");
   l.attention = {.query_key_value = load.linear({at + "attention.query", at + "attention.key", at + "attention.value"}),
                  .output = load.linear({at + "attention.output"}),
                  .num_heads = heads,
-                 .num_kv_heads = heads_of(share, shape.num_kv_heads).count(),
-                 .head_dim = shape.head_dim,
-                 .causal = shape.causal,
+                 .num_kv_heads = heads_of(share, attention.num_kv_heads).count(),
+                 .head_dim = attention.head_dim,
+                 .causal = traits.causal,
                  .options = {.scale = scale * own.attention_scale,
-                             .softcap = c.attention.softcap,
+                             .softcap = attention.softcap,
                              .window = own.window,
                              .alibi_slopes = alibi_slopes_.values(),
                              .relative_bias = relative_bias_.view}};
-  if (c.attention.query_key_norm) {
-    l.attention.query_norm = load.norm(at + "attention.query_norm", c, c.attention.head_dim);
-    l.attention.key_norm = load.norm(at + "attention.key_norm", c, c.attention.head_dim);
+  if (attention.query_key_norm) {
+    l.attention.query_norm = load.norm(at + "attention.query_norm", c, attention.head_dim);
+    l.attention.key_norm = load.norm(at + "attention.key_norm", c, attention.head_dim);
   }
-  if (shape.cross) {
+  if (traits.cross) {
     l.cross_norm = norm("cross_norm");
     l.cross = {.query = load.linear({at + "cross.query"}),
                .key_value = load.linear({at + "cross.key", at + "cross.value"}),
                .output = load.linear({at + "cross.output"}),
                .num_heads = heads,
-               .head_dim = shape.head_dim,
+               .head_dim = attention.head_dim,
                .options = {.scale = scale}};
   }
   if (!c.shared_norm) l.mlp_norm = norm("feed_forward_norm");
-  if (shape.block == block_kind::sandwich) {
+  if (c.block == block_kind::sandwich) {
     l.attention_post_norm = norm("attention_post_norm");
     l.mlp_post_norm = norm("feed_forward_post_norm");
   }
   const std::string gate = at + "feed_forward.gate", up = at + "feed_forward.up";
-  l.mlp = {.kind = c.mlp.gated() ? nn::mlp_kind::gated : nn::mlp_kind::plain,
+  l.mlp = {.kind = c.mlp.kind,
            .up = c.mlp.gated() ? load.linear({gate, up}) : load.linear({up}),
            .down = load.linear({at + "feed_forward.down"}),
            .activation = c.mlp.activation};
@@ -96,9 +98,8 @@ void stack::forward(nn::run& run, const nn::ragged_batch& batch, const tensor& h
   }
 }
 
-void stack::finish(nn::run& run, const tensor& hidden, const tensor& out) const {
+void stack::finish(nn::run& run, const tensor& hidden) const {
   if (norm_) norm_.forward(run, hidden, hidden);
-  if (output_projection_) output_projection_.forward(run, hidden, out);
 }
 
 void stack::keep_cross(nn::run& run, const tensor& states, const tensor& slots,

@@ -91,7 +91,7 @@ nn::linear weight_loader::tied_linear(const nn::embedding& embedding, const std:
   return with_bias({embedding.packed}, {bias_of});
 }
 
-nn::norm weight_loader::norm(const std::string& name, const model_config& config) {
+nn::norm weight_loader::norm(const std::string& name, const stack_config& config) {
   return {.weight = floats({name}, ".weight"),
           .bias = floats({name}, ".bias"),
           .epsilon = config.norm.epsilon,
@@ -99,7 +99,7 @@ nn::norm weight_loader::norm(const std::string& name, const model_config& config
           .kind = config.norm.kind};
 }
 
-nn::norm weight_loader::norm(const std::string& name, const model_config& config, int64_t width) {
+nn::norm weight_loader::norm(const std::string& name, const stack_config& config, int64_t width) {
   nn::norm made = norm(name, config);
   if (!config.norm.weights) made.weight = constants(std::vector<float>(static_cast<size_t>(width), 1.0f));
   return made;

@@ -27,9 +27,9 @@ class weight_loader {
   // Names are the weight table's, without ".weight" and ".bias". A norm or bias that the checkpoint lacks comes back
   // null; require_complete has seen to it that the others are there.
   nn::linear linear(std::initializer_list<std::string> names);
-  nn::norm norm(const std::string& name, const model_config& config);
+  nn::norm norm(const std::string& name, const stack_config& config);
   // The same, of `width` elements that are all kept as they are where the model's norms have no weights.
-  nn::norm norm(const std::string& name, const model_config& config, int64_t width);
+  nn::norm norm(const std::string& name, const stack_config& config, int64_t width);
   nn::embedding embedding(const std::string& name);         // its plain table, unless it is quantised
   nn::embedding shared_embedding(const std::string& name);  // packed, for an output projection to share
   nn::rotary rotary(const rotary_config& config);
