@@ -153,16 +153,17 @@ void split_sources(weight_table& table, int ranks, bool vocabulary) {
 }
 
 const weight_match::entry* weight_match::find(std::string_view name) const {
-  for (const entry& e : entries)
-    if (e.spec->name == name) return &e;
-  return nullptr;
+  const auto at = index.find(name);
+  return at == index.end() ? nullptr : &entries[at->second];
 }
 
 weight_match match(const weight_table& table, const io::checkpoint& source) {
   weight_match result;
   std::unordered_set<const void*> used;
   result.entries.reserve(table.size());
+  result.index.reserve(table.size());
   for (const weight_spec& spec : table) {
+    result.index.emplace(spec.name, result.entries.size());
     result.entries.push_back(match_one(spec, source));
     for (const auto& [stored, foreign] : result.entries.back().pieces) {
       used.insert(stored);
