@@ -9,8 +9,9 @@
 #include "arch/config/config.h"
 #include "arch/network.h"
 #include "arch/weights/weight_table.h"
+#include "core/thread_pool.h"
 #include "io/checkpoint.h"
-#include "ops/exec.h"
+#include "ops/backend.h"
 
 namespace ft::arch {
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "core/memory.h"
-#include "ops/exec.h"
+#include "ops/backend.h"
 #include "ops/kv_cache.h"
 #include "runtime/prefix_index.h"
 

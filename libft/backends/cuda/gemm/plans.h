@@ -15,7 +15,7 @@
 
 #include "backends/cuda/gemm/algorithm_file.h"
 #include "backends/cuda/gemm/cublas_lt.h"
-#include "ops/exec.h"
+#include "ops/backend.h"
 
 namespace ft::cuda {
 
