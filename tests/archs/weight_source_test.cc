@@ -5,8 +5,8 @@
 
 #include "arch/weights/weight_loader.h"
 #include "archs/model_fixture.h"
-#include "backends/cpu/half.h"
 #include "check.h"
+#include "core/half.h"
 #include "ops/gguf_blocks.h"
 
 using namespace ft;

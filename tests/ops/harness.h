@@ -9,9 +9,9 @@
 #include <numeric>
 #include <random>
 
-#include "backends/cpu/half.h"
 #include "backends/cpu/kernels.h"
 #include "check.h"
+#include "core/half.h"
 
 namespace ft::test {
 

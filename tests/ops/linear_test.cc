@@ -7,10 +7,10 @@
 #include <limits>
 #include <random>
 
-#include "backends/cpu/half.h"
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/packed.h"
 #include "check.h"
+#include "core/half.h"
 
 namespace ft {
 namespace {
@@ -51,15 +51,14 @@ struct matrix {
     float value;
     if (view.type == dtype::f32) return std::memcpy(&value, at(r, c), 4), value;
     std::memcpy(&half, at(r, c), 2);
-    return view.type == dtype::f16 ? cpu::to_float(cpu::f16{half}) : cpu::to_float(cpu::bf16{half});
+    return view.type == dtype::f16 ? to_float(f16{half}) : to_float(bf16{half});
   }
   void set(int64_t r, int64_t c, float value) {
     if (view.type == dtype::f32) {
       std::memcpy(at(r, c), &value, 4);
       return;
     }
-    const uint16_t half =
-        view.type == dtype::f16 ? cpu::from_float<cpu::f16>(value).bits : cpu::from_float<cpu::bf16>(value).bits;
+    const uint16_t half = view.type == dtype::f16 ? from_float<f16>(value).bits : from_float<bf16>(value).bits;
     std::memcpy(at(r, c), &half, 2);
   }
   template <class Generator>

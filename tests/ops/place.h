@@ -12,8 +12,8 @@
 namespace ft::test {
 
 inline float rounded(float x, dtype type) {
-  if (type == dtype::f16) return cpu::to_float(cpu::from_float<cpu::f16>(x));
-  if (type == dtype::bf16) return cpu::to_float(cpu::from_float<cpu::bf16>(x));
+  if (type == dtype::f16) return to_float(from_float<f16>(x));
+  if (type == dtype::bf16) return to_float(from_float<bf16>(x));
   return x;
 }
 

@@ -60,8 +60,7 @@ TEST(embedding_of_plain_tables_matches_reference) {
     const dtype type = d.one_of({dtype::f32, dtype::f16, dtype::bf16});
     std::vector<float> wide = d.normals(rows * width);
     std::vector<uint16_t> narrow;
-    for (float v : wide)
-      narrow.push_back(type == dtype::f16 ? cpu::from_float<cpu::f16>(v).bits : cpu::from_float<cpu::bf16>(v).bits);
+    for (float v : wide) narrow.push_back(type == dtype::f16 ? from_float<f16>(v).bits : from_float<bf16>(v).bits);
     std::vector<int32_t> ids(static_cast<size_t>(n));
     for (int32_t& i : ids) i = static_cast<int32_t>(d.integer(0, rows - 1));
     std::vector<int32_t> chosen = choose_later(d, rows, ids);

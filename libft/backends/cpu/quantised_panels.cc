@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "backends/cpu/half.h"
+#include "core/half.h"
 #include "ops/gguf_blocks.h"
 
 namespace ft::cpu {

@@ -8,9 +8,9 @@
 #include <cmath>
 #include <cstring>
 
-#include "backends/cpu/half.h"
 #include "backends/cpu/packed.h"
 #include "backends/cpu/ref/ref_ops.h"
+#include "core/half.h"
 #include "ops/gguf_blocks.h"
 
 namespace ft::cpu::ref {

@@ -4,7 +4,7 @@
 #include <bit>
 #include <cstdint>
 
-namespace ft::cpu {
+namespace ft {
 
 struct bf16 {
   uint16_t bits;
@@ -61,4 +61,4 @@ inline f16 from_float<f16>(float x) {
   return {static_cast<uint16_t>(sign | ((rounded - 0x38000000u) >> 13))};
 }
 
-}  // namespace ft::cpu
+}  // namespace ft
