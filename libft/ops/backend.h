@@ -1,4 +1,5 @@
-// What a device is: its memory and streams, copies to and from it, how it lays out weights, and its table of operations.
+// What a device is: its memory and streams, copies to and from it, how it lays out weights, and its table of
+// operations.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +11,7 @@
 
 #include "core/memory.h"
 #include "core/status.h"
-#include "core/tensor.h"
+#include "ops/weight_format.h"
 
 namespace ft {
 
@@ -19,11 +20,29 @@ struct op_table;
 // A matrix laid out for the device's `linear` (and `embedding`) kernels: [out_features, in_features].
 class packed_weight {
  public:
+  packed_weight(const weight_format& format, int64_t out_features, int64_t in_features)
+      : out_features(out_features), in_features(in_features), format(format) {}
   virtual ~packed_weight() = default;
-  int64_t out_features = 0;
-  int64_t in_features = 0;
-  dtype type = dtype::f32;  // of the stored elements
-  size_t bytes = 0;         // held in memory
+  packed_weight(const packed_weight&) = delete;
+  packed_weight& operator=(const packed_weight&) = delete;
+
+  dtype type() const { return format.data; }
+
+  const int64_t out_features, in_features;
+  const weight_format& format;  // of its elements; how they lie is the backend's own affair
+  size_t bytes = 0;             // held in memory
+};
+
+// The bias of a linear layer as the device's kernels want it: float32 and whatever a backend keeps beside.
+class packed_bias {
+ public:
+  explicit packed_bias(int64_t size) : size(size) {}
+  virtual ~packed_bias() = default;
+  packed_bias(const packed_bias&) = delete;
+  packed_bias& operator=(const packed_bias&) = delete;
+
+  const int64_t size;
+  size_t bytes = 0;  // held in memory
 };
 
 // How a page of keys and values is laid out is the backend's own affair; only its size is agreed on.
@@ -112,17 +131,27 @@ class backend {
   // The dtype of the activations of a model that computes in `compute`.
   virtual dtype activation_type(dtype compute) const = 0;
 
-  // Lays out `parts` (host memory, [rows, in_features] each, any strides for plain types), stacked along the rows,
-  // as one weight. `compute` is the dtype the model runs in: f32, bf16, f16, or i8 for dynamic int8. GGUF-quantised
-  // parts stay quantised and must all be of one type. Reads each part once and keeps no reference to it. The weight
-  // lies in `from`.
-  virtual std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute, memory& from) = 0;
-  std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute) {
-    return pack(parts, compute, device_memory());
+  // Whether linear and embedding compute on weights of this format as they are.
+  virtual bool computes_on(const weight_format& format) const = 0;
+
+  // What a stored weight becomes here for a model that computes in `compute` (f32, bf16, f16, or i8 for dynamic int8):
+  // floats what the model computes in; others stay what they are where there are kernels for them, if `keep`.
+  const weight_format& packed_format(const weight_format& stored, dtype compute, bool keep = true) const {
+    return keep && !stored.is_float() && computes_on(stored) ? stored : computed_format(compute);
   }
 
-  // Whether `parts` can become one weight (else the caller packs them one by one).
-  virtual bool can_pack_together(std::span<const tensor> parts) const = 0;
+  // Lays out `parts` (host memory), stacked along the rows, as one weight of the format `made`: a float one or int8,
+  // into which parts of any format are expanded and rounded, or the one that all of them have. Reads each part once and
+  // keeps no reference to it. The weight lies in `from`.
+  virtual std::unique_ptr<packed_weight> pack(std::span<const stored_weight> parts, const weight_format& made,
+                                              memory& from) = 0;
+  std::unique_ptr<packed_weight> pack(const stored_weight& weight, dtype compute) {
+    return pack({&weight, 1}, packed_format(*weight.format, compute), device_memory());
+  }
+
+  // A bias of a layer whose model computes in `compute`, and the bytes that one takes.
+  virtual std::unique_ptr<packed_bias> pack_bias(std::span<const float> values, dtype compute, memory& from) = 0;
+  virtual size_t bias_bytes(int64_t size, dtype /*compute*/) const { return static_cast<size_t>(size) * sizeof(float); }
 
   // Runs `passes`, timing the algorithms there are for each matrix product that it meets, and keeps the fastest for
   // this process and later ones.

@@ -1,24 +1,10 @@
 #include "runtime/model.h"
 
-#include <algorithm>
-
-#include "arch/weights/weight_view.h"
 #include "backends/devices.h"
 #include "core/status.h"
 
 namespace ft::runtime {
 namespace {
-
-// The dtype that matrices are computed in. A quantised checkpoint's own is not one of them: its blocks are computed on
-// directly, and what it stores unquantised runs in float32.
-dtype compute_dtype_for(const std::string& name, const arch::model_config& config) {
-  const std::string& wanted = name == "auto" ? config.checkpoint_dtype : name;
-  if (wanted == "int8") return dtype::i8;
-  const std::optional<dtype> type = dtype_from_name(wanted);
-  if (type == dtype::f32 || type == dtype::bf16 || type == dtype::f16) return *type;
-  if (name == "auto") return dtype::f32;
-  fail(FT_ERROR_INVALID_ARGUMENT, "dtype '", name, "' is unknown; use auto, float32, bfloat16, float16 or int8");
-}
 
 void require_one_rank(const char* option, int ranks) {
   if (ranks < 1) fail(FT_ERROR_INVALID_ARGUMENT, option, " is ", ranks, "; it must be at least 1");
@@ -39,24 +25,10 @@ placement place(const device_entry& entry, const model_options& options) {
   return where;
 }
 
-// Whether the weights, in the dtype that they are computed in, fit a GPU: said at once, not after minutes of loading.
 // Memory that a caller lends is the caller's affair, and the CPU's is more than what is free.
-void require_room(const arch::weight_match& match, dtype compute, const executor& where) {
-  backend& device = where.device();
-  if (device_of(device).id.device_type == FT_DEVICE_CPU || where.device_memory().get() != &device.device_memory())
-    return;
-  size_t needed = 0;
-  for (const arch::weight_match::entry& entry : match.entries) {
-    if (!entry) continue;
-    const arch::weight_view view = arch::view_of(entry);
-    size_t bytes = bytes_of(compute, view.rows * view.columns);
-    if (!is_quantised(view.type)) bytes = std::min(bytes, bytes_of(view.type, view.rows * view.columns));
-    needed += bytes;
-  }
-  const size_t free = device.free_memory();
-  if (needed > free)
-    fail(FT_ERROR_OUT_OF_MEMORY, "the weights take ", needed >> 20, " MiB in ", name(compute), "; ", device.name(),
-         " has ", free >> 20, " MiB free");
+bool is_bounded(const executor& where) {
+  return device_of(where.device()).id.device_type != FT_DEVICE_CPU &&
+         where.device_memory().get() == &where.device().device_memory();
 }
 
 }  // namespace
@@ -74,36 +46,19 @@ model::model(std::shared_ptr<const io::checkpoint> source, placement where, cons
     : checkpoint_(std::move(source)), executor_(std::move(where), options.num_threads) {
   backend& device = executor_.device();
   config_ = arch::config_of(*checkpoint_);
-  compute_dtype_ = compute_dtype_for(options.dtype, config_);
-  executor_.set_activation_type(device.activation_type(compute_dtype_));
-  keep_quantised_ = options.dtype == "auto";
+  compute_ = arch::choose_compute(options.dtype, config_, *checkpoint_, device);
+  executor_.set_activation_type(device.activation_type(compute_.compute));
   const arch::weight_table table = arch::weights_of(config_, *checkpoint_);
   const arch::weight_match match = arch::match(table, *checkpoint_);
   arch::require_complete(match, *checkpoint_);
-  require_room(match, compute_dtype_, executor_);
-  const arch::build_options build{
-      device, compute_dtype_, keep_quantised_, &executor_.pool(), options.on_progress, executor_.device_memory().get()};
+  const arch::build_options build{device,
+                                  compute_.compute,
+                                  compute_.keep_quantised,
+                                  &executor_.pool(),
+                                  options.on_progress,
+                                  executor_.device_memory().get()};
+  if (is_bounded(executor_)) arch::require_room(config_, match, build);
   network_ = arch::family_named(config_.family).build(config_, match, build);
-}
-
-// Keys and values are kept as exactly as the model computes; a quantised one's in half precision.
-dtype model::kv_dtype() const {
-  switch (compute_dtype_) {
-    case dtype::bf16:
-      return dtype::bf16;
-    case dtype::f16:
-      return dtype::f16;
-    default:
-      break;
-  }
-  const std::optional<dtype> stored = dtype_from_name(config_.checkpoint_dtype);
-  return keep_quantised_ && stored && is_quantised(*stored) ? dtype::f16 : dtype::f32;
-}
-
-std::string model::dtype_name() const {
-  const std::optional<dtype> stored = dtype_from_name(config_.checkpoint_dtype);
-  if (keep_quantised_ && stored && is_quantised(*stored)) return config_.checkpoint_dtype;
-  return std::string(name(compute_dtype_));
 }
 
 }  // namespace ft::runtime

@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "arch/family.h"
+#include "arch/weights/placement.h"
 #include "runtime/executor.h"
 #include "runtime/external_allocator.h"
 #include "runtime/recorded_passes.h"
@@ -43,17 +43,16 @@ class model {
   executor& compute() { return executor_; }
   // Of passes over whole sequences, to their last hidden states; to be used inside compute().
   recorded_passes<pass_shape, tensor>& recorded_forwards() { return recorded_forwards_; }
-  dtype compute_dtype() const { return compute_dtype_; }
-  dtype kv_dtype() const;
-  std::string dtype_name() const;  // what the weights lie in: "float32", "q4_1", "int8"
+  dtype compute_dtype() const { return compute_.compute; }
+  dtype kv_dtype() const { return compute_.key_values; }
+  const std::string& dtype_name() const { return compute_.name; }  // what the weights lie in: "float32", "q4_1", "int8"
 
  private:
   model(std::shared_ptr<const io::checkpoint> source, placement where, const model_options& options);
 
   std::shared_ptr<const io::checkpoint> checkpoint_;
   arch::model_config config_;
-  dtype compute_dtype_ = dtype::f32;
-  bool keep_quantised_ = true;
+  arch::compute_choice compute_;
   executor executor_;
   std::unique_ptr<arch::network> network_;
   recorded_passes<pass_shape, tensor> recorded_forwards_;

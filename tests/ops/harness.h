@@ -12,6 +12,7 @@
 #include "backends/cpu/kernels.h"
 #include "check.h"
 #include "core/half.h"
+#include "ops/pack.h"
 
 namespace ft::test {
 

@@ -91,7 +91,7 @@ TEST(embedding_of_packed_weights_matches_reference) {
       std::vector<int32_t> ids;
       for (int64_t i = 0; i < n; ++i) ids.push_back(static_cast<int32_t>(d.integer(0, rows - 1)));
       const auto run = [&](machine& on) {
-        const auto packed = cpu::kernels_of(on.level).pack(std::span(&part, 1), type);
+        const auto packed = pack(cpu::kernels_of(on.level), {part}, type);
         guarded out({n, width}, 3);
         ops::embedding(on.ex, {.out = out.view(), .ids = vector_of(ids), .packed = packed.get()});
         return checked(out);

@@ -30,7 +30,7 @@ class weight_loader {
   nn::norm norm(const std::string& name, const model_config& config);
   // The same, of `width` elements that are all kept as they are where the model's norms have no weights.
   nn::norm norm(const std::string& name, const model_config& config, int64_t width);
-  nn::embedding embedding(const std::string& name);         // its plain table, unless it is quantised
+  nn::embedding embedding(const std::string& name);         // its plain table, if it is stored in floats
   nn::embedding shared_embedding(const std::string& name);  // packed, for an output projection to share
   nn::rotary rotary(const rotary_config& config);
   nn::parameter constants(const std::vector<float>& values);  // that the configuration gives, not the checkpoint
@@ -49,10 +49,10 @@ class weight_loader {
   uint64_t bytes() const { return bytes_; }  // on the device so far
 
  private:
-  // A weight's elements in host memory, as matrices stacked along the rows: in the mapped file or, when they had to be
-  // converted or brought together, in `made`.
+  // A weight in host memory, as matrices stacked along the rows: in the mapped file or, when they had to be brought
+  // together, in `made`.
   struct host_weight {
-    std::vector<tensor> parts;
+    std::vector<stored_weight> parts;
     buffer made;
   };
   bool has(const std::string& name) const;
@@ -60,12 +60,15 @@ class weight_loader {
   weight_view view(const std::string& name);
   host_weight stacked(const weight_view& view) const;
   host_weight whole(const weight_view& view) const;  // one contiguous part
-  std::shared_ptr<const packed_weight> pack(std::span<const tensor> parts, bool may_quantise);
+  const weight_format& made_of(const stored_weight& part, bool may_quantise) const;
+  std::shared_ptr<const packed_weight> pack(std::span<const stored_weight> parts, const weight_format& made);
+  std::shared_ptr<const packed_bias> pack_bias(std::span<const float> values);
   nn::parameter floats(std::initializer_list<std::string> names, const char* suffix);
   std::vector<float> joined(std::initializer_list<std::string> names, const char* suffix);
-  nn::linear with_bias(std::vector<std::shared_ptr<const packed_weight>> weights,
+  nn::linear with_bias(std::span<const std::shared_ptr<const packed_weight>> weights,
                        std::initializer_list<std::string> names);
   void report(size_t bytes);
+  void count(std::string_view format, size_t bytes);
 
   const weight_match& match_;
   const build_options& options_;
@@ -77,7 +80,7 @@ class weight_loader {
 
 template <class Body>
 void weight_loader::for_each_layer(int64_t count, Body&& body) {
-  if (!options_.pool) {
+  if (!options_.pool || options_.measured) {
     for (int64_t layer = 0; layer < count; ++layer) body(layer);
     return;
   }
