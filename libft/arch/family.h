@@ -29,7 +29,7 @@ struct build_options {
   backend& device;
   dtype compute = dtype::f32;   // f32, bf16, f16, or i8 (dynamic int8)
   bool keep_quantised = true;   // what the device computes on as it is stays so; else it is expanded into `compute`
-  thread_pool* pool = nullptr;  // packs layers in parallel
+  thread_pool* pool = nullptr;  // packs in parallel
   progress on_progress;
   memory* from = nullptr;            // what weights lie in; null: the device's own memory
   placed_bytes* measured = nullptr;  // what would be placed is added here; nothing is, and no weight is read

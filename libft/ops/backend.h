@@ -16,6 +16,7 @@
 namespace ft {
 
 struct op_table;
+class thread_pool;
 
 // A matrix laid out for the device's `linear` (and `embedding`) kernels: [out_features, in_features].
 class packed_weight {
@@ -142,9 +143,9 @@ class backend {
 
   // Lays out `parts` (host memory), stacked along the rows, as one weight of the format `made`: a float one or int8,
   // into which parts of any format are expanded and rounded, or the one that all of them have. Reads each part once and
-  // keeps no reference to it. The weight lies in `from`.
+  // keeps no reference to it. The weight lies in `from`. A pool, where one is given, is free to be worked on.
   virtual std::unique_ptr<packed_weight> pack(std::span<const stored_weight> parts, const weight_format& made,
-                                              memory& from) = 0;
+                                              memory& from, thread_pool* pool = nullptr) = 0;
   std::unique_ptr<packed_weight> pack(const stored_weight& weight, dtype compute) {
     return pack({&weight, 1}, packed_format(*weight.format, compute), device_memory());
   }

@@ -71,7 +71,8 @@ class recorder final : public backend {
   int64_t tokens_per_pass() const override { return 8; }
   dtype activation_type(dtype) const override { return dtype::f32; }
   bool computes_on(const weight_format&) const override { return false; }
-  std::unique_ptr<packed_weight> pack(std::span<const stored_weight>, const weight_format&, memory&) override {
+  std::unique_ptr<packed_weight> pack(std::span<const stored_weight>, const weight_format&, memory&,
+                                      thread_pool*) override {
     return nullptr;
   }
   std::unique_ptr<packed_bias> pack_bias(std::span<const float>, dtype, memory&) override { return nullptr; }

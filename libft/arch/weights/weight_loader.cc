@@ -65,7 +65,8 @@ const weight_format& weight_loader::made_of(const stored_weight& part, bool may_
 std::shared_ptr<const packed_weight> weight_loader::pack(std::span<const stored_weight> parts,
                                                          const weight_format& made) {
   if (!options_.measured) {
-    std::shared_ptr<const packed_weight> packed = options_.device.pack(parts, made, options_.place());
+    std::shared_ptr<const packed_weight> packed =
+        options_.device.pack(parts, made, options_.place(), on_pool_ ? nullptr : options_.pool);
     bytes_ += packed->bytes;
     return packed;
   }

@@ -3,10 +3,8 @@
 #pragma once
 
 #include <atomic>
-#include <exception>
 #include <initializer_list>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -73,6 +71,7 @@ class weight_loader {
   const weight_match& match_;
   const build_options& options_;
   const std::thread::id owner_ = std::this_thread::get_id();  // progress is reported from this thread
+  bool on_pool_ = false;                                      // its threads are busy with a layer each
   uint64_t total_bytes_ = 0;
   std::atomic<uint64_t> done_bytes_{0};
   std::atomic<uint64_t> bytes_{0};
@@ -84,20 +83,9 @@ void weight_loader::for_each_layer(int64_t count, Body&& body) {
     for (int64_t layer = 0; layer < count; ++layer) body(layer);
     return;
   }
-  std::exception_ptr failure;
-  std::mutex mutex;
-  std::atomic<bool> failed{false};
-  options_.pool->parallel_for(count, 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t layer = begin; layer < end && !failed; ++layer) {
-      try {
-        body(layer);
-      } catch (...) {
-        std::lock_guard lock(mutex);
-        if (!failed.exchange(true)) failure = std::current_exception();
-      }
-    }
-  });
-  if (failure) std::rethrow_exception(failure);
+  on_pool_ = true;
+  options_.pool->parallel_for_or_throw(count, body);
+  on_pool_ = false;
 }
 
 }  // namespace ft::arch

@@ -40,8 +40,8 @@ class cpu_device final : public backend {
     return false;
   }
 
-  std::unique_ptr<packed_weight> pack(std::span<const stored_weight> parts, const weight_format& made,
-                                      memory& from) override {
+  std::unique_ptr<packed_weight> pack(std::span<const stored_weight> parts, const weight_format& made, memory& from,
+                                      thread_pool*) override {
     return kernels_.pack(parts, made, &from == &host_memory() ? cpu::weight_memory() : from);
   }
   std::unique_ptr<packed_bias> pack_bias(std::span<const float> values, dtype, memory& from) override {

@@ -1,7 +1,7 @@
 // The tiles of wide_product.cu: what shared memory holds of one, which of them a block computes, and in what order.
 #pragma once
 
-#include "backends/cuda/gemm/tile_map.h"
+#include "backends/cuda/gemm/tiled_tensor_map.h"
 #include "backends/cuda/kernel/hopper.h"
 #include "backends/cuda/kernel/vector.h"
 #include "ops/activation.h"

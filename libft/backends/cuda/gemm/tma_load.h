@@ -3,7 +3,7 @@
 // stages of a ring. Compute capability 9.0 and newer.
 #pragma once
 
-#include "backends/cuda/gemm/tile_map.h"
+#include "backends/cuda/gemm/tiled_tensor_map.h"
 #include "backends/cuda/kernel/hopper.h"
 
 namespace ft::cuda {

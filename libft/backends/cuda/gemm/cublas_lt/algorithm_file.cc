@@ -1,4 +1,4 @@
-#include "backends/cuda/gemm/algorithm_file.h"
+#include "backends/cuda/gemm/cublas_lt/algorithm_file.h"
 
 #include <unistd.h>
 
@@ -91,7 +91,7 @@ const algorithm* algorithm_file::find(const std::string& range) const {
 
 void algorithm_file::save() const {
   if (path_.empty())
-    fail(FT_ERROR_CHECKPOINT,
+    fail(FT_ERROR_INVALID_ARGUMENT,
          "there is no place to keep tuned algorithms: neither FT_CACHE_DIR, XDG_CACHE_HOME nor HOME is set");
   const std::string made = cat(path_, ".", getpid());
   std::error_code ignored;
@@ -107,12 +107,16 @@ void algorithm_file::save() const {
     file.close();
     if (!file) {
       std::filesystem::remove(made, ignored);
-      fail(FT_ERROR_CHECKPOINT, made, ": cannot be written; is the folder writable and the disk not full?");
+      fail(FT_ERROR_INVALID_ARGUMENT, made,
+           ": tuned algorithms cannot be kept there; set FT_CACHE_DIR to a folder that is writable, on a disk with "
+           "room");
     }
   }
   std::error_code failure;
   std::filesystem::rename(made, path_, failure);
-  if (failure) fail(FT_ERROR_CHECKPOINT, path_, ": ", failure.message());
+  if (failure)
+    fail(FT_ERROR_INVALID_ARGUMENT, path_, ": tuned algorithms cannot be kept there: ", failure.message(),
+         "; set FT_CACHE_DIR to another folder");
 }
 
 }  // namespace ft::cuda

@@ -10,8 +10,8 @@
 
 #include <algorithm>
 
-#include "backends/cuda/gemm/few_rows_problem.h"
-#include "backends/cuda/gemm/tile_map.h"
+#include "backends/cuda/gemm/few_rows/problem.h"
+#include "backends/cuda/gemm/tiled_tensor_map.h"
 #include "backends/cuda/kernel/launch.h"
 #include "backends/cuda/kernel/tensor_core.h"
 
@@ -170,13 +170,13 @@ struct tile_join {
   }
 };
 
-// few_rows_tma.cu's part, on compute capability 9.0 and newer.
-void multiply_copied_tiles(exec& ex, const linear_args& args, const cuda_weight& weight, tile_cut cut);
+// How a weight is cut, of which a launch sets the rest.
+tile_cut cut_for(const cuda_weight& weight);
 
 // Calls f(problem, constant<rows / 8>) with the types of the product; up to 32 rows.
 template <class T, class Out, class F>
-void with_tiles_of_rows(const linear_args& l, const cuda_weight& weight, F&& f) {
-  const auto p = few_rows_of<T, Out>(l, weight);
+void with_tiles_of_rows(const product& l, F&& f) {
+  const auto p = few_rows_of<T, Out>(l);
   if (p.rows <= 8) return f(p, constant<1>{});
   if (p.rows <= 16) return f(p, constant<2>{});
   if (p.rows <= 24) return f(p, constant<3>{});
@@ -184,13 +184,12 @@ void with_tiles_of_rows(const linear_args& l, const cuda_weight& weight, F&& f) 
 }
 
 template <class F>
-void with_tiles(const linear_args& l, const cuda_weight& weight, F&& f) {
+void with_tiles(const product& l, F&& f) {
   const bool wide = l.out.type == dtype::f32;
   if (l.x.type == dtype::f16)
-    wide ? with_tiles_of_rows<__half, float>(l, weight, f) : with_tiles_of_rows<__half, __half>(l, weight, f);
+    wide ? with_tiles_of_rows<__half, float>(l, f) : with_tiles_of_rows<__half, __half>(l, f);
   else
-    wide ? with_tiles_of_rows<__nv_bfloat16, float>(l, weight, f)
-         : with_tiles_of_rows<__nv_bfloat16, __nv_bfloat16>(l, weight, f);
+    wide ? with_tiles_of_rows<__nv_bfloat16, float>(l, f) : with_tiles_of_rows<__nv_bfloat16, __nv_bfloat16>(l, f);
 }
 
 // The number of stages and outputs, and what a launch needs beside them: `extra` bytes and warps.

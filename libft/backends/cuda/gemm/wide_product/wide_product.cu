@@ -12,9 +12,9 @@
 //
 // Tiles are taken in an order in which those that are computed at a time share rows and weights in the second-level
 // cache.
-#include "backends/cuda/gemm/matmul.h"
-#include "backends/cuda/gemm/wide_finish.h"
-#include "backends/cuda/gemm/wide_product.h"
+#include "backends/cuda/gemm/cublas_lt/matmul.h"
+#include "backends/cuda/gemm/wide_product/finish.h"
+#include "backends/cuda/gemm/wide_product/wide_product.h"
 #include "backends/cuda/kernel/launch.h"
 #include "backends/cuda/kernel/tensor_map.h"
 
@@ -150,14 +150,14 @@ struct tiling {
   double cost, whole;
 };
 
-tiling best_tiling(const linear_args& a) {
+tiling best_tiling(const product& a) {
   const int64_t most_clusters = device_attribute(cudaDevAttrMultiProcessorCount) / cluster_blocks;
   constexpr int rows = cluster_blocks * tile_rows;
-  const double whole = static_cast<double>(a.x.dim(0)) / rows * static_cast<double>(a.weight->out_features) /
+  const double whole = static_cast<double>(a.x.dim(0)) / rows * static_cast<double>(a.weight.out_features) /
                        static_cast<double>(most_clusters);
   tiling best{};
   for (int n : {256, 192, 128}) {
-    const int64_t tiles = ceil_div(a.x.dim(0), rows) * ceil_div(a.weight->out_features, n);
+    const int64_t tiles = ceil_div(a.x.dim(0), rows) * ceil_div(a.weight.out_features, n);
     const int64_t clusters = std::min(tiles, most_clusters), waves = ceil_div(tiles, clusters);
     const double cost = static_cast<double>(waves * (n + 32));
     if (!best.columns || cost < best.cost) best = {n, clusters, waves, cost, whole};
@@ -166,23 +166,23 @@ tiling best_tiling(const linear_args& a) {
 }
 
 // Whether cuBLASLt would take longer, by what was measured on H100. Small products it cuts in more ways.
-bool gains(const linear_args& a) {
+bool gains(const product& a) {
   const tiling t = best_tiling(a);
   const double excess = t.cost / t.whole;
   // A pass over what it wrote takes the time of the products of some 400 input features.
-  if (!matmul_finishes(a)) return excess <= 1.15 + 400. / static_cast<double>(a.weight->in_features);
+  if (!matmul_finishes(a)) return excess <= 1.15 + 400. / static_cast<double>(a.weight.in_features);
   // What it adds before it writes, it adds while no products are under way: some 3 % of a product that is this short.
   const int64_t most_features = a.residual ? 4096 : a.bias ? 2048 : 0;
-  return a.weight->in_features <= most_features && t.waves >= 3 && excess <= 1.17;
+  return a.weight.in_features <= most_features && t.waves >= 3 && excess <= 1.17;
 }
 
 template <class T, int N>
-void launch(exec& ex, const linear_args& a, const tiling& t) {
-  const cuda_weight& weight = on_gpu(*a.weight);
+void launch(exec& ex, const product& a, const tiling& t) {
+  const cuda_weight& weight = a.weight;
   const int64_t rows = a.x.dim(0), in_features = weight.in_features, out_features = weight.out_features;
   const auto map = [&](const void* data, int64_t height, int64_t stride, int box_rows) {
     return map_of({.data = data,
-                   .type = weight.type,
+                   .type = weight.values.type,
                    .size = {in_features, height, 1},
                    .stride = {stride, slab},
                    .box = {slab, box_rows, 1}});
@@ -204,12 +204,12 @@ void launch(exec& ex, const linear_args& a, const tiling& t) {
 
 }  // namespace
 
-bool wide_product_takes(const linear_args& a) {
+bool wide_product_takes(const product& a) {
   return capabilities().warpgroup_products && a.x.type != dtype::f32 && a.out.type == a.x.type &&
          in_vectors({&a.x, &a.out, &a.residual}) && in_vectors(a.bias) && gains(a);
 }
 
-void multiply_wide(exec& ex, const linear_args& a) {
+void multiply_wide(exec& ex, const product& a) {
   const tiling t = best_tiling(a);
   const auto multiply = [&](auto element) {
     using T = decltype(element);

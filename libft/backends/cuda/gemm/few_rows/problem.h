@@ -2,10 +2,9 @@
 // ops/gated_linear.h says. They differ in how they read the weights and add up; what becomes of a sum is said here.
 #pragma once
 
-#include "backends/cuda/device/weight.h"
+#include "backends/cuda/gemm/product.h"
 #include "backends/cuda/kernel/activate.h"
 #include "backends/cuda/kernel/vector.h"
-#include "ops/linear.h"
 
 namespace ft::cuda {
 
@@ -87,9 +86,9 @@ bool in_fours(const row_view<T>& t) {
   return reinterpret_cast<uintptr_t>(t.data) % (4 * sizeof(T)) == 0 && t.stride % 4 == 0;
 }
 
-// A gated product has half as many outputs as the weight has rows.
 template <class T, class Out>
-few_rows_problem<T, Out> few_rows_of(const linear_args& l, const cuda_weight& weight) {
+few_rows_problem<T, Out> few_rows_of(const product& l) {
+  const cuda_weight& weight = l.weight;
   if (weight.in_features > 0x7fffffff || weight.out_features > 0x7fffffff)
     fail(FT_ERROR_UNSUPPORTED, "linear: the weight is too large");
   few_rows_problem<T, Out> p{.x = rows_of<const T>(l.x),
@@ -97,7 +96,7 @@ few_rows_problem<T, Out> few_rows_of(const linear_args& l, const cuda_weight& we
                              .out = rows_of<Out>(l.out),
                              .bias = l.bias,
                              .kind = l.activation,
-                             .gated = l.out.dim(1) < weight.out_features,
+                             .gated = l.gated,
                              .rows = static_cast<int>(l.x.dim(0)),
                              .in_features = static_cast<int>(weight.in_features),
                              .out_features = static_cast<int>(l.out.dim(1))};

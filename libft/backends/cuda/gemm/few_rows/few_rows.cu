@@ -3,8 +3,9 @@
 // and past the cache, and widened to float32. Activation, bias and residual come on top in the same kernel.
 #include <algorithm>
 
-#include "backends/cuda/gemm/few_rows.h"
-#include "backends/cuda/gemm/few_rows_problem.h"
+#include "backends/cuda/gemm/cublas_lt/matmul.h"
+#include "backends/cuda/gemm/few_rows/few_rows.h"
+#include "backends/cuda/gemm/few_rows/problem.h"
 #include "backends/cuda/kernel/launch.h"
 #include "backends/cuda/kernel/reduce.h"
 
@@ -108,9 +109,9 @@ void with_rows(int64_t rows, F&& f) {
 }
 
 template <class T, class Out>
-void multiply(exec& ex, const linear_args& l, const cuda_weight& weight) {
-  const bool wide = in_vectors({&l.x, &weight.values}, 16 / sizeof(T));
-  auto problem = few_rows_of<T, Out>(l, weight);
+void multiply(exec& ex, const product& p) {
+  const bool wide = in_vectors({&p.x, &p.weight.values}, 16 / sizeof(T));
+  auto problem = few_rows_of<T, Out>(p);
   for (int64_t left = problem.rows, rows; left > 0; left -= rows) {
     rows = std::min(left, rows_at_once);
     with_rows(rows, [&](auto r) { launch<r.value>(ex, problem, wide); });
@@ -124,26 +125,24 @@ bool is_small(const cuda_weight& weight) {
   return std::min(weight.in_features, weight.out_features) <= 2048 && weight.bytes <= size_t{40} << 20;
 }
 
-bool go_to_tensor_cores(const linear_args& args, const cuda_weight& weight) {
-  const int64_t rows = args.x.dim(0);
-  const bool plain = rows == 1 && is_small(weight);
-  return !plain && rows <= most_few_rows(args, weight) && on_tensor_cores(args, weight);
+bool on_tensor_cores(const product& p) {
+  if (p.rows() == 1 && is_small(p.weight)) return false;
+  return p.x.type != dtype::f32 && in_vectors({&p.x, &p.weight.values}) && capabilities().tensor_cores;
 }
 
 }  // namespace
 
-bool few_rows_can_be_gated(const linear_args& args, const cuda_weight& weight) {
-  return go_to_tensor_cores(args, weight) && capabilities().tile_copies;
-}
+bool few_rows_sm90_take(const product& p) { return capabilities().tile_copies && on_tensor_cores(p); }
+bool few_rows_sm80_take(const product& p) { return on_tensor_cores(p); }
+bool few_rows_take(const product& p) { return p.rows() <= rows_at_once || !matmul_takes(p); }
 
-void multiply_few_rows(exec& ex, const linear_args& args, const cuda_weight& weight) {
-  if (go_to_tensor_cores(args, weight)) return multiply_few_rows_on_tensor_cores(ex, args, weight);
-  with_float(args.x.type, [&](auto element) {
+void multiply_few_rows(exec& ex, const product& p) {
+  with_float(p.x.type, [&](auto element) {
     using T = decltype(element);
-    if (args.out.type == dtype::f32)
-      multiply<T, float>(ex, args, weight);
+    if (p.out.type == dtype::f32)
+      multiply<T, float>(ex, p);
     else
-      multiply<T, T>(ex, args, weight);
+      multiply<T, T>(ex, p);
   });
 }
 

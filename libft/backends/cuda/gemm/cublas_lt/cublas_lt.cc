@@ -1,4 +1,4 @@
-#include "backends/cuda/gemm/cublas_lt.h"
+#include "backends/cuda/gemm/cublas_lt/cublas_lt.h"
 
 #include <dlfcn.h>
 
@@ -51,6 +51,7 @@ cublas_lt load() {
   find(lt.desc_set, "cublasLtMatmulDescSetAttribute");
   find(lt.layout_create, "cublasLtMatrixLayoutCreate");
   find(lt.layout_destroy, "cublasLtMatrixLayoutDestroy");
+  find(lt.layout_set, "cublasLtMatrixLayoutSetAttribute");
   find(lt.preference_create, "cublasLtMatmulPreferenceCreate");
   find(lt.preference_destroy, "cublasLtMatmulPreferenceDestroy");
   find(lt.preference_set, "cublasLtMatmulPreferenceSetAttribute");

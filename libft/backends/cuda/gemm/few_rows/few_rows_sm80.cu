@@ -1,7 +1,7 @@
 // A few rows times the weights on tensor cores: how the product is cut, and the kernel for compute capability 8, where
 // all threads of a block copy the stages, 16 bytes at a time.
-#include "backends/cuda/gemm/few_rows.h"
-#include "backends/cuda/gemm/few_rows_tiles.h"
+#include "backends/cuda/gemm/few_rows/few_rows.h"
+#include "backends/cuda/gemm/few_rows/tiles.h"
 
 namespace ft::cuda {
 namespace {
@@ -73,6 +73,8 @@ __global__ void __launch_bounds__(32 * most_tile_warps, 1)
 
 constexpr int most_tiles = most_tile_warps, usual_warps = 8;
 
+}  // namespace
+
 // As even over the multiprocessors as can be: one block each, which takes most of the shared memory; or several, two of
 // them at a time, where one would have to sum too many features.
 tile_cut cut_for(const cuda_weight& weight) {
@@ -93,21 +95,9 @@ tile_cut cut_for(const cuda_weight& weight) {
   return c;
 }
 
-}  // namespace
-
-bool on_tensor_cores(const linear_args& args, const cuda_weight& weight) {
-  if (args.x.type == dtype::f32 || !in_vectors({&args.x, &weight.values})) return false;
-  return capabilities().tensor_cores;
-}
-
-int64_t most_few_rows(const linear_args& args, const cuda_weight& weight) {
-  return on_tensor_cores(args, weight) ? 32 : 8;
-}
-
-void multiply_few_rows_on_tensor_cores(exec& ex, const linear_args& args, const cuda_weight& weight) {
-  tile_cut c = cut_for(weight);
-  if (capabilities().tile_copies) return multiply_copied_tiles(ex, args, weight, c);
-  with_tiles(args, weight, [&]<class T, class Out>(const few_rows_problem<T, Out>& p, auto n) {
+void multiply_few_rows_sm80(exec& ex, const product& l) {
+  tile_cut c = cut_for(l.weight);
+  with_tiles(l, [&]<class T, class Out>(const few_rows_problem<T, Out>& p, auto n) {
     const launch_shape shape = tile_launch(c, p, 8 * n.value, 0, 0);
     launch_kernel(ex, "linear", shape, multiply_tiles<T, Out, n.value>, p, c);
   });

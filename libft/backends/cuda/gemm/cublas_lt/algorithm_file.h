@@ -23,7 +23,8 @@ class algorithm_file {
 
   const algorithm* find(const std::string& range) const;
   void put(const std::string& range, const algorithm& a) { algorithms_[range] = a; }
-  // Replaces the file as a whole. Throws ft::error (FT_ERROR_CHECKPOINT) when it cannot be written.
+  // Replaces the file as a whole. Throws ft::error (FT_ERROR_INVALID_ARGUMENT: the folder is the caller's to choose)
+  // when it cannot be written.
   void save() const;
 
   const std::string& path() const { return path_; }  // empty: there is no place for one

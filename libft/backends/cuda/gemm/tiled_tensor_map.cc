@@ -1,4 +1,4 @@
-#include "backends/cuda/gemm/tile_map.h"
+#include "backends/cuda/gemm/tiled_tensor_map.h"
 
 #include "backends/cuda/kernel/tensor_map.h"
 

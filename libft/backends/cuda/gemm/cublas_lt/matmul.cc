@@ -1,10 +1,10 @@
-#include "backends/cuda/gemm/matmul.h"
+#include "backends/cuda/gemm/cublas_lt/matmul.h"
 
 #include <cuda_runtime_api.h>
 
 #include <bit>
 
-#include "backends/cuda/gemm/plans.h"
+#include "backends/cuda/gemm/cublas_lt/heuristics.h"
 #include "backends/cuda/kernel/launch.h"
 
 namespace ft::cuda {
@@ -35,33 +35,31 @@ cublasLtEpilogue_t epilogue_of(activation_kind kind, bool bias) {
 }
 
 // The bias in the dtype that the epilogue wants; null where there is none that it could read.
-const void* epilogue_bias(const linear_args& a) {
+const void* epilogue_bias(const product& a) {
   const void* bias = a.out.type == dtype::f32 ? a.bias : a.rounded_bias;
   return in_vectors(bias) ? bias : nullptr;
 }
 
 // What of the args cuBLASLt adds by itself. A residual is added to the product, before an activation if there is one:
 // then it has to wait.
-bool adds_bias_and_activates(const linear_args& a) {
-  return has_epilogue(a.activation) && (epilogue_bias(a) || !a.bias);
-}
-bool adds_residual(const linear_args& a) { return a.residual && a.activation == activation_kind::none; }
+bool adds_bias_and_activates(const product& a) { return has_epilogue(a.activation) && (epilogue_bias(a) || !a.bias); }
+bool adds_residual(const product& a) { return a.residual && a.activation == activation_kind::none; }
 
 }  // namespace
 
 // Half-precision operands have to start at even elements; the weight's own rows follow each other without a gap.
-bool matmul_takes(const linear_args& a) {
+bool matmul_takes(const product& a) {
   if (a.x.type == dtype::f32) return true;
   const auto even = [](const tensor& t) {
     return reinterpret_cast<uintptr_t>(t.data) % 4 == 0 && (t.dim(0) < 2 || t.stride[0] % 2 == 0);
   };
-  return a.weight->in_features % 2 == 0 && even(a.x) && even(a.out);
+  return a.weight.in_features % 2 == 0 && even(a.x) && even(a.out);
 }
 
-bool matmul_finishes(const linear_args& a) { return adds_bias_and_activates(a) && (adds_residual(a) || !a.residual); }
+bool matmul_finishes(const product& a) { return adds_bias_and_activates(a) && (adds_residual(a) || !a.residual); }
 
-linear_args matmul(exec& ex, const linear_args& a) {
-  const cuda_weight& weight = on_gpu(*a.weight);
+product matmul(exec& ex, const product& a) {
+  const cuda_weight& weight = a.weight;
   const bool adds = adds_residual(a), finishes = adds_bias_and_activates(a);
   const tensor& added = adds ? a.residual : a.out;
   const void* bias = epilogue_bias(a);
@@ -71,7 +69,7 @@ linear_args matmul(exec& ex, const linear_args& a) {
                       .x_stride = std::max(a.x.stride[0], weight.in_features),
                       .out_stride = std::max(a.out.stride[0], weight.out_features),
                       .addend_stride = std::max(added.stride[0], weight.out_features),
-                      .type = weight.type,
+                      .type = weight.values.type,
                       .out_type = a.out.type,
                       .x_alignment = alignment_of(a.x.data),
                       .out_alignment = alignment_of(a.out.data),
@@ -90,17 +88,18 @@ linear_args matmul(exec& ex, const linear_args& a) {
                                   .stream = stream_of(ex)};
   int device = 0;
   check(cudaGetDevice(&device), "asking for the GPU");
-  planner& plans = plans_of(device);
-  auto how = plans.find(shape, operands);
+  heuristics& algorithms = heuristics_of(device);
+  auto how = algorithms.find(shape, operands);
   bool finished = finishes;
-  if (!how->usable && shape.epilogue != CUBLASLT_EPILOGUE_DEFAULT) {
+  if (!how->usable() && shape.epilogue != CUBLASLT_EPILOGUE_DEFAULT) {
     shape.epilogue = CUBLASLT_EPILOGUE_DEFAULT;
     finished = false;
-    how = plans.find(shape, operands);
+    how = algorithms.find(shape, operands);
   }
-  check_lt(how->usable ? how->multiply(operands, how->algo) : CUBLAS_STATUS_NOT_SUPPORTED, "product");
+  check_lt(how->usable() ? how->multiply(operands, shape.rows, how->algorithm()) : CUBLAS_STATUS_NOT_SUPPORTED,
+           "product");
 
-  linear_args left = a;
+  product left = a;
   left.x = a.out;
   if (adds) left.residual = {};
   if (finished) {

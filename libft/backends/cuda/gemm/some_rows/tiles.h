@@ -9,7 +9,7 @@
 #pragma once
 
 #include "backends/cuda/device/weight.h"
-#include "backends/cuda/gemm/tile_copy.h"
+#include "backends/cuda/gemm/tma_load.h"
 #include "backends/cuda/kernel/activate.h"
 #include "backends/cuda/kernel/hopper.h"
 #include "backends/cuda/kernel/launch.h"
@@ -324,17 +324,17 @@ template <class T, int W, int F>
 void launch_row_tiles(exec& ex, const some_rows_problem& p, const cuda_weight& weight, const tensor& x, row_cut cut) {
   using tile = row_tile<W, F>;
   cut.outputs = p.gated ? F / 2 : F;
-  launch_kernel(
-      ex, "linear",
-      {.grid = dim3(grid_size(ceil_div(p.out_features, cut.outputs) * cut.parts, "linear"),
-                    grid_size(ceil_div(p.rows, tile::rows), "linear")),
-       .block = tile::threads,
-       .shared_bytes = tile::shared_bytes(cut),
-       .cluster = static_cast<unsigned>(cut.parts)},
-      multiply_row_tiles<T, W, F>, p, cut,
-      map_of_tiles(weight.values.data, weight.type, weight.out_features, p.in_features, p.in_features, cut.outputs,
-                   p.gated ? 1 : cut.slabs),  // gate's and up's features of one slab after the other
-      map_of_tiles(x.data, weight.type, p.rows, p.in_features, x.stride[0], tile::rows, cut.slabs));
+  launch_kernel(ex, "linear",
+                {.grid = dim3(grid_size(ceil_div(p.out_features, cut.outputs) * cut.parts, "linear"),
+                              grid_size(ceil_div(p.rows, tile::rows), "linear")),
+                 .block = tile::threads,
+                 .shared_bytes = tile::shared_bytes(cut),
+                 .cluster = static_cast<unsigned>(cut.parts)},
+                multiply_row_tiles<T, W, F>, p, cut,
+                map_of_tiles(weight.values.data, weight.values.type, weight.out_features, p.in_features, p.in_features,
+                             cut.outputs,
+                             p.gated ? 1 : cut.slabs),  // gate's and up's features of one slab after the other
+                map_of_tiles(x.data, weight.values.type, p.rows, p.in_features, x.stride[0], tile::rows, cut.slabs));
 }
 
 }  // namespace ft::cuda

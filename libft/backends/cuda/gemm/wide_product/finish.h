@@ -2,7 +2,7 @@
 // residual in float32, and write the results.
 #pragma once
 
-#include "backends/cuda/gemm/wide_tiles.h"
+#include "backends/cuda/gemm/wide_product/tiles.h"
 #include "backends/cuda/kernel/activate.h"
 
 namespace ft::cuda {

@@ -2,15 +2,14 @@
 // writes a product: any activation, the exact GELU above all, and a residual after it.
 #pragma once
 
-#include "backends/cuda/device/weight.h"
-#include "ops/linear.h"
+#include "backends/cuda/gemm/product.h"
 
 namespace ft::cuda {
 
 // Whether this product can be computed by multiply_wide(), and is faster so.
-bool wide_product_takes(const linear_args& args);
+bool wide_product_takes(const product& p);
 
 // All of linear. A sum is rounded to the outputs' dtype before bias, activation and residual, which are float32.
-void multiply_wide(exec& ex, const linear_args& args);
+void multiply_wide(exec& ex, const product& p);
 
 }  // namespace ft::cuda

@@ -5,9 +5,10 @@
 // before the kernel that writes the rows has ended, so that its time is not lost. But a request waits for all that the
 // memory was asked for before it: with whole rings under way a small kernel that reads a few bytes takes ten
 // microseconds. So only as many weights are asked for at once as keep the memory busy.
-#include "backends/cuda/gemm/few_rows_tiles.h"
-#include "backends/cuda/gemm/tile_copy.h"
-#include "backends/cuda/gemm/tile_map.h"
+#include "backends/cuda/gemm/few_rows/few_rows.h"
+#include "backends/cuda/gemm/few_rows/tiles.h"
+#include "backends/cuda/gemm/tiled_tensor_map.h"
+#include "backends/cuda/gemm/tma_load.h"
 
 namespace ft::cuda {
 namespace {
@@ -90,15 +91,18 @@ __global__ void __launch_bounds__(32 * (most_tile_warps + 2), 1)
 
 }  // namespace
 
-void multiply_copied_tiles(exec& ex, const linear_args& l, const cuda_weight& weight, tile_cut c) {
-  with_tiles(l, weight, [&]<class T, class Out>(const few_rows_problem<T, Out>& p, auto n) {
+void multiply_few_rows_sm90(exec& ex, const product& l) {
+  const cuda_weight& weight = l.weight;
+  tile_cut c = cut_for(weight);
+  with_tiles(l, [&]<class T, class Out>(const few_rows_problem<T, Out>& p, auto n) {
     constexpr int rows = 8 * n.value;
     const launch_shape shape = tile_launch(c, p, rows, 3 * most_stages * int{sizeof(uint64_t)}, 2);
-    launch_kernel(ex, "linear", shape, copy_and_multiply<T, Out, n.value>, p, c,
-                  map_of_tiles(p.weight, weight.type, weight.out_features, p.in_features, p.in_features, c.outputs,
-                               p.gated ? 1 : c.chunk / slab),  // gate's and up's features of one slab after the other
-                  map_of_tiles(p.x.data, weight.type, p.rows, p.in_features, p.rows == 1 ? p.in_features : p.x.stride,
-                               rows, c.chunk / slab));
+    launch_kernel(
+        ex, "linear", shape, copy_and_multiply<T, Out, n.value>, p, c,
+        map_of_tiles(p.weight, weight.values.type, weight.out_features, p.in_features, p.in_features, c.outputs,
+                     p.gated ? 1 : c.chunk / slab),  // gate's and up's features of one slab after the other
+        map_of_tiles(p.x.data, weight.values.type, p.rows, p.in_features, p.rows == 1 ? p.in_features : p.x.stride,
+                     rows, c.chunk / slab));
   });
 }
 

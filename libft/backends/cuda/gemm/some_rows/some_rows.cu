@@ -1,8 +1,8 @@
 // Which products of some rows go to the kernel in some_rows_tiles.h, and how they are cut.
 #include <algorithm>
 
-#include "backends/cuda/gemm/some_rows.h"
-#include "backends/cuda/gemm/some_rows_tiles.h"
+#include "backends/cuda/gemm/some_rows/some_rows.h"
+#include "backends/cuda/gemm/some_rows/tiles.h"
 
 namespace ft::cuda {
 namespace {
@@ -50,7 +50,7 @@ row_cut cut_of_large(const cuda_weight& weight, int64_t rows, int processors) {
   return c;
 }
 
-some_rows_problem problem_of(const linear_args& l, const cuda_weight& weight) {
+some_rows_problem problem_of(const product& l) {
   some_rows_problem p{.out = l.out.data,
                       .residual = nullptr,
                       .bias = l.bias,
@@ -58,10 +58,10 @@ some_rows_problem problem_of(const linear_args& l, const cuda_weight& weight) {
                       .residual_stride = 0,
                       .kind = l.activation,
                       .wide = l.out.type == dtype::f32,
-                      .gated = l.out.dim(1) < weight.out_features,
+                      .gated = l.gated,
                       .rows = static_cast<int>(l.x.dim(0)),
                       .out_features = static_cast<int>(l.out.dim(1)),
-                      .in_features = static_cast<int>(weight.in_features)};
+                      .in_features = static_cast<int>(l.weight.in_features)};
   if (l.residual) {
     p.residual = l.residual.data;
     p.residual_stride = l.residual.stride[0];
@@ -70,10 +70,8 @@ some_rows_problem problem_of(const linear_args& l, const cuda_weight& weight) {
 }
 
 template <class T, int W>
-void launch(exec& ex, const linear_args& l, const cuda_weight& weight, const row_cut& c) {
-  const auto with = [&](auto features) {
-    launch_row_tiles<T, W, features.value>(ex, problem_of(l, weight), weight, l.x, c);
-  };
+void launch(exec& ex, const product& l, const row_cut& c) {
+  const auto with = [&](auto features) { launch_row_tiles<T, W, features.value>(ex, problem_of(l), l.weight, l.x, c); };
   switch (c.features) {
     case 32:
       if constexpr (W == 1) return with(constant<32>{});
@@ -99,22 +97,24 @@ void launch(exec& ex, const linear_args& l, const cuda_weight& weight, const row
 }  // namespace
 
 // Beyond 64 rows cuBLASLt is as fast where blocks would have few input features each.
-bool some_rows_take(const linear_args& l, const cuda_weight& weight) {
-  constexpr int64_t most_rows = 128, most_features = 0x7fffffff - 1024;
-  const int64_t rows = l.x.dim(0);
-  if (!capabilities().warpgroup_products || rows > most_rows || l.x.type == dtype::f32) return false;
+bool some_rows_take(const product& l) {
+  constexpr int64_t most_features = 0x7fffffff - 1024;
+  const cuda_weight& weight = l.weight;
+  const int64_t rows = l.rows();
+  if (!capabilities().warpgroup_products || l.x.type == dtype::f32) return false;
   if (weight.in_features > most_features || weight.out_features > most_features) return false;
   if (!in_vectors({&l.x, &l.out, &l.residual, &weight.values})) return false;
   if (is_small(weight)) return true;
   return weight.out_features >= 4096 && (rows <= 64 || weight.out_features >= 10240 || weight.in_features >= 8192);
 }
 
-void multiply_some_rows(exec& ex, const linear_args& l, const cuda_weight& weight) {
+void multiply_some_rows(exec& ex, const product& l) {
+  const cuda_weight& weight = l.weight;
   const int processors = device_attribute(cudaDevAttrMultiProcessorCount);
-  const int64_t rows = l.x.dim(0);
+  const int64_t rows = l.rows();
   const row_cut c = is_small(weight) ? cut_of_small(weight, rows, processors) : cut_of_large(weight, rows, processors);
   const auto launch_for = [&]<class T>(T) {
-    return c.row_groups == 1 ? launch<T, 1>(ex, l, weight, c) : launch<T, 2>(ex, l, weight, c);
+    return c.row_groups == 1 ? launch<T, 1>(ex, l, c) : launch<T, 2>(ex, l, c);
   };
   if (l.x.type == dtype::f16)
     launch_for(__half{});
