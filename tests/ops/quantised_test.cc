@@ -194,7 +194,7 @@ TEST(quantised_rows_unpack_to_the_files_values) {
       const auto weight = bench(level, 1).pack({first.view(), second.view()});
       CHECK_EQ(weight->out_features, 33);
       CHECK_EQ(weight->in_features, columns);
-      CHECK(weight->type == type);
+      CHECK(weight->type() == type);
       std::vector<float> row(static_cast<size_t>(columns));
       for (int64_t n = 0; n < 33; ++n) {
         cpu::on_cpu(*weight).unpack_row(n, row.data());

@@ -4,10 +4,10 @@
 
 namespace ft::cuda {
 
-tile_map map_of_tiles(const void* data, dtype type, int64_t rows, int64_t columns, int64_t stride, int box_rows,
-                      int slabs) {
+tiled_tensor_map tensor_map_of_tiles(const void* data, dtype type, int64_t rows, int64_t columns, int64_t stride,
+                                     int box_rows, int slabs) {
   const bool whole = columns % 64 == 0;
-  tile_map tiles{.slabs = whole ? slabs : 1, .whole_slabs = whole};
+  tiled_tensor_map tiles{.slabs = whole ? slabs : 1, .whole_slabs = whole};
   tiles.map = map_of({.data = data,
                       .type = type,
                       .size = {whole ? 64 : columns, rows, whole ? columns / 64 : 1},

@@ -14,13 +14,13 @@ inline constexpr int slab_bytes = 128, slab = slab_bytes / 2;  // of a row of a 
 // matrix of a 16-bit type whose start and row stride are multiples of 16 bytes. In shared memory, at a multiple of 1024
 // bytes, the 16-byte vectors of a row stand at (vector ^ row % 8); what lies outside of the matrix is zero. More than
 // one slab at a time can be had where rows are a whole number of them.
-struct tile_map {
+struct tiled_tensor_map {
   CUtensorMap map;
   int slabs;         // of a copy
   bool whole_slabs;  // of rows: the map has them as a dimension
 };
 
-tile_map map_of_tiles(const void* data, dtype type, int64_t rows, int64_t columns, int64_t stride, int box_rows,
-                      int slabs);
+tiled_tensor_map tensor_map_of_tiles(const void* data, dtype type, int64_t rows, int64_t columns, int64_t stride,
+                                     int box_rows, int slabs);
 
 }  // namespace ft::cuda

@@ -15,8 +15,8 @@ namespace ft::cuda {
 inline constexpr uint64_t read_once = 0x12f0000000000000, read_often = 0x14f0000000000000;
 
 // The map's slabs of a tile from (row, column) on; the barrier counts their bytes.
-__device__ inline void copy_tile(void* to, const tile_map& from, int column, int row, uint32_t barrier,
-                                 uint64_t policy) {
+__device__ inline void tma_load(void* to, const tiled_tensor_map& from, int column, int row, uint32_t barrier,
+                                uint64_t policy) {
   const bool whole = from.whole_slabs;
   asm volatile(
       "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, {%2, "
@@ -28,7 +28,7 @@ __device__ inline void copy_tile(void* to, const tile_map& from, int column, int
 }
 
 // So that the first copy need not wait for the map itself.
-__device__ inline void prefetch_map(const tile_map& tiles) { prefetch_map(tiles.map); }
+__device__ inline void prefetch_map(const tiled_tensor_map& tiles) { prefetch_map(tiles.map); }
 
 // For the i-th use of a ring's stages, i counting on: weights_full(i) and rows_full(i) once their bytes have come,
 // empty once each warp has released it.
@@ -51,11 +51,11 @@ struct stage_barriers {
     publish_stores();
   }
   __device__ void release(int i) const { arrive(empty(i)); }
-  __device__ void await_weights(int i) const { await(weights_full(i), i / stages % 2); }
-  __device__ void await_rows(int i) const { await(rows_full(i), i / stages % 2); }
+  __device__ void await_weights(int i) const { mbarrier_wait(weights_full(i), i / stages % 2); }
+  __device__ void await_rows(int i) const { mbarrier_wait(rows_full(i), i / stages % 2); }
   // Where the stage was in use before; at once where it was not.
   __device__ void await_empty(int i) const {
-    if (i >= stages) await(empty(i), (i / stages - 1) % 2);
+    if (i >= stages) mbarrier_wait(empty(i), (i / stages - 1) % 2);
   }
 };
 

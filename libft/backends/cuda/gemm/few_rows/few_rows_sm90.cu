@@ -20,7 +20,7 @@ struct tile_feeder {
   const tile_block<T, Out, N>& b;
   stage_barriers barriers;
 
-  __device__ void feed_weights(const tile_map& weights) const {
+  __device__ void feed_weights(const tiled_tensor_map& weights) const {
     const tile_cut c = b.c;
 #pragma unroll 1
     for (int i = 0, chunks = b.chunks(); i < chunks; ++i) {
@@ -31,20 +31,20 @@ struct tile_feeder {
         char* to = b.stage(i) + j * b.features * 128;
         const int column = i * c.chunk + j * slab;
         const uint32_t full = shared_address(&barriers.weights_full(i));
-        copy_tile(to, weights, column, b.first, full, read_once);
-        if (b.p.gated) copy_tile(to + c.outputs * 128, weights, column, b.p.out_features + b.first, full, read_once);
+        tma_load(to, weights, column, b.first, full, read_once);
+        if (b.p.gated) tma_load(to + c.outputs * 128, weights, column, b.p.out_features + b.first, full, read_once);
       }
     }
   }
-  __device__ void feed_rows(const tile_map& x) const {
+  __device__ void feed_rows(const tiled_tensor_map& x) const {
     const tile_cut c = b.c;
 #pragma unroll 1
     for (int i = 0, chunks = b.chunks(); i < chunks; ++i) {
       barriers.await_empty(i);
       arrive_expecting(barriers.rows_full(i), b.rows * c.chunk * 2);
       for (int j = 0; j < c.chunk / slab; j += x.slabs)
-        copy_tile(b.x_of(i) + j * b.rows * 128, x, i * c.chunk + j * slab, 0, shared_address(&barriers.rows_full(i)),
-                  read_often);
+        tma_load(b.x_of(i) + j * b.rows * 128, x, i * c.chunk + j * slab, 0, shared_address(&barriers.rows_full(i)),
+                 read_often);
     }
   }
 };
@@ -54,7 +54,7 @@ struct tile_feeder {
 template <class T, class Out, int N>
 __global__ void __launch_bounds__(32 * (most_tile_warps + 2), 1)
     copy_and_multiply(const __grid_constant__ few_rows_problem<T, Out> p, const __grid_constant__ tile_cut c,
-                      const __grid_constant__ tile_map weights, const __grid_constant__ tile_map x) {
+                      const __grid_constant__ tiled_tensor_map weights, const __grid_constant__ tiled_tensor_map x) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ __align__(1024) char ring[];
   const tile_block<T, Out, N> b(p, c, ring);
@@ -99,10 +99,10 @@ void multiply_few_rows_sm90(exec& ex, const product& l) {
     const launch_shape shape = tile_launch(c, p, rows, 3 * most_stages * int{sizeof(uint64_t)}, 2);
     launch_kernel(
         ex, "linear", shape, copy_and_multiply<T, Out, n.value>, p, c,
-        map_of_tiles(p.weight, weight.values.type, weight.out_features, p.in_features, p.in_features, c.outputs,
-                     p.gated ? 1 : c.chunk / slab),  // gate's and up's features of one slab after the other
-        map_of_tiles(p.x.data, weight.values.type, p.rows, p.in_features, p.rows == 1 ? p.in_features : p.x.stride,
-                     rows, c.chunk / slab));
+        tensor_map_of_tiles(p.weight, weight.values.type, weight.out_features, p.in_features, p.in_features, c.outputs,
+                            p.gated ? 1 : c.chunk / slab),  // gate's and up's features of one slab after the other
+        tensor_map_of_tiles(p.x.data, weight.values.type, p.rows, p.in_features,
+                            p.rows == 1 ? p.in_features : p.x.stride, rows, c.chunk / slab));
   });
 }
 

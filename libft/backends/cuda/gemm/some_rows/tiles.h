@@ -113,28 +113,28 @@ struct row_block {
     publish_stores();
     if (cut.parts > 1) arrive_expecting(sums_full(), tile::sums_bytes / cut.parts * (cut.parts - 1));
   }
-  __device__ void load_weights(int stage, int i, const tile_map& from) const {
+  __device__ void load_weights(int stage, int i, const tiled_tensor_map& from) const {
     arrive_expecting(full(stage), tile::stage_bytes(cut));
     for (int s = 0; s < cut.slabs; s += from.slabs) {
       uint8_t* to = weights(stage) + s * F * slab_bytes;
       const int column = ((begin + i) * cut.slabs + s) * slab;
-      copy_tile(to, from, column, feature, shared_address(&full(stage)), read_once);
+      tma_load(to, from, column, feature, shared_address(&full(stage)), read_once);
       if (p.gated)
-        copy_tile(to + F / 2 * slab_bytes, from, column, p.out_features + feature, shared_address(&full(stage)),
-                  read_once);
+        tma_load(to + F / 2 * slab_bytes, from, column, p.out_features + feature, shared_address(&full(stage)),
+                 read_once);
     }
   }
-  __device__ void load_x(int stage, int i, const tile_map& from) const {
+  __device__ void load_x(int stage, int i, const tiled_tensor_map& from) const {
     for (int s = 0; s < cut.slabs; s += from.slabs)
-      copy_tile(x(stage) + s * tile::rows * slab_bytes, from, ((begin + i) * cut.slabs + s) * slab, row,
-                shared_address(&full(stage)), read_often);
+      tma_load(x(stage) + s * tile::rows * slab_bytes, from, ((begin + i) * cut.slabs + s) * slab, row,
+               shared_address(&full(stage)), read_often);
   }
   // What the copying thread does once the rows are there.
-  __device__ void feed(const tile_map& weights_map, const tile_map& x_map) const {
+  __device__ void feed(const tiled_tensor_map& weights_map, const tiled_tensor_map& x_map) const {
     for (int i = 0; i < min(cut.stages, chunks); ++i) load_x(i, i, x_map);
     ring_place use;
     for (int i = cut.stages; i < chunks; ++i, use.advance(cut.stages)) {
-      await(empty(use.stage), use.parity);
+      mbarrier_wait(empty(use.stage), use.parity);
       load_weights(use.stage, i, weights_map);
       load_x(use.stage, i, x_map);
     }
@@ -158,7 +158,7 @@ __device__ __forceinline__ void multiply_chunks(float (&sum)[F / 2], const row_b
   int before = 0;
   for (int i = 0; i < b.chunks; ++i, before = use.stage, use.advance(b.cut.stages)) {
     const uint8_t *x = b.x(use.stage) + group * 64 * slab_bytes, *weights = b.weights(use.stage);
-    await(b.full(use.stage), use.parity);
+    mbarrier_wait(b.full(use.stage), use.parity);
     begin_products();
     for (int s = 0; s < b.cut.slabs; ++s, x += row_tile<W, F>::rows * slab_bytes, weights += F * slab_bytes)
 #pragma unroll
@@ -277,7 +277,7 @@ struct output_share {
 template <class T, int W, int F>
 __global__ void __launch_bounds__(row_tile<W, F>::threads, W <= 2 && F <= 128 ? 2 : 1)
     multiply_row_tiles(const __grid_constant__ some_rows_problem p, const __grid_constant__ row_cut cut,
-                       const __grid_constant__ tile_map weights, const __grid_constant__ tile_map x) {
+                       const __grid_constant__ tiled_tensor_map weights, const __grid_constant__ tiled_tensor_map x) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ __align__(1024) uint8_t shared[];
   const row_block<W, F> b(p, cut, shared);
@@ -309,7 +309,7 @@ __global__ void __launch_bounds__(row_tile<W, F>::threads, W <= 2 && F <= 128 ? 
   if (multiplies) send_sums(b, sum);
   __syncthreads();
   if (cut.parts > 1) {
-    await(b.sums_full(), 0);
+    mbarrier_wait(b.sums_full(), 0);
     arrive_at_cluster();  // this block has what was sent to it
   }
   if (p.wide)
@@ -324,17 +324,18 @@ template <class T, int W, int F>
 void launch_row_tiles(exec& ex, const some_rows_problem& p, const cuda_weight& weight, const tensor& x, row_cut cut) {
   using tile = row_tile<W, F>;
   cut.outputs = p.gated ? F / 2 : F;
-  launch_kernel(ex, "linear",
-                {.grid = dim3(grid_size(ceil_div(p.out_features, cut.outputs) * cut.parts, "linear"),
-                              grid_size(ceil_div(p.rows, tile::rows), "linear")),
-                 .block = tile::threads,
-                 .shared_bytes = tile::shared_bytes(cut),
-                 .cluster = static_cast<unsigned>(cut.parts)},
-                multiply_row_tiles<T, W, F>, p, cut,
-                map_of_tiles(weight.values.data, weight.values.type, weight.out_features, p.in_features, p.in_features,
-                             cut.outputs,
-                             p.gated ? 1 : cut.slabs),  // gate's and up's features of one slab after the other
-                map_of_tiles(x.data, weight.values.type, p.rows, p.in_features, x.stride[0], tile::rows, cut.slabs));
+  launch_kernel(
+      ex, "linear",
+      {.grid = dim3(grid_size(ceil_div(p.out_features, cut.outputs) * cut.parts, "linear"),
+                    grid_size(ceil_div(p.rows, tile::rows), "linear")),
+       .block = tile::threads,
+       .shared_bytes = tile::shared_bytes(cut),
+       .cluster = static_cast<unsigned>(cut.parts)},
+      multiply_row_tiles<T, W, F>, p, cut,
+      tensor_map_of_tiles(weight.values.data, weight.values.type, weight.out_features, p.in_features, p.in_features,
+                          cut.outputs,
+                          p.gated ? 1 : cut.slabs),  // gate's and up's features of one slab after the other
+      tensor_map_of_tiles(x.data, weight.values.type, p.rows, p.in_features, x.stride[0], tile::rows, cut.slabs));
 }
 
 }  // namespace ft::cuda

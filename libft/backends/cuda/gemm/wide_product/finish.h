@@ -78,7 +78,7 @@ __device__ __forceinline__ void finish(tile_layout<T, N>& shared, const wide_pro
         if (threadIdx.x % 32 == 0) arrive(shared.taken[group][panel]);
       };
       if constexpr (adds) f.load_residual(row, column, next_residual);
-      await(shared.written[group], i & 1);
+      mbarrier_wait(shared.written[group], i & 1);
       take(0);
 #pragma unroll 1
       for (int panel = 0; panel < panels; ++panel) {

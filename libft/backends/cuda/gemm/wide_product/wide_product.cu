@@ -32,8 +32,8 @@ __device__ __forceinline__ void feed(tile_layout<T, N>& shared, const wide_probl
   const int part = tiles.rank() * share, early = min(stages, tiles.slabs);
   const auto load_weights = [&](int stage, int column, int k) {
     arrive_expecting(shared.full[stage], bytes);
-    copy_box_to((1 << cluster_blocks) - 1, shared.weights[stage][part], p.weights, k * slab, column + part,
-                shared.full[stage]);
+    tma_load_multicast((1 << cluster_blocks) - 1, shared.weights[stage][part], p.weights, k * slab, column + part,
+                       shared.full[stage]);
   };
   prefetch_map(p.weights);
   prefetch_map(p.x);
@@ -45,10 +45,10 @@ __device__ __forceinline__ void feed(tile_layout<T, N>& shared, const wide_probl
     }
     for (int k = 0; k < tiles.slabs; ++k, place.advance(stages)) {
       if (i > 0 || k >= early) {
-        await(shared.empty[place.stage], place.parity ^ 1);
+        mbarrier_wait(shared.empty[place.stage], place.parity ^ 1);
         load_weights(place.stage, column, k);
       }
-      copy_box(shared.x[place.stage], p.x, k * slab, row, 0, shared.full[place.stage]);
+      tma_load(shared.x[place.stage], p.x, k * slab, row, 0, shared.full[place.stage]);
     }
   });
 }
@@ -61,7 +61,7 @@ __device__ __forceinline__ void hand_over(tile_layout<T, N>& shared, const float
   const int row = warp * 16 + lane % 16, vector = (lane / 16) ^ (lane % 8);
 #pragma unroll
   for (int n = 0; n < N / 16; ++n) {
-    if (n % 4 == 0) await(shared.taken[group ^ 1][n / 4], parity);
+    if (n % 4 == 0) mbarrier_wait(shared.taken[group ^ 1][n / 4], parity);
     const float* c = &sums[8 * n];
     store_matrices(&shared.sums[n / 4][row][(vector ^ n % 4 * 2) * 8], pack_pair<T>(c[0], c[1]),
                    pack_pair<T>(c[2], c[3]), pack_pair<T>(c[4], c[5]), pack_pair<T>(c[6], c[7]));
@@ -83,7 +83,7 @@ __device__ __forceinline__ void multiply(tile_layout<T, N>& shared, const wide_p
   tiles.for_each([&](int, int, int i) {
     int previous = 0;
     for (int k = 0; k < tiles.slabs; ++k) {
-      await(shared.full[place.stage], place.parity);
+      mbarrier_wait(shared.full[place.stage], place.parity);
       begin_products();
 #pragma unroll
       for (int c = 0; c < slab; c += 16)
