@@ -2,6 +2,7 @@
 // chosen and said, what is expanded into what, and that the memory that is asked for is the memory that is taken.
 #include "arch/weights/placement.h"
 
+#include <atomic>
 #include <cstring>
 
 #include "archs/model_fixture.h"
@@ -69,9 +70,10 @@ class dense_device final : public backend {
   };
   struct bias final : packed_bias {
     bias(int64_t n, dtype compute, memory& from)
-        : packed_bias(n), values(from, bytes_of(dtype::f32, n)), rounded(from, bytes_of(compute, n)) {
-      bytes = values.bytes() + (compute == dtype::f32 ? 0 : rounded.bytes());
-      if (compute == dtype::f32) rounded = {};
+        : packed_bias(n),
+          values(from, bytes_of(dtype::f32, n)),
+          rounded(from, compute == dtype::f32 ? 0 : bytes_of(compute, n)) {
+      bytes = values.bytes() + rounded.bytes();
     }
     buffer values, rounded;
   };

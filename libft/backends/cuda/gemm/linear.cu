@@ -70,8 +70,8 @@ bool any(const product&) { return true; }
 struct product_kernel {
   weight_kind format;
   int64_t most_rows;
-  bool gates;
-  bool (*takes)(const product&);
+  bool gates;                     // by itself, where a product is gated
+  bool (*takes)(const product&);  // of such a format and so many rows
   void (*multiply)(exec&, const product&);
 };
 
