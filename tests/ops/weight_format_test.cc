@@ -3,6 +3,7 @@
 // the parts that no format in the table has yet need no more than a line of it.
 #include "ops/weight_format.h"
 
+#include <algorithm>
 #include <cstring>
 #include <numeric>
 #include <random>
@@ -144,12 +145,11 @@ TEST(an_order_of_inputs_is_undone_by_expanding) {
   const int64_t rows = 4, columns = 3 * group;
   const drawn w(ordered, rows, columns, random);
   std::vector<float> in_order_of_data(static_cast<size_t>(columns));
-  for (int64_t r = 0; r < rows; ++r) {
+  for (int64_t r = 0; r < rows; r += 2) {  // a cut falls between the scales of two outputs
     expand_groups(w.weight, r, in_order_of_data.data());
     const std::vector<float> row = expanded(w.weight.slice(0, r, rows));
-    for (int64_t k = 0; k < columns && r % 2 == 0; ++k)
+    for (int64_t k = 0; k < columns; ++k)
       CHECK_EQ(row[static_cast<size_t>(w.weight.order.as<int32_t>()[k])], in_order_of_data[static_cast<size_t>(k)]);
-    if (r % 2 == 0) ++r;  // a cut falls between the scales of two outputs
   }
 }
 
