@@ -185,14 +185,15 @@ struct bench {
     const size_t copies = m <= 8 ? std::max<size_t>(1, (size_t{256} << 20) / (w.size() * bytes_of(type, 1))) : 1;
     std::vector<std::unique_ptr<ft::packed_weight>> weights;
     const double pack_start = seconds();
-    for (size_t i = 0; i < copies; ++i) weights.push_back(cpu.pack({&part, 1}, type));
+    for (size_t i = 0; i < copies; ++i) weights.push_back(cpu.pack(part, type));
     const double pack_time = (seconds() - pack_start) / static_cast<double>(copies);
     ft::arena scratch(ft::host_memory());
     ft::exec ex{cpu, cpu.ops(), scratch, &pool};
     ft::linear_args args;
     args.out = ft::tensor(out.data(), dtype::f32, {m, n});
     args.x = ft::tensor(x.data(), dtype::f32, {m, k});
-    args.bias = bias.data();
+    const auto packed_bias = cpu.pack_bias(bias, type, ft::host_memory());
+    args.bias = packed_bias.get();
     args.activation = activation;
     const double t = best_time([&] {
                        for (auto& weight : weights) {

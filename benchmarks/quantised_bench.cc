@@ -128,7 +128,7 @@ class bench {
     const ft::tensor part(data.data(), shape.type, {shape.n, shape.k});
     std::vector<std::unique_ptr<ft::packed_weight>> weights;
     const double start = seconds();
-    for (size_t i = 0; i < copies; ++i) weights.push_back(ft::cpu_backend().pack({&part, 1}, dtype::f32));
+    for (size_t i = 0; i < copies; ++i) weights.push_back(ft::cpu_backend().pack(part, dtype::f32));
     time = (seconds() - start) / static_cast<double>(copies);
     return weights;
   }

@@ -46,7 +46,7 @@ find_package(CUDAToolkit 12.4 REQUIRED)
 # Sources are found by folder; what the plug-in shares with libft it has compiled in.
 file(GLOB_RECURSE FT_CUDA_SOURCES CONFIGURE_DEPENDS libft/backends/cuda/*.cc libft/backends/cuda/*.cu)
 add_library(ft_cuda_objects OBJECT ${FT_CUDA_SOURCES} ${FT_BUILD_ID_SOURCE}
-  libft/core/dtype.cc libft/core/memory.cc libft/ops/gguf_blocks.cc)
+  libft/core/dtype.cc libft/core/memory.cc libft/core/thread_pool.cc libft/ops/gguf_blocks.cc libft/ops/weight_format.cc)
 add_dependencies(ft_cuda_objects ft_build_id)
 target_link_libraries(ft_cuda_objects PRIVATE CUDA::cudart_static)
 target_include_directories(ft_cuda_objects PRIVATE

@@ -45,10 +45,10 @@ const char* text(shard_axis axis) {
 struct planned_weight {
   const weight_spec* spec = nullptr;
   weight_view view;
-  dtype type = dtype::f32;   // in the new folder
-  int axis = 0;              // that the ranks split, and
-  int pieces = 1;            // into how many
-  std::optional<int> stage;  // of the pipeline; nothing: all of them
+  const weight_format* format = nullptr;  // in the new folder
+  int axis = 0;                           // that the ranks split, and
+  int pieces = 1;                         // into how many
+  std::optional<int> stage;               // of the pipeline; nothing: all of them
   std::vector<int64_t> piece_shape() const {
     std::vector<int64_t> shape = spec->shape;
     shape[static_cast<size_t>(axis)] /= pieces;
@@ -56,10 +56,10 @@ struct planned_weight {
   }
 };
 
-dtype target_type(const std::string& name, dtype stored) {
+const weight_format& target_format(const std::string& name, const weight_format& stored) {
   if (name.empty() || name == "auto") return stored;
-  const std::optional<dtype> type = dtype_from_name(name);
-  if (type == dtype::f32 || type == dtype::bf16 || type == dtype::f16) return *type;
+  for (const weight_format& format : weight_formats())
+    if (format.is_float() && format.name == name) return format;
   fail(FT_ERROR_INVALID_ARGUMENT, "dtype '", name, "' is none to convert to; use auto, float32, bfloat16 or float16");
 }
 
@@ -99,10 +99,10 @@ class converter {
       const weight_match::entry& e = match_.entries[i];
       if (!e) continue;
       planned_weight w{.spec = e.spec, .view = view_of(e), .stage = stages[i]};
-      w.type = target_type(options_.dtype, w.view.type);
+      w.format = &target_format(options_.dtype, *w.view.format);
       w.axis = static_cast<int>(e.spec->split_axis());
       w.pieces = pieces_of(w);
-      total_bytes_ += bytes_of(w.type, w.view.rows * w.view.columns);
+      total_bytes_ += bytes_of(*w.format, w.view.rows, w.view.columns);
       weights_.push_back(std::move(w));
     }
     for (const planned_weight& w : weights_) {
@@ -114,15 +114,15 @@ class converter {
   int pieces_of(const planned_weight& w) const {
     const int ranks = pieces_for(*w.spec, options_.tensor_parallel);
     const int64_t length = w.spec->shape[w.spec->split_axis()];
-    if (w.axis == 1 && length / ranks % traits(w.type).block_elements != 0)
-      refuse("tensor_parallel is ", ranks, ", which would cut the blocks of ", w.spec->name, " (", name(w.type), ", ",
-             traits(w.type).block_elements, " elements); give a dtype to convert them to");
+    if (!w.format->may_cut(w.axis, length / ranks))
+      refuse("tensor_parallel is ", ranks, ", which would cut the blocks of ", w.spec->name, " (", w.format->name, ", ",
+             w.axis == 1 ? w.format->column_unit : w.format->row_unit, " elements); give a dtype to convert them to");
     return ranks;
   }
 
   void write_file(io::output_folder& folder, const place& at, const std::vector<const planned_weight*>& weights) {
     std::vector<io::safetensors_writer::entry> entries;
-    for (const planned_weight* w : weights) entries.push_back({w->spec->name, w->type, w->piece_shape()});
+    for (const planned_weight* w : weights) entries.push_back({w->spec->name, w->format->data, w->piece_shape()});
     io::safetensors_writer out(folder.add(io::weights_file(at.rank, at.stage)), entries);
     for (const planned_weight* w : weights) {
       const int64_t length = w->spec->shape[static_cast<size_t>(w->axis)] / w->pieces,
@@ -136,40 +136,41 @@ class converter {
   // a second copy of a large weight.
   void write_weight(io::safetensors_writer& out, const planned_weight& w, int64_t begin, int64_t length) {
     constexpr int64_t most_elements = 1 << 22;
-    const bool as_it_is = w.type == w.view.type && w.view.scale == 1;
-    // Blocks that are turned into numbers may be cut only after that.
+    const bool as_it_is = *w.format == *w.view.format && w.view.scale == 1;
+    // What is coded together and is turned into numbers may be cut only after that.
     const bool cut_numbers = w.axis == 1 && !as_it_is;
     const weight_view view = cut_numbers ? w.view : w.view.slice(w.axis, begin, begin + length);
     const int64_t step = std::max<int64_t>(1, most_elements / std::max<int64_t>(view.columns, 1));
     for (int64_t row = 0; row < view.rows; row += step) {
       const weight_view rows = view.slice(0, row, std::min(row + step, view.rows));
-      const buffer stored(host_memory(), bytes_of(rows.type, rows.rows * rows.columns));
-      gather(rows, stored.data());
+      const buffer memory(host_memory(), rows.bytes());
+      const stored_weight stored = gather(rows, memory.data());
       const int64_t columns = cut_numbers ? length : rows.columns;
       if (as_it_is)
-        out.write(stored.data(), stored.bytes());
+        out.write(memory.data(), memory.bytes());
       else
-        write_numbers(out, w, rows, stored, cut_numbers ? begin : 0, columns);
-      done_bytes_ += bytes_of(w.type, rows.rows * columns);
+        write_numbers(out, w, stored, cut_numbers ? begin : 0, columns);
+      done_bytes_ += bytes_of(*w.format, rows.rows, columns);
       if (options_.on_progress) options_.on_progress(done_bytes_, total_bytes_);
     }
   }
 
-  // Of rows that lie gathered in `stored`, the columns from `first` on, in the new type.
-  void write_numbers(io::safetensors_writer& out, const planned_weight& w, const weight_view& rows,
-                     const buffer& stored, int64_t first, int64_t columns) const {
-    const buffer floats(host_memory(), static_cast<size_t>(rows.rows * rows.columns) * sizeof(float));
-    auto* values = floats.as<float>();
-    dequantise_row(rows.type, stored.data(), rows.rows * rows.columns, values);
-    const int64_t count = rows.rows * columns;
-    for (int64_t i = 0; i < count; ++i)  // reads at or behind where it writes
-      values[i] = values[i / columns * rows.columns + first + i % columns] * rows.scale;
-    if (w.type == dtype::f32) return out.write(values, static_cast<uint64_t>(count) * sizeof(float));
+  // Of these rows the columns from `first` on, in the new format.
+  void write_numbers(io::safetensors_writer& out, const planned_weight& w, const stored_weight& rows, int64_t first,
+                     int64_t columns) const {
+    const int64_t count = rows.rows() * columns;
+    const buffer floats(host_memory(), static_cast<size_t>(count + rows.columns()) * sizeof(float));
+    auto *values = floats.as<float>(), *row = values + count;
+    for (int64_t i = 0; i < rows.rows(); ++i) {
+      rows.expand(i, row);
+      for (int64_t k = 0; k < columns; ++k) values[i * columns + k] = row[first + k] * w.view.scale;
+    }
+    if (w.format->data == dtype::f32) return out.write(values, static_cast<uint64_t>(count) * sizeof(float));
     const buffer halves(host_memory(), static_cast<size_t>(count) * sizeof(uint16_t));
     auto* rounded = halves.as<uint16_t>();
     for (int64_t i = 0; i < count; ++i) {
-      rounded[i] = w.type == dtype::f16 ? f32_to_f16(values[i]) : f32_to_bf16(values[i]);
-      if (w.type == dtype::f16 && (rounded[i] & 0x7fff) == 0x7c00 && std::isfinite(values[i]))
+      rounded[i] = w.format->data == dtype::f16 ? f32_to_f16(values[i]) : f32_to_bf16(values[i]);
+      if (w.format->data == dtype::f16 && (rounded[i] & 0x7fff) == 0x7c00 && std::isfinite(values[i]))
         refuse("the weight ", w.spec->name, " holds ", values[i], ", which is beyond float16; use bfloat16 or float32");
     }
     out.write(rounded, halves.bytes());
@@ -207,7 +208,7 @@ class converter {
     io::json& weights = out["weights"] = io::json::value_t::object;
     for (const planned_weight& w : weights_) {
       io::json& weight = weights[w.spec->name] = io::json::value_t::object;
-      weight["dtype"] = name(w.type);
+      weight["dtype"] = w.format->name;
       weight["shard"] = text(w.spec->shard);
       io::json& shape = weight["shape"] = io::json::value_t::array;
       for (int64_t n : w.spec->shape) shape.push_back(n);
@@ -236,7 +237,7 @@ void check_count(const char* option, int ranks) {
 void convert(const std::string& source, const std::string& destination, const convert_options& options) {
   check_count("tensor_parallel", options.tensor_parallel);
   check_count("pipeline_parallel", options.pipeline_parallel);
-  target_type(options.dtype, dtype::f32);
+  target_format(options.dtype, weight_format_of(dtype::f32));
   for (const auto& file : options.files)
     if (!io::is_file_name(file.name) || file.name == io::manifest_file || file.name.ends_with(".safetensors"))
       fail(FT_ERROR_INVALID_ARGUMENT, "'", file.name, "' is no name for a text file beside the weights");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string_view>
 #include <vector>
@@ -9,22 +10,30 @@
 #include "arch/config/config.h"
 #include "arch/network.h"
 #include "arch/weights/weight_table.h"
+#include "core/thread_pool.h"
 #include "io/checkpoint.h"
-#include "ops/exec.h"
+#include "ops/backend.h"
 
 namespace ft::arch {
 
 // Called as weights are placed; throws to cancel.
 using progress = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;
 
+// What weights take on a device, by the names of the formats that they lie in there.
+struct placed_bytes {
+  std::map<std::string_view, uint64_t> by_format;
+  uint64_t total = 0;
+};
+
 struct build_options {
   backend& device;
   dtype compute = dtype::f32;   // f32, bf16, f16, or i8 (dynamic int8)
-  bool keep_quantised = true;   // else GGUF blocks are turned into `compute` while loading, a tensor at a time
-  thread_pool* pool = nullptr;  // packs in parallel on the CPU
+  bool keep_quantised = true;   // what the device computes on as it is stays so; else it is expanded into `compute`
+  thread_pool* pool = nullptr;  // packs in parallel
   progress on_progress;
-  memory* from = nullptr;  // what weights lie in; null: the device's own memory
-  io::rank_share share{};  // whose weights the match is of; the configuration is the whole model's
+  memory* from = nullptr;            // what weights lie in; null: the device's own memory
+  placed_bytes* measured = nullptr;  // what would be placed is added here; nothing is, and no weight is read
+  io::rank_share share{};            // whose weights the match is of; the configuration is the whole model's
 
   memory& place() const { return from ? *from : device.device_memory(); }
 };

@@ -6,7 +6,7 @@
 #include <span>
 #include <string>
 
-#include "ops/exec.h"
+#include "ops/backend.h"
 
 namespace ft {
 

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <mutex>
 #include <thread>
 #include <type_traits>
@@ -45,6 +46,26 @@ class thread_pool {
       for (int64_t begin; (begin = next.fetch_add(grain, std::memory_order_relaxed)) < count;)
         body(begin, begin + grain < count ? begin + grain : count, worker);
     });
+  }
+
+  // Calls body(i) for 0 <= i < count, which may throw: the first exception is thrown again here, and what had not
+  // begun by then does not run.
+  template <class Body>
+  void parallel_for_or_throw(int64_t count, Body&& body) {
+    std::exception_ptr failure;
+    std::mutex mutex;
+    std::atomic<bool> failed{false};
+    parallel_for(count, 1, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end && !failed; ++i) {
+        try {
+          body(i);
+        } catch (...) {
+          const std::lock_guard lock(mutex);
+          if (!failed.exchange(true)) failure = std::current_exception();
+        }
+      }
+    });
+    if (failure) std::rethrow_exception(failure);
   }
 
  private:

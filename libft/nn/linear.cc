@@ -8,18 +8,20 @@ namespace ft::nn {
 
 int64_t linear::out_features() const {
   int64_t n = 0;
-  for (const auto& weight : weights_) n += weight->out_features;
+  for (const weight_and_bias& part : parts_) n += part.weight->out_features;
   return n;
 }
 
 void linear::forward(run& run, const tensor& x, const tensor& out, activation_kind activation,
                      const tensor& residual) const {
   int64_t begin = 0;
-  for (const auto& weight : weights_) {
-    const int64_t end = begin + weight->out_features;
-    linear_args args{.out = out.slice(1, begin, end), .x = x, .weight = weight.get(), .activation = activation};
-    if (bias_) args.bias = bias_.values() + begin;
-    if (rounded_bias_) args.rounded_bias = rounded_bias_.view.slice(0, begin, end).data;
+  for (const weight_and_bias& part : parts_) {
+    const int64_t end = begin + part.weight->out_features;
+    linear_args args{.out = out.slice(1, begin, end),
+                     .x = x,
+                     .weight = part.weight.get(),
+                     .bias = part.bias.get(),
+                     .activation = activation};
     if (residual) args.residual = residual.slice(1, begin, end);
     ops::linear(run.ex, args);
     begin = end;
@@ -41,13 +43,10 @@ tensor linear::logits(run& run, const tensor& x) const {
 tensor linear::gated(run& run, const tensor& x, activation_kind activation) const {
   const int64_t width = out_features() / 2;
   tensor out = run.make({x.dim(0), width});
-  if (weights_.size() == 1) {
-    ops::gated_linear(run.ex, {.out = out,
-                               .x = x,
-                               .weight = weights_[0].get(),
-                               .bias = bias_ ? bias_.values() : nullptr,
-                               .rounded_bias = rounded_bias_ ? rounded_bias_.view.data : nullptr,
-                               .activation = activation});
+  if (parts_.size() == 1) {
+    ops::gated_linear(
+        run.ex,
+        {.out = out, .x = x, .weight = parts_[0].weight.get(), .bias = parts_[0].bias.get(), .activation = activation});
     return out;
   }
   arena::scope scope(run.activations);

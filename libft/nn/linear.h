@@ -1,25 +1,27 @@
-// A linear layer, or several that read the same input (query, key and value; gate and up), as one: their weights are
-// packed together where the device can, and their outputs stand side by side in one matrix either way.
+// A linear layer, or several that read the same input (query, key and value; gate and up), as one: weights of one
+// format are packed together, and all outputs stand side by side in one matrix either way.
 #pragma once
 
 #include <memory>
 #include <vector>
 
-#include "nn/parameter.h"
 #include "nn/run.h"
 #include "ops/activation.h"
 
 namespace ft::nn {
 
+// A weight with the bias of its outputs, which may be null.
+struct weight_and_bias {
+  std::shared_ptr<const packed_weight> weight;
+  std::shared_ptr<const packed_bias> bias;
+};
+
 class linear {
  public:
   linear() = default;
-  // `bias` is null or spans the outputs of all the weights; `rounded_bias` is null or the same in the activations'
-  // dtype.
-  linear(std::vector<std::shared_ptr<const packed_weight>> weights, parameter bias, parameter rounded_bias = {})
-      : weights_(std::move(weights)), bias_(std::move(bias)), rounded_bias_(std::move(rounded_bias)) {}
+  explicit linear(std::vector<weight_and_bias> parts) : parts_(std::move(parts)) {}
 
-  explicit operator bool() const { return !weights_.empty(); }
+  explicit operator bool() const { return !parts_.empty(); }
   int64_t out_features() const;
 
   // out = activation(x · weightᵀ + bias) + residual; x [rows, in], out and residual [rows, out]; residual may be null
@@ -37,9 +39,7 @@ class linear {
   tensor gated(run& run, const tensor& x, activation_kind activation) const;
 
  private:
-  std::vector<std::shared_ptr<const packed_weight>> weights_;
-  parameter bias_;
-  parameter rounded_bias_;
+  std::vector<weight_and_bias> parts_;
 };
 
 }  // namespace ft::nn

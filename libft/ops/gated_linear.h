@@ -3,8 +3,7 @@
 //
 //   x             [rows, in_features]       rows may be strided
 //   weight        [2 * width, in_features]  packed by backend::pack, gate's rows before up's
-//   bias          [2 * width]               f32 or null
-//   rounded_bias                            null, or the bias in x's dtype, for products that add it in that
+//   bias          [2 * width]               null, or packed by backend::pack_bias
 //   out           [rows, width]             of x's dtype, rows may be strided; may not overlap x
 #pragma once
 
@@ -17,8 +16,7 @@ struct gated_linear_args {
   tensor out;
   tensor x;
   const packed_weight* weight = nullptr;
-  const float* bias = nullptr;
-  const void* rounded_bias = nullptr;
+  const packed_bias* bias = nullptr;
   activation_kind activation = activation_kind::none;
 };
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "backends/cpu/half.h"
+#include "core/half.h"
 #include "core/status.h"
 
 namespace ft {
@@ -185,9 +185,9 @@ void dequantise_row(dtype type, const void* row, int64_t n, float* out) {
   }
 }
 
-float f16_to_f32(uint16_t bits) { return cpu::to_float(cpu::f16{bits}); }
-float bf16_to_f32(uint16_t bits) { return cpu::to_float(cpu::bf16{bits}); }
-uint16_t f32_to_f16(float value) { return cpu::from_float<cpu::f16>(value).bits; }
-uint16_t f32_to_bf16(float value) { return cpu::from_float<cpu::bf16>(value).bits; }
+float f16_to_f32(uint16_t bits) { return to_float(f16{bits}); }
+float bf16_to_f32(uint16_t bits) { return to_float(bf16{bits}); }
+uint16_t f32_to_f16(float value) { return from_float<f16>(value).bits; }
+uint16_t f32_to_bf16(float value) { return from_float<bf16>(value).bits; }
 
 }  // namespace ft

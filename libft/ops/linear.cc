@@ -9,6 +9,7 @@ namespace ft::ops {
 void linear(exec& ex, const linear_args& a) {
   const contract c("linear");
   c.require(a.weight != nullptr, "weight is null");
+  c.require(!a.bias || a.bias->size == a.weight->out_features, "bias is not one value for each output");
   const int64_t rows = c.dim("x", a.x, 2, 0);
   const dtype type = c.activations("x", a.x);
   c.dense_rows("x", a.x, type, {rows, a.weight->in_features});

@@ -2,8 +2,7 @@
 //
 //   x         [rows, in_features]   rows may be strided
 //   weight    [out_features, in_features], packed by backend::pack
-//   bias      [out_features]        f32 or null
-//   rounded_bias                    null, or the bias in x's dtype, for products that add it in that
+//   bias      [out_features]        null, or packed by backend::pack_bias
 //   residual  [rows, out_features]  null or as `out`, which it may be itself
 //   out       [rows, out_features]  of x's dtype or f32, rows may be strided; may not overlap x
 //
@@ -19,8 +18,7 @@ struct linear_args {
   tensor out;
   tensor x;
   const packed_weight* weight = nullptr;
-  const float* bias = nullptr;
-  const void* rounded_bias = nullptr;
+  const packed_bias* bias = nullptr;
   activation_kind activation = activation_kind::none;
   tensor residual;
 };

@@ -4,7 +4,7 @@
 #include <memory>
 #include <string>
 
-#include "arch/family.h"
+#include "arch/weights/placement.h"
 #include "runtime/ranks/rank_group.h"
 #include "runtime/worker/external_allocator.h"
 #include "runtime/worker/worker.h"
@@ -22,25 +22,16 @@ struct model_options {
   caller_allocator allocator;  // without functions: the device's own memory
 };
 
-// In what a rank's weights are computed.
-struct loading {
-  dtype compute = dtype::f32;  // f32, bf16, f16, or i8 (dynamic int8)
-  bool keep_quantised = true;  // a quantised checkpoint's blocks are computed on directly
-  arch::progress on_progress{};
-};
-
-// Keys and values are kept as exactly as the model computes; a quantised one's in half precision.
-dtype kv_dtype_of(const loading& how, const arch::model_config& config);
-
 // Loads the share of a model for which `source` was opened.
-std::unique_ptr<worker> load_worker(const io::checkpoint& source, placement where, int num_threads, const loading& how,
+std::unique_ptr<worker> load_worker(const io::checkpoint& source, placement where, int num_threads,
+                                    const arch::compute_choice& choice, arch::progress on_progress = {},
                                     const peers& others = {});
 
 class model {
  public:
   static std::shared_ptr<model> open(const std::string& source, const model_options& options);
   // Of ranks that are there already: `first` is rank 0, of whose checkpoint `source` is, `others` the ranks from 1 on.
-  static std::shared_ptr<model> of_ranks(std::shared_ptr<const io::checkpoint> source, const loading& how,
+  static std::shared_ptr<model> of_ranks(std::shared_ptr<const io::checkpoint> source, const arch::compute_choice& choice,
                                          std::unique_ptr<worker> first, std::vector<std::unique_ptr<rank>> others);
 
   const io::checkpoint& checkpoint() const { return *checkpoint_; }
@@ -52,17 +43,17 @@ class model {
   const arch::network& network() const { return first_->network(); }
   executor& compute() { return first_->compute(); }
   uint64_t weight_bytes() const { return first_->network().weight_bytes(); }
-  dtype compute_dtype() const { return how_.compute; }
-  dtype kv_dtype() const { return kv_dtype_of(how_, config_); }
-  std::string dtype_name() const;  // what the weights lie in: "float32", "q4_1", "int8"
+  dtype compute_dtype() const { return choice_.compute; }
+  dtype kv_dtype() const { return choice_.key_values; }
+  const std::string& dtype_name() const { return choice_.name; }  // what the weights lie in: "float32", "q4_1", "int8"
 
  private:
-  model(std::shared_ptr<const io::checkpoint> source, const loading& how, std::unique_ptr<worker> first,
+  model(std::shared_ptr<const io::checkpoint> source, const arch::compute_choice& choice, std::unique_ptr<worker> first,
         std::vector<std::unique_ptr<rank>> others);
 
   std::shared_ptr<const io::checkpoint> checkpoint_;
   arch::model_config config_;
-  loading how_;
+  arch::compute_choice choice_;
   std::unique_ptr<worker> first_;
   std::unique_ptr<rank_group> ranks_;
 };

@@ -135,10 +135,11 @@ TEST(weights_that_cannot_be_packed_together_stand_side_by_side) {
   const tensor weight(values.data(), dtype::f32, {24, 16});
   const auto pack = [&](int64_t begin, int64_t end) {
     const tensor part = weight.slice(0, begin, end);
-    return std::shared_ptr<const packed_weight>(cpu_backend().pack({&part, 1}, dtype::f32));
+    const std::span values(bias.data() + begin, static_cast<size_t>(end - begin));
+    return nn::weight_and_bias{cpu_backend().pack(part, dtype::f32),
+                               cpu_backend().pack_bias(values, dtype::f32, host_memory())};
   };
-  const nn::linear one({pack(0, 24)}, {{}, tensor(bias.data(), dtype::f32, {24})});
-  const nn::linear two({pack(0, 8), pack(8, 24)}, {{}, tensor(bias.data(), dtype::f32, {24})});
+  const nn::linear one({pack(0, 24)}), two({pack(0, 8), pack(8, 24)});
   CHECK_EQ(two.out_features(), 24);
   runtime::executor executor(cpu_backend(), 2);
   executor.compute([&](nn::run& run) {

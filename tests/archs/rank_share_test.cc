@@ -40,7 +40,7 @@ placed_weights weights_for(const std::string& source, const rank_share& share) {
     if (!e) continue;
     const arch::weight_view view = arch::view_of(e);
     placed& p = found[e.spec->name];
-    p = {view.rows, view.columns, std::vector<char>(bytes_of(view.type, view.rows * view.columns))};
+    p = {view.rows, view.columns, std::vector<char>(view.bytes())};
     arch::gather(view, p.bytes.data());
   }
   return found;
@@ -219,7 +219,7 @@ TEST(blocks_are_not_cut) {
     const arch::weight_match match = arch::match(table, *source);
     arch::require_complete(match, *source);
     const arch::weight_view view = arch::view_of(match.entries[0]);
-    std::vector<char> gathered(bytes_of(view.type, view.rows * view.columns));
+    std::vector<char> gathered(view.bytes());
     arch::gather(view, gathered.data());
     return gathered;
   };

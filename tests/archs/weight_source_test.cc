@@ -5,8 +5,8 @@
 
 #include "arch/weights/weight_loader.h"
 #include "archs/model_fixture.h"
-#include "backends/cpu/half.h"
 #include "check.h"
+#include "core/half.h"
 #include "ops/gguf_blocks.h"
 
 using namespace ft;
@@ -124,10 +124,10 @@ std::vector<layout_case> all_cases() {
 }
 
 std::vector<float> gathered(const arch::weight_view& view) {
-  std::vector<char> raw(bytes_of(view.type, view.rows * view.columns));
-  arch::gather(view, raw.data());
+  std::vector<char> raw(view.bytes());
+  const stored_weight whole = arch::gather(view, raw.data());
   std::vector<float> values(static_cast<size_t>(view.rows * view.columns));
-  dequantise_row(view.type, raw.data(), view.rows * view.columns, values.data());
+  for (int64_t row = 0; row < view.rows; ++row) whole.expand(row, values.data() + row * view.columns);
   return values;
 }
 

@@ -1,4 +1,6 @@
 // Weight tables: their names and shard axes, what matching leaves over, and the message about what does not fit.
+#include <chrono>
+
 #include "archs/model_fixture.h"
 #include "check.h"
 
@@ -146,6 +148,31 @@ TEST(names_with_and_without_the_prefix_are_the_same_weight) {
   CHECK(*match.find("output.bias"));
   CHECK(!*match.find("embedding_norm.bias"));
   CHECK(!match.find("no_such_weight"));
+}
+
+// Searched one by one, 100,000 names would take minutes.
+TEST(a_table_of_a_hundred_thousand_weights_is_matched_in_a_second) {
+  using clock = std::chrono::steady_clock;
+  constexpr int count = 100000;
+  std::vector<float> value(1, 1.0f);
+  const auto file = io::mapped_file::wrap(value.data(), sizeof(float), "memory");
+  arch::weight_table table;
+  std::vector<io::stored_tensor> tensors;
+  for (int i = 0; i < count; ++i) {
+    arch::weight_spec spec{.name = cat("layers.", i, ".weight"), .shape = {1}};
+    spec.sources = {cat("model.layers.", i, ".weight")};
+    table.push_back(std::move(spec));
+    tensors.push_back({cat("model.layers.", count - 1 - i, ".weight"), tensor(value.data(), dtype::f32, {1}), file});
+  }
+  const auto source = io::checkpoint::from_parts("large", io::parse_json("{}", "config.json"), std::move(tensors));
+  const clock::time_point begin = clock::now();
+  const arch::weight_match match = arch::match(table, *source);
+  arch::require_complete(match, *source);
+  for (const arch::weight_spec& spec : table) {
+    const auto* entry = match.find(spec.name);
+    CHECK(entry && *entry && entry->spec == &spec && entry->pieces[0].stored->name == "model." + spec.name);
+  }
+  CHECK(clock::now() - begin < std::chrono::seconds(1));
 }
 
 TEST(every_family_is_registered_with_all_its_parts) {

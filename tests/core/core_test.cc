@@ -7,6 +7,7 @@
 #include "check.h"
 #include "core/arena.h"
 #include "core/dtype.h"
+#include "core/lru_cache.h"
 #include "core/tensor.h"
 #include "core/thread_pool.h"
 
@@ -78,4 +79,21 @@ TEST(thread_pool_wakes_sleeping_workers) {
     pool.run([&](int) { ++ran; });
     CHECK_EQ(ran.load(), 3);
   }
+}
+
+TEST(an_lru_cache_drops_what_was_used_least_recently) {
+  lru_cache<int, int> cache(3);
+  CHECK(cache.find(1) == nullptr);
+  for (int i = 1; i <= 3; ++i) cache.put(i, 10 * i);
+  CHECK_EQ(*cache.find(1), 10);
+  cache.put(4, 40);  // 2 goes
+  CHECK(cache.find(2) == nullptr && cache.size() == 3);
+  cache.put(3, 33);  // is used, not another
+  CHECK_EQ(cache.size(), 3u);
+  cache.put(5, 50);  // 1 goes
+  CHECK(!cache.find(1) && *cache.find(3) == 33 && *cache.find(4) == 40 && *cache.find(5) == 50);
+  cache.clear();
+  CHECK(cache.size() == 0 && !cache.find(3));
+  for (int i = 0; i < 1000; ++i) cache.put(i, i);
+  CHECK_EQ(cache.size(), 3u);
 }

@@ -1,5 +1,5 @@
 // The file of tuned algorithms: what is written is read, and what cannot be used is ignored and said.
-#include "backends/cuda/gemm/algorithm_file.h"
+#include "backends/cuda/gemm/cublas_lt/algorithm_file.h"
 
 #include <unistd.h>
 
@@ -64,4 +64,27 @@ TEST(damaged_and_foreign_files_of_algorithms_are_ignored) {
   refused("no file of tuned algorithms");
   write(good.path(), "");
   refused("no file of tuned algorithms");
+}
+
+TEST(a_cache_that_cannot_be_written_says_how_to_mend_it) {
+  const cache_folder folder;
+  std::filesystem::create_directories(folder.path);
+  write(folder.path / "file", "");
+  setenv("FT_CACHE_DIR", (folder.path / "file" / "below").c_str(), 1);  // root may write to any folder, but not to this
+  algorithm_file tuned("Some GPU, cuBLASLt 1");
+  CHECK_ERROR(FT_ERROR_INVALID_ARGUMENT, "set FT_CACHE_DIR to a folder that is writable", tuned.save());
+
+  setenv("FT_CACHE_DIR", folder.path.c_str(), 1);
+  algorithm_file replaced("Some GPU, cuBLASLt 1");
+  std::filesystem::create_directories(std::filesystem::path(replaced.path()) / "in the way");
+  CHECK_ERROR(FT_ERROR_INVALID_ARGUMENT, "set FT_CACHE_DIR to another folder", replaced.save());
+
+  const std::string home = getenv("HOME") ? getenv("HOME") : "",
+                    xdg = getenv("XDG_CACHE_HOME") ? getenv("XDG_CACHE_HOME") : "";
+  for (const char* name : {"FT_CACHE_DIR", "XDG_CACHE_HOME", "HOME"}) unsetenv(name);
+  algorithm_file nowhere("Some GPU, cuBLASLt 1");
+  if (!home.empty()) setenv("HOME", home.c_str(), 1);
+  if (!xdg.empty()) setenv("XDG_CACHE_HOME", xdg.c_str(), 1);
+  CHECK(nowhere.path().empty());
+  CHECK_ERROR(FT_ERROR_INVALID_ARGUMENT, "neither FT_CACHE_DIR", nowhere.save());
 }

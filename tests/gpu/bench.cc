@@ -202,7 +202,7 @@ benchmark linear_case(const char* model, int64_t rows, int64_t in_features, int6
           static_cast<size_t>(in_features * out_features * 2), [=](tensors& m) -> std::function<void()> {
             const packed_weight* weight = m.weight(out_features, in_features);
             const tensor x = m.make(dtype::f16, {rows, in_features}), out = m.make(dtype::f16, {rows, out_features});
-            const float* bias = activates ? m.make(dtype::f32, {out_features}).as<float>() : nullptr;
+            const packed_bias* bias = activates ? m.bias(out_features) : nullptr;
             return
                 [=] { ops::linear(gpu(), {.out = out, .x = x, .weight = weight, .bias = bias, .activation = kind}); };
           }};

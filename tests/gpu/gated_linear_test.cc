@@ -28,7 +28,7 @@ struct drawn_gate {
     ops::gated_linear(on.ex, {.out = out.view(),
                               .x = in.view(),
                               .weight = on.pack(weight.view(), type),
-                              .bias = bias.empty() ? nullptr : on.put(bias),
+                              .bias = on.pack_bias(bias, type),
                               .activation = kind});
     in.values();
     return out.values();

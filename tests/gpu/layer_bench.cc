@@ -25,7 +25,7 @@ struct decoder_shape {
 
 struct product_weights {
   const packed_weight* weight = nullptr;
-  const float* bias = nullptr;
+  const packed_bias* bias = nullptr;
 };
 
 struct decoder_layer {
@@ -120,9 +120,7 @@ struct model {
   decoder_shape shape;  // rows are set for each row
 };
 
-product_weights weight(tensors& m, int64_t out, int64_t in) {
-  return {m.weight(out, in), m.make(dtype::f32, {out}).as<float>()};
-}
+product_weights weight(tensors& m, int64_t out, int64_t in) { return {m.weight(out, in), m.bias(out)}; }
 
 decoder_chain chain_of(tensors& m, const decoder_shape& s) {
   decoder_chain c{.s = s, .options = {.scale = 1 / std::sqrt(static_cast<float>(s.head_dim))}};

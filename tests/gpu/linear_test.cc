@@ -13,12 +13,6 @@ constexpr auto all_activations = {activation_kind::none, activation_kind::none, 
                                   activation_kind::gelu, activation_kind::gelu_tanh, activation_kind::silu,
                                   activation_kind::tanh};
 
-guarded one_row(const std::vector<float>& values) {
-  guarded row({1, static_cast<int64_t>(values.size())});
-  row.each([&, i = size_t{0}](float& x) mutable { x = values[i++]; });
-  return row;
-}
-
 struct drawn_linear {
   drawn_linear(draw& d, dtype type, int64_t rows, int64_t in_features, int64_t out_features)
       : type(type),
@@ -30,7 +24,6 @@ struct drawn_linear {
         kind(d.one_of(all_activations)),
         add_to_out(d.coin()) {
     if (d.coin()) bias = d.normals(out_features);
-    rounds_bias = d.coin();
     if (d.coin()) residual = rounded(guarded({rows, out_features}, gap).fill(d), out_type);
   }
 
@@ -40,8 +33,7 @@ struct drawn_linear {
     placed& out =
         residual && add_to_out ? added : on.put(guarded({x.view().dim(0), weight.view().dim(0)}, gap), out_type);
     linear_args a{.out = out.view(), .x = in.view(), .weight = on.pack(weight.view(), type), .activation = kind};
-    if (!bias.empty()) a.bias = on.put(bias);
-    if (!bias.empty() && rounds_bias) a.rounded_bias = on.put(one_row(bias), type).view().data;
+    a.bias = on.pack_bias(bias, type);
     if (residual) a.residual = added.view();
     ops::linear(on.ex, a);
     in.values();
@@ -55,7 +47,6 @@ struct drawn_linear {
   activation_kind kind;
   bool add_to_out;  // the residual is the output
   std::vector<float> bias;
-  bool rounds_bias = false;
   std::optional<guarded> residual;
 };
 

@@ -87,14 +87,22 @@ class tensors {
 
   // Of small values: products of thousands of features stay numbers.
   const packed_weight* weight(int64_t rows, int64_t columns) {
-    auto made = std::make_unique<cuda::cuda_weight>(gpu().device.device_memory(), dtype::f16, rows, columns);
+    auto made =
+        std::make_unique<cuda::cuda_weight>(gpu().device.device_memory(), computed_format(dtype::f16), rows, columns);
     repeat(weights_block_, 1.f / 64, dtype::f16, made->values.data, made->bytes);
     return weights_.emplace_back(std::move(made)).get();
+  }
+
+  const packed_bias* bias(int64_t size) {
+    draw d(run_seed());
+    backend& device = gpu().device;
+    return biases_.emplace_back(device.pack_bias(d.normals(size), dtype::f16, device.device_memory())).get();
   }
 
   void clear() {
     buffers_.clear();
     weights_.clear();
+    biases_.clear();
   }
 
  private:
@@ -118,6 +126,7 @@ class tensors {
 
   std::deque<buffer> buffers_;
   std::deque<std::unique_ptr<packed_weight>> weights_;
+  std::deque<std::unique_ptr<packed_bias>> biases_;
   buffer blocks_[3], weights_block_;
 };
 

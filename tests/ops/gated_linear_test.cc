@@ -54,12 +54,13 @@ struct drawn_gate {
   }
   std::vector<float> run(machine& on) const {
     const tensor whole = weight.view();
-    const auto packed = cpu::kernels_of(on.level).pack(std::span(&whole, 1), dtype::f32);
+    const auto packed = pack(cpu::kernels_of(on.level), {whole}, dtype::f32);
+    const cpu::cpu_bias added(bias);
     guarded out({rows, width}, gap);
     ops::gated_linear(on.ex, {.out = out.view(),
                               .x = x.view(),
                               .weight = packed.get(),
-                              .bias = bias.empty() ? nullptr : bias.data(),
+                              .bias = bias.empty() ? nullptr : &added,
                               .activation = kind});
     CHECK(out.intact());
     return out.values();
@@ -91,7 +92,7 @@ TEST(gated_linear_is_its_parts_to_the_bit) {
   const guarded x = guarded({rows, in_features}).fill(d), weight = guarded({2 * width, in_features}).fill(d);
   const tensor whole = weight.view();
   for (auto& m : machines()) {
-    const auto packed = cpu::kernels_of(m->level).pack(std::span(&whole, 1), dtype::f32);
+    const auto packed = pack(cpu::kernels_of(m->level), {whole}, dtype::f32);
     guarded both({rows, 2 * width}), want({rows, width}), got({rows, width});
     ops::linear(m->ex, {.out = both.view(), .x = x.view(), .weight = packed.get()});
     ops::gated_activation(m->ex, {.out = want.view(),
@@ -107,10 +108,9 @@ TEST(gated_linear_is_its_parts_to_the_bit) {
 TEST(gated_linear_contract) {
   draw d(1);
   const guarded x({2, 3}), out({2, 4}), weight = guarded({8, 3}).fill(d), odd = guarded({7, 3}).fill(d);
-  const auto pack = [](const tensor& rows) {
-    return cpu::kernels_of(cpu::isa_level::reference).pack(std::span(&rows, 1), dtype::f32);
-  };
-  const auto packed = pack(weight.view()), packed_odd = pack(odd.view());
+  const cpu::kernels& plain = cpu::kernels_of(cpu::isa_level::reference);
+  const auto packed = pack(plain, {weight.view()}, dtype::f32), packed_odd = pack(plain, {odd.view()}, dtype::f32);
+  const cpu::cpu_bias short_bias(std::vector<float>(7));
   const gated_linear_args right{.out = out.view(), .x = x.view(), .weight = packed.get()};
   const auto broken = [&](const char* text, auto change) {
     gated_linear_args a = right;
@@ -119,6 +119,7 @@ TEST(gated_linear_contract) {
   };
   broken("gated_linear: weight is null", [](gated_linear_args& a) { a.weight = nullptr; });
   broken("gated_linear: weight has an odd", [&](gated_linear_args& a) { a.weight = packed_odd.get(); });
+  broken("gated_linear: bias is not", [&](gated_linear_args& a) { a.bias = &short_bias; });
   broken("gated_linear: x has rank 1", [&](gated_linear_args& a) { a.x = tensor(x.view().data, dtype::f32, {3}); });
   broken("gated_linear: x has shape [2, 2], not [2, 3]", [](gated_linear_args& a) { a.x = a.x.slice(1, 0, 2); });
   broken("gated_linear: x is int32", [](gated_linear_args& a) { a.x.type = dtype::i32; });

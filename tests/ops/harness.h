@@ -9,9 +9,10 @@
 #include <numeric>
 #include <random>
 
-#include "backends/cpu/half.h"
 #include "backends/cpu/kernels.h"
 #include "check.h"
+#include "core/half.h"
+#include "ops/pack.h"
 
 namespace ft::test {
 

@@ -5,12 +5,14 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <random>
 
-#include "backends/cpu/half.h"
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/packed.h"
 #include "check.h"
+#include "core/half.h"
+#include "ops/pack.h"
 
 namespace ft {
 namespace {
@@ -51,15 +53,14 @@ struct matrix {
     float value;
     if (view.type == dtype::f32) return std::memcpy(&value, at(r, c), 4), value;
     std::memcpy(&half, at(r, c), 2);
-    return view.type == dtype::f16 ? cpu::to_float(cpu::f16{half}) : cpu::to_float(cpu::bf16{half});
+    return view.type == dtype::f16 ? to_float(f16{half}) : to_float(bf16{half});
   }
   void set(int64_t r, int64_t c, float value) {
     if (view.type == dtype::f32) {
       std::memcpy(at(r, c), &value, 4);
       return;
     }
-    const uint16_t half =
-        view.type == dtype::f16 ? cpu::from_float<cpu::f16>(value).bits : cpu::from_float<cpu::bf16>(value).bits;
+    const uint16_t half = view.type == dtype::f16 ? from_float<f16>(value).bits : from_float<bf16>(value).bits;
     std::memcpy(at(r, c), &half, 2);
   }
   template <class Generator>
@@ -84,7 +85,8 @@ void run_linear(const cpu::kernels& k, thread_pool* pool, const packed_weight& w
   args.out = out;
   args.x = x;
   args.weight = &weight;
-  args.bias = options.bias;
+  std::optional<cpu::cpu_bias> bias;
+  if (options.bias) args.bias = &bias.emplace(std::span(options.bias, static_cast<size_t>(weight.out_features)));
   args.activation = options.activation;
   args.residual = options.residual;
   k.ops.linear(ex, args);
@@ -183,16 +185,16 @@ std::vector<tensor> views(const std::vector<matrix>& parts) {
 
 void compare_with_reference(const drawn_case& c, dtype compute, thread_pool* pool) {
   const cpu::kernels& reference = cpu::kernels_of(isa_level::reference);
-  const auto expected_weight = reference.pack(views(c.parts), compute);
+  const auto expected_weight = test::pack(reference, views(c.parts), compute);
   guarded_output expected(c.m, c.n);
   run_linear(reference, pool, *expected_weight, c.x.view, expected.view, c.options);
   std::vector<float> w(static_cast<size_t>(c.k));
   for (isa_level level : fast_levels()) {
     const cpu::kernels& k = cpu::kernels_of(level);
-    const auto weight = k.pack(views(c.parts), compute);
+    const auto weight = test::pack(k, views(c.parts), compute);
     CHECK_EQ(weight->out_features, c.n);
     CHECK_EQ(weight->in_features, c.k);
-    CHECK(weight->type == compute);
+    CHECK(weight->type() == compute);
     guarded_output out(c.m, c.n);
     run_linear(k, pool, *weight, c.x.view, out.view, c.options);
     CHECK(out.guards_hold());
@@ -237,7 +239,7 @@ TEST(linear_bf16_rounds_the_activations_alone) {
     for (int64_t c = 0; c < k; ++c) x.set(r, c, rounded.get(r, c));
   for (isa_level level : fast_levels()) {
     const cpu::kernels& kernels = cpu::kernels_of(level);
-    const auto weight = kernels.pack(std::vector<tensor>{w.view}, dtype::bf16);
+    const auto weight = test::pack(kernels, {w.view}, dtype::bf16);
     guarded_output out(m, n);
     run_linear(kernels, nullptr, *weight, x.view, out.view);
     std::vector<float> row(static_cast<size_t>(k));
@@ -285,7 +287,7 @@ TEST(linear_row_does_not_depend_on_its_neighbours) {
         for (activation_kind kind : {activation_kind::none, activation_kind::gelu}) {
           options.activation = kind;
           const cpu::kernels& kernels = cpu::kernels_of(level);
-          const auto weight = kernels.pack(std::vector<tensor>{w.view}, compute);
+          const auto weight = test::pack(kernels, {w.view}, compute);
           guarded_output all(m, n);
           run_linear(kernels, &one, *weight, x.view, all.view, options);
           for (auto [begin, end] : {std::array<int64_t, 2>{0, 1}, {7, 8}, {3, 9}, {20, 33}, {11, 59}, {0, 61}}) {
@@ -311,8 +313,8 @@ TEST(linear_column_does_not_depend_on_the_packing) {
   for (isa_level level : cpu::available_levels())
     for (dtype compute : compute_dtypes) {
       const cpu::kernels& kernels = cpu::kernels_of(level);
-      const auto whole = kernels.pack(std::vector<tensor>{w.view}, compute);
-      const auto second = kernels.pack(std::vector<tensor>{w.view.slice(0, cut, n)}, compute);
+      const auto whole = test::pack(kernels, {w.view}, compute);
+      const auto second = test::pack(kernels, {w.view.slice(0, cut, n)}, compute);
       guarded_output all(m, n), some(m, n - cut);
       run_linear(kernels, nullptr, *whole, x.view, all.view);
       run_linear(kernels, nullptr, *second, x.view, some.view);
@@ -331,7 +333,7 @@ TEST(linear_residual_may_be_the_output) {
   for (isa_level level : cpu::available_levels())
     for (dtype compute : compute_dtypes) {
       const cpu::kernels& kernels = cpu::kernels_of(level);
-      const auto weight = kernels.pack(std::vector<tensor>{w.view}, compute);
+      const auto weight = test::pack(kernels, {w.view}, compute);
       guarded_output apart(m, n), in_place(m, n);
       run_options options;
       options.residual = residual.view;
@@ -351,8 +353,8 @@ TEST(packed_rows_unpack_to_what_was_packed) {
     const drawn_case c = draw(random, false);
     for (isa_level level : fast_levels())
       for (dtype compute : compute_dtypes) {
-        const auto expected = cpu::kernels_of(isa_level::reference).pack(views(c.parts), compute);
-        const auto weight = cpu::kernels_of(level).pack(views(c.parts), compute);
+        const auto expected = test::pack(cpu::kernels_of(isa_level::reference), views(c.parts), compute);
+        const auto weight = test::pack(cpu::kernels_of(level), views(c.parts), compute);
         std::vector<float> want(static_cast<size_t>(c.k)), got(want.size() + 1, guard);
         for (int64_t row = 0; row < c.n; ++row) {
           cpu::on_cpu(*expected).unpack_row(row, want.data());
@@ -371,7 +373,7 @@ TEST(packed_bytes_are_the_elements_and_the_last_panel) {
   w.fill(random);
   for (isa_level level : fast_levels())
     for (dtype compute : compute_dtypes) {
-      const auto weight = cpu::kernels_of(level).pack(std::vector<tensor>{w.view}, compute);
+      const auto weight = test::pack(cpu::kernels_of(level), {w.view}, compute);
       const size_t scales = compute == dtype::i8 ? 2 * sizeof(float) * 128 : 0;
       CHECK(weight->bytes >= bytes_of(compute, 100 * 64));
       CHECK(weight->bytes <= bytes_of(compute, 128 * 64) + scales);
@@ -392,7 +394,7 @@ TEST(int8_rows_of_zeros_and_infinities) {
   x.set(2, 5, std::numeric_limits<float>::infinity());
   for (isa_level level : cpu::available_levels()) {
     const cpu::kernels& kernels = cpu::kernels_of(level);
-    const auto weight = kernels.pack(std::vector<tensor>{w.view}, dtype::i8);
+    const auto weight = test::pack(kernels, {w.view}, dtype::i8);
     guarded_output out(4, n);
     run_linear(kernels, nullptr, *weight, x.view, out.view);
     for (int64_t c = 0; c < n; ++c) {
@@ -414,7 +416,7 @@ TEST(steady_linear_allocates_nothing) {
   for (isa_level level : fast_levels())
     for (dtype compute : compute_dtypes) {
       const cpu::kernels& kernels = cpu::kernels_of(level);
-      const auto weight = kernels.pack(std::vector<tensor>{w.view}, compute);
+      const auto weight = test::pack(kernels, {w.view}, compute);
       guarded_output out(50, 96);
       arena scratch(host_memory());
       exec ex{cpu_backend(), kernels.ops, scratch, &pool};
@@ -433,20 +435,51 @@ TEST(steady_linear_allocates_nothing) {
 
 TEST(what_packs_together) {
   matrix a(dtype::f32, 4, 64), b(dtype::bf16, 8, 64), narrow(dtype::f32, 4, 32);
+  std::memset(a.view.data, 0, 4 * 64 * sizeof(float));
   tensor q(a.view.data, dtype::q8_0, {4, 64}), other(a.view.data, dtype::q4_0, {4, 64}),
       ids(a.view.data, dtype::i32, {4, 64});
   for (isa_level level : cpu::available_levels()) {
     const cpu::kernels& k = cpu::kernels_of(level);
-    CHECK(k.can_pack_together(std::vector<tensor>{a.view, b.view}));
-    CHECK(k.can_pack_together(std::vector<tensor>{q, q}));
-    CHECK(!k.can_pack_together(std::vector<tensor>{a.view, narrow.view}));
-    CHECK(!k.can_pack_together(std::vector<tensor>{q, other}));
-    CHECK(!k.can_pack_together(std::vector<tensor>{a.view, q}));
-    CHECK(!k.can_pack_together({}));
-    CHECK_ERROR(FT_ERROR_UNSUPPORTED, "int32", k.pack(std::vector<tensor>{ids}, dtype::f32));
-    CHECK_ERROR(FT_ERROR_UNSUPPORTED, "without columns",
-                k.pack(std::vector<tensor>{tensor(a.view.data, dtype::f32, {4, 0})}, dtype::f32));
-    CHECK_ERROR(FT_ERROR_INTERNAL, "together", k.pack(std::vector<tensor>{q, other}, dtype::f32));
+    const auto packs = [&](const std::vector<stored_weight>& parts, std::string_view made) {
+      const auto format = std::ranges::find(weight_formats(), made, &weight_format::name);
+      return k.pack(parts, *format, host_memory())->out_features;
+    };
+    CHECK_EQ(packs({a.view, b.view}, "float32"), 12);
+    CHECK_EQ(packs({a.view, q, other}, "float16"), 12);  // expanded
+    CHECK_EQ(packs({a.view, q, other}, "int8"), 12);
+    CHECK_EQ(packs({q, q}, "q8_0"), 8);
+    CHECK_ERROR(FT_ERROR_INTERNAL, "together", packs({a.view, narrow.view}, "float32"));
+    CHECK_ERROR(FT_ERROR_INTERNAL, "together", packs({q, other}, "q8_0"));
+    CHECK_ERROR(FT_ERROR_INTERNAL, "together", packs({a.view}, "q8_0"));
+    CHECK_ERROR(FT_ERROR_INTERNAL, "together", packs({}, "float32"));
+    CHECK_ERROR(FT_ERROR_UNSUPPORTED, "int32", packs({ids}, "float32"));
+    CHECK_ERROR(FT_ERROR_UNSUPPORTED, "without columns", packs({tensor(a.view.data, dtype::f32, {4, 0})}, "float32"));
+  }
+}
+
+// Blocks that are not kept become what packing their values as floats gives.
+TEST(blocks_are_expanded_into_what_is_computed) {
+  std::mt19937 random(11);
+  for (dtype type : {dtype::q4_0, dtype::q5_1, dtype::q8_0, dtype::q6_k}) {
+    const int64_t rows = 37, columns = 256;
+    std::vector<uint8_t> bytes(bytes_of(type, rows * columns));
+    for (uint8_t& b : bytes) b = static_cast<uint8_t>(random() & 0x3b);  // no exponent of all ones
+    const stored_weight blocks = tensor(bytes.data(), type, {rows, columns});
+    std::vector<float> values(static_cast<size_t>(rows * columns)), got(values.size()), want(values.size());
+    for (int64_t r = 0; r < rows; ++r) blocks.expand(r, values.data() + r * columns);
+    const stored_weight floats = tensor(values.data(), dtype::f32, {rows, columns});
+    for (isa_level level : cpu::available_levels())
+      for (dtype compute : compute_dtypes) {
+        const cpu::kernels& k = cpu::kernels_of(level);
+        const auto expanded = k.pack({&blocks, 1}, computed_format(compute), host_memory()),
+                   plain = k.pack({&floats, 1}, computed_format(compute), host_memory());
+        for (int64_t r = 0; r < rows; ++r) {
+          cpu::on_cpu(*expanded).unpack_row(r, got.data() + r * columns);
+          cpu::on_cpu(*plain).unpack_row(r, want.data() + r * columns);
+        }
+        CHECK_MSG(std::memcmp(got.data(), want.data(), got.size() * sizeof(float)) == 0, cpu::name(level), " ",
+                  name(type), " to ", name(compute));
+      }
   }
 }
 

@@ -13,10 +13,10 @@ void encode(dtype type, float x, uint8_t* to) {
   uint16_t half = 0;
   switch (type) {
     case dtype::f16:
-      half = cpu::from_float<cpu::f16>(x).bits;
+      half = from_float<f16>(x).bits;
       break;
     case dtype::bf16:
-      half = cpu::from_float<cpu::bf16>(x).bits;
+      half = from_float<bf16>(x).bits;
       break;
     default:
       std::memcpy(to, &x, 4);
@@ -33,7 +33,7 @@ float decode(dtype type, const uint8_t* from) {
   }
   uint16_t half;
   std::memcpy(&half, from, 2);
-  return type == dtype::f16 ? cpu::to_float(cpu::f16{half}) : cpu::to_float(cpu::bf16{half});
+  return type == dtype::f16 ? to_float(f16{half}) : to_float(bf16{half});
 }
 
 std::vector<uint8_t> poisoned(dtype type, int64_t elements) {

@@ -12,8 +12,8 @@
 namespace ft::test {
 
 inline float rounded(float x, dtype type) {
-  if (type == dtype::f16) return cpu::to_float(cpu::from_float<cpu::f16>(x));
-  if (type == dtype::bf16) return cpu::to_float(cpu::from_float<cpu::bf16>(x));
+  if (type == dtype::f16) return to_float(from_float<f16>(x));
+  if (type == dtype::bf16) return to_float(from_float<bf16>(x));
   return x;
 }
 
@@ -62,9 +62,16 @@ class place {
   // A weight of these rows (host memory, f32): exactly them on the CPU, for the reference, in `type` on the GPU.
   const packed_weight* pack(const tensor& rows, dtype type) {
     return weights_
-        .emplace_back(on_cpu_ ? cpu::kernels_of(cpu::isa_level::reference).pack(std::span(&rows, 1), dtype::f32)
-                              : ex.device.pack(std::span(&rows, 1), type))
+        .emplace_back(on_cpu_ ? test::pack(cpu::kernels_of(cpu::isa_level::reference), {rows}, dtype::f32)
+                              : ex.device.pack(rows, type))
         .get();
+  }
+
+  // The bias of a layer that computes in `type`; null where there are no values.
+  const packed_bias* pack_bias(const std::vector<float>& values, dtype type) {
+    if (values.empty()) return nullptr;
+    backend& device = on_cpu_ ? cpu_backend() : ex.device;
+    return biases_.emplace_back(device.pack_bias(values, activations(type), device.device_memory())).get();
   }
 
   exec& ex;
@@ -74,6 +81,7 @@ class place {
   std::deque<placed> tensors_;
   std::deque<buffer> buffers_;
   std::deque<std::unique_ptr<packed_weight>> weights_;
+  std::deque<std::unique_ptr<packed_bias>> biases_;
 };
 
 using placed_problem = std::function<std::vector<float>(place&)>;

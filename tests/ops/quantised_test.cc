@@ -13,6 +13,7 @@
 #include "backends/cpu/packed.h"
 #include "check.h"
 #include "ops/gguf_blocks.h"
+#include "ops/pack.h"
 
 using namespace ft;
 
@@ -111,7 +112,9 @@ class bench {
     arena::scope scope(scratch_);
     std::memset(scratch_.allocate(1 << 20), 0xff, 1 << 20);
   }
-  std::unique_ptr<packed_weight> pack(std::vector<tensor> parts) const { return kernels_.pack(parts, dtype::f32); }
+  std::unique_ptr<packed_weight> pack(std::vector<tensor> parts) const {
+    return test::pack(kernels_, parts, dtype::f32);
+  }
 
   // out[rows, width], rows `gap` apart beyond their width, in memory that is poisoned and must stay so in the gaps.
   std::vector<float> linear(const packed_weight& weight, std::vector<float> x, int64_t rows, int64_t gap = 0,
@@ -191,7 +194,7 @@ TEST(quantised_rows_unpack_to_the_files_values) {
       const auto weight = bench(level, 1).pack({first.view(), second.view()});
       CHECK_EQ(weight->out_features, 33);
       CHECK_EQ(weight->in_features, columns);
-      CHECK(weight->type == type);
+      CHECK(weight->type() == type);
       std::vector<float> row(static_cast<size_t>(columns));
       for (int64_t n = 0; n < 33; ++n) {
         cpu::on_cpu(*weight).unpack_row(n, row.data());
@@ -272,7 +275,8 @@ TEST(quantised_epilogue) {
     std::vector<float> residual = draw(rows * (width + 3), rng);
     const std::vector<float> plain = b.linear(*weight, x, rows);
     linear_args args;
-    args.bias = bias.data();
+    const cpu::cpu_bias added(bias);
+    args.bias = &added;
     args.activation = activation_kind::silu;
     args.residual = tensor(residual.data(), dtype::f32, {rows, width});
     args.residual.stride[0] = width + 3;

@@ -60,8 +60,7 @@ TEST(embedding_of_plain_tables_matches_reference) {
     const dtype type = d.one_of({dtype::f32, dtype::f16, dtype::bf16});
     std::vector<float> wide = d.normals(rows * width);
     std::vector<uint16_t> narrow;
-    for (float v : wide)
-      narrow.push_back(type == dtype::f16 ? cpu::from_float<cpu::f16>(v).bits : cpu::from_float<cpu::bf16>(v).bits);
+    for (float v : wide) narrow.push_back(type == dtype::f16 ? from_float<f16>(v).bits : from_float<bf16>(v).bits);
     std::vector<int32_t> ids(static_cast<size_t>(n));
     const int64_t first = d.coin() ? 0 : d.integer(1, 40);  // of a share: rows before and behind it are not there
     for (int32_t& i : ids) i = static_cast<int32_t>(d.integer(0, rows - 1 + 2 * first));
@@ -95,7 +94,7 @@ TEST(embedding_of_packed_weights_matches_reference) {
       for (int64_t i = 0; i < n; ++i)
         ids.push_back(static_cast<int32_t>(d.integer(0, rows + 9)));  // some are not there
       const auto run = [&](machine& on) {
-        const auto packed = cpu::kernels_of(on.level).pack(std::span(&part, 1), type);
+        const auto packed = pack(cpu::kernels_of(on.level), {part}, type);
         guarded out({n, width}, 3);
         ops::embedding(on.ex, {.out = out.view(), .ids = vector_of(ids), .packed = packed.get(), .first_row = 5});
         return checked(out);

@@ -102,29 +102,29 @@ TEST(elementary_functions_keep_their_limits) {
 // A half widened and narrowed again is itself, and the nearest half of a float is never further than its neighbours.
 TEST(scalar_halves_round_to_nearest) {
   for (uint32_t bits = 0; bits < 0x10000; ++bits) {
-    const cpu::f16 h{static_cast<uint16_t>(bits)};
-    const cpu::bf16 b{static_cast<uint16_t>(bits)};
-    const float fh = cpu::to_float(h), fb = cpu::to_float(b);
-    if (fh == fh) CHECK_EQ(cpu::from_float<cpu::f16>(fh).bits, h.bits);
-    if (fb == fb) CHECK_EQ(cpu::from_float<cpu::bf16>(fb).bits, b.bits);
-    if (fh != fh) CHECK(std::isnan(cpu::to_float(cpu::from_float<cpu::f16>(fh))));
-    if (fb != fb) CHECK(std::isnan(cpu::to_float(cpu::from_float<cpu::bf16>(fb))));
+    const f16 h{static_cast<uint16_t>(bits)};
+    const bf16 b{static_cast<uint16_t>(bits)};
+    const float fh = to_float(h), fb = to_float(b);
+    if (fh == fh) CHECK_EQ(from_float<f16>(fh).bits, h.bits);
+    if (fb == fb) CHECK_EQ(from_float<bf16>(fb).bits, b.bits);
+    if (fh != fh) CHECK(std::isnan(to_float(from_float<f16>(fh))));
+    if (fb != fb) CHECK(std::isnan(to_float(from_float<bf16>(fb))));
   }
-  CHECK_EQ(cpu::to_float(cpu::f16{0x3c00}), 1.0f);
-  CHECK_EQ(cpu::to_float(cpu::f16{0x0001}), 0x1p-24f);
-  CHECK_EQ(cpu::to_float(cpu::f16{0xfbff}), -65504.0f);
+  CHECK_EQ(to_float(f16{0x3c00}), 1.0f);
+  CHECK_EQ(to_float(f16{0x0001}), 0x1p-24f);
+  CHECK_EQ(to_float(f16{0xfbff}), -65504.0f);
   for (uint16_t bits = 0; bits < 0x7bff; ++bits) {  // midpoints go to the even neighbour
-    const float low = cpu::to_float(cpu::f16{bits}), high = cpu::to_float(cpu::f16{static_cast<uint16_t>(bits + 1)});
+    const float low = to_float(f16{bits}), high = to_float(f16{static_cast<uint16_t>(bits + 1)});
     const float middle = low + (high - low) / 2;
-    CHECK_EQ(cpu::from_float<cpu::f16>(middle).bits, bits + (bits & 1));
-    CHECK_EQ(cpu::from_float<cpu::f16>(std::nextafter(middle, INFINITY)).bits, bits + 1);
-    CHECK_EQ(cpu::from_float<cpu::f16>(std::nextafter(middle, -INFINITY)).bits, bits);
+    CHECK_EQ(from_float<f16>(middle).bits, bits + (bits & 1));
+    CHECK_EQ(from_float<f16>(std::nextafter(middle, INFINITY)).bits, bits + 1);
+    CHECK_EQ(from_float<f16>(std::nextafter(middle, -INFINITY)).bits, bits);
   }
 }
 
 TEST(vector_halves_equal_scalar_ones) {
-  std::vector<cpu::f16> f16s;
-  std::vector<cpu::bf16> bf16s;
+  std::vector<f16> f16s;
+  std::vector<bf16> bf16s;
   for (uint32_t bits = 0; bits < 0x10000; ++bits) {
     f16s.push_back({static_cast<uint16_t>(bits)});
     bf16s.push_back({static_cast<uint16_t>(bits)});
@@ -138,18 +138,16 @@ TEST(vector_halves_equal_scalar_ones) {
   for (const named_probe& p : probes()) {
     std::vector<float> wide(f16s.size());
     p.simd.widen_f16(f16s.data(), wide.data(), static_cast<int64_t>(wide.size()));
-    for (size_t i = 0; i < wide.size(); ++i) CHECK_MSG(same(wide[i], cpu::to_float(f16s[i])), p.level, " f16 ", i);
+    for (size_t i = 0; i < wide.size(); ++i) CHECK_MSG(same(wide[i], to_float(f16s[i])), p.level, " f16 ", i);
     p.simd.widen_bf16(bf16s.data(), wide.data(), static_cast<int64_t>(wide.size()));
-    for (size_t i = 0; i < wide.size(); ++i) CHECK_MSG(same(wide[i], cpu::to_float(bf16s[i])), p.level, " bf16 ", i);
-    std::vector<cpu::f16> h(floats.size());
-    std::vector<cpu::bf16> b(floats.size());
+    for (size_t i = 0; i < wide.size(); ++i) CHECK_MSG(same(wide[i], to_float(bf16s[i])), p.level, " bf16 ", i);
+    std::vector<f16> h(floats.size());
+    std::vector<bf16> b(floats.size());
     p.simd.narrow_f16(floats.data(), h.data(), static_cast<int64_t>(floats.size()));
     p.simd.narrow_bf16(floats.data(), b.data(), static_cast<int64_t>(floats.size()));
     for (size_t i = 0; i < floats.size(); ++i) {
-      CHECK_MSG(same(cpu::to_float(h[i]), cpu::to_float(cpu::from_float<cpu::f16>(floats[i]))), p.level, " ",
-                floats[i]);
-      CHECK_MSG(same(cpu::to_float(b[i]), cpu::to_float(cpu::from_float<cpu::bf16>(floats[i]))), p.level, " ",
-                floats[i]);
+      CHECK_MSG(same(to_float(h[i]), to_float(from_float<f16>(floats[i]))), p.level, " ", floats[i]);
+      CHECK_MSG(same(to_float(b[i]), to_float(from_float<bf16>(floats[i]))), p.level, " ", floats[i]);
     }
   }
 }
@@ -161,7 +159,7 @@ TEST(partial_vectors_touch_nothing_else) {
       p.simd.apply(function::tanh, x.view().as<float>(), y.view().as<float>(), n);
       CHECK(x.intact() && y.intact());
       for (float v : y.values()) CHECK_MSG(std::fabs(v - std::tanh(0.25f)) < 1e-6f, p.level, ", ", n, " elements: ", v);
-      std::vector<cpu::bf16> narrow(static_cast<size_t>(n) + 1, cpu::bf16{0x1234});
+      std::vector<bf16> narrow(static_cast<size_t>(n) + 1, bf16{0x1234});
       p.simd.narrow_bf16(y.view().as<float>(), narrow.data(), n);
       CHECK_EQ(narrow.back().bits, 0x1234);
     }

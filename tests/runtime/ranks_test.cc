@@ -105,6 +105,8 @@ class thread_rank final : public rank {
   std::thread thread_;
 };
 
+const arch::compute_choice exact{.compute = dtype::f32, .key_values = dtype::f32, .name = "float32"};
+
 struct ranked_model {
   ranked_model(const checkpoint_builder& files, int tensor_parallel, int pipeline_parallel)
       : groups(tensor_parallel, pipeline_parallel) {
@@ -115,7 +117,7 @@ struct ranked_model {
       auto source = files.open(m.share);
       placement where = placement::on(cpu_backend());
       if (first) where.from = last_memory = std::make_shared<refusing_memory>();
-      auto loaded = load_worker(*source, where, 1, {}, {m.tensor_ranks, m.stages});
+      auto loaded = load_worker(*source, where, 1, exact, {}, {m.tensor_ranks, m.stages});
       if (first) {
         others.push_back(std::make_unique<thread_rank>(std::move(loaded)));
       } else {
@@ -123,7 +125,7 @@ struct ranked_model {
         firsts = source;
       }
     }
-    of = model::of_ranks(firsts, {}, std::move(first), std::move(others));
+    of = model::of_ranks(firsts, exact, std::move(first), std::move(others));
   }
 
   thread_ranks groups;

@@ -70,8 +70,12 @@ class recorder final : public backend {
   void clear(void* to, size_t bytes, void*) override { std::memset(to, 0, bytes); }
   int64_t tokens_per_pass() const override { return 8; }
   dtype activation_type(dtype) const override { return dtype::f32; }
-  std::unique_ptr<packed_weight> pack(std::span<const tensor>, dtype, memory&) override { return nullptr; }
-  bool can_pack_together(std::span<const tensor>) const override { return false; }
+  bool computes_on(const weight_format&) const override { return false; }
+  std::unique_ptr<packed_weight> pack(std::span<const stored_weight>, const weight_format&, memory&,
+                                      thread_pool*) override {
+    return nullptr;
+  }
+  std::unique_ptr<packed_bias> pack_bias(std::span<const float>, dtype, memory&) override { return nullptr; }
   size_t kv_page_bytes(const kv_layout&) const override { return 0; }
 
  private:

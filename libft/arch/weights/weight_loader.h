@@ -3,10 +3,8 @@
 #pragma once
 
 #include <atomic>
-#include <exception>
 #include <initializer_list>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -30,7 +28,7 @@ class weight_loader {
   nn::norm norm(const std::string& name, const stack_config& config);
   // The same, of `width` elements that are all kept as they are where the model's norms have no weights.
   nn::norm norm(const std::string& name, const stack_config& config, int64_t width);
-  nn::embedding embedding(const std::string& name);         // its plain table, unless it is quantised
+  nn::embedding embedding(const std::string& name);         // its plain table, if it is stored in floats
   nn::embedding shared_embedding(const std::string& name);  // packed, for an output projection to share
   nn::rotary rotary(const rotary_config& config);
   nn::parameter constants(const std::vector<float>& values);  // that the configuration gives, not the checkpoint
@@ -49,10 +47,10 @@ class weight_loader {
   uint64_t bytes() const { return bytes_; }  // on the device so far
 
  private:
-  // A weight's elements in host memory, as matrices stacked along the rows: in the mapped file or, when they had to be
-  // converted or brought together, in `made`.
+  // A weight in host memory, as matrices stacked along the rows: in the mapped file or, when they had to be brought
+  // together, in `made`.
   struct host_weight {
-    std::vector<tensor> parts;
+    std::vector<stored_weight> parts;
     buffer made;
   };
   bool has(const std::string& name) const;
@@ -60,16 +58,20 @@ class weight_loader {
   weight_view view(const std::string& name);
   host_weight stacked(const weight_view& view) const;
   host_weight whole(const weight_view& view) const;  // one contiguous part
-  std::shared_ptr<const packed_weight> pack(std::span<const tensor> parts, bool may_quantise);
+  const weight_format& made_of(const stored_weight& part, bool may_quantise) const;
+  std::shared_ptr<const packed_weight> pack(std::span<const stored_weight> parts, const weight_format& made);
+  std::shared_ptr<const packed_bias> pack_bias(std::span<const float> values);
   nn::parameter floats(std::initializer_list<std::string> names, const char* suffix);
   std::vector<float> joined(std::initializer_list<std::string> names, const char* suffix);
-  nn::linear with_bias(std::vector<std::shared_ptr<const packed_weight>> weights,
+  nn::linear with_bias(std::span<const std::shared_ptr<const packed_weight>> weights,
                        std::initializer_list<std::string> names);
   void report(size_t bytes);
+  void count(std::string_view format, size_t bytes);
 
   const weight_match& match_;
   const build_options& options_;
   const std::thread::id owner_ = std::this_thread::get_id();  // progress is reported from this thread
+  bool on_pool_ = false;                                      // its threads are busy with a layer each
   uint64_t total_bytes_ = 0;
   std::atomic<uint64_t> done_bytes_{0};
   std::atomic<uint64_t> bytes_{0};
@@ -77,24 +79,13 @@ class weight_loader {
 
 template <class Body>
 void weight_loader::for_each_layer(int64_t count, Body&& body) {
-  if (!options_.pool) {
+  if (!options_.pool || options_.measured) {
     for (int64_t layer = 0; layer < count; ++layer) body(layer);
     return;
   }
-  std::exception_ptr failure;
-  std::mutex mutex;
-  std::atomic<bool> failed{false};
-  options_.pool->parallel_for(count, 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t layer = begin; layer < end && !failed; ++layer) {
-      try {
-        body(layer);
-      } catch (...) {
-        std::lock_guard lock(mutex);
-        if (!failed.exchange(true)) failure = std::current_exception();
-      }
-    }
-  });
-  if (failure) std::rethrow_exception(failure);
+  on_pool_ = true;
+  options_.pool->parallel_for_or_throw(count, body);
+  on_pool_ = false;
 }
 
 }  // namespace ft::arch

@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "core/status.h"
+#include "ops/weight_format.h"
 
 namespace ft::arch {
 namespace {
@@ -19,9 +20,9 @@ std::string shape_text(const Dims& shape) {
 std::span<const int64_t> shape_of(const tensor& t) { return {t.shape.data(), static_cast<size_t>(t.rank)}; }
 
 bool usable(dtype type, const weight_match::entry& entry) {
-  // Blocks of a quantised type lie along the inputs.
-  if (is_quantised(type)) return entry.spec->may_quantise && !entry.source->layout.transposed;
-  return type == dtype::f32 || type == dtype::f16 || type == dtype::bf16;
+  const weight_format* format = find_weight_format(type);
+  if (!format) return false;
+  return (format->is_float() || entry.spec->may_quantise) && (format->any_strides || !entry.source->layout.transposed);
 }
 
 std::string names_of(const weight_source& source) {
@@ -77,11 +78,12 @@ void check_piece(faults& found, const weight_match::entry& entry, size_t index, 
     found.add(cat(stored->name, " is ", name(t.type), ", but ", first->name, " is ", name(first->data.type)));
 }
 
-// Blocks of a quantised type lie along the inputs, and are whole.
-bool cuts_blocks(const weight_spec& spec, dtype type) {
-  const int64_t block = traits(type).block_elements;
-  return spec.share.count > 1 && spec.split_axis() == 1 &&
-         (spec.share_begin() % block != 0 || spec.share_end() % block != 0);
+// Whether a rank's share begins or ends where the format cannot be cut.
+bool cuts_units(const weight_spec& spec, dtype type) {
+  const weight_format* format = find_weight_format(type);
+  const int axis = static_cast<int>(spec.split_axis());
+  return format && spec.share.count > 1 &&
+         !(format->may_cut(axis, spec.share_begin()) && format->may_cut(axis, spec.share_end()));
 }
 
 void check_entry(faults& found, const weight_match::entry& entry) {
@@ -96,7 +98,7 @@ void check_entry(faults& found, const weight_match::entry& entry) {
                   entry.pieces.size(), " pieces of ", entry.source->layout.groups, " groups"));
   for (size_t i = 0; i < entry.pieces.size(); ++i) check_piece(found, entry, i, expected);
   const io::stored_tensor* first = entry.pieces[0].stored;
-  if (first && cuts_blocks(spec, first->data.type))
+  if (first && cuts_units(spec, first->data.type))
     found.add(cat(first->name, " is ", name(first->data.type), ", whose blocks would be cut into ", spec.share.count,
                   " pieces; convert it to another dtype"));
 }
@@ -153,16 +155,17 @@ void split_sources(weight_table& table, int ranks, bool vocabulary) {
 }
 
 const weight_match::entry* weight_match::find(std::string_view name) const {
-  for (const entry& e : entries)
-    if (e.spec->name == name) return &e;
-  return nullptr;
+  const auto at = index.find(name);
+  return at == index.end() ? nullptr : &entries[at->second];
 }
 
 weight_match match(const weight_table& table, const io::checkpoint& source) {
   weight_match result;
   std::unordered_set<const void*> used;
   result.entries.reserve(table.size());
+  result.index.reserve(table.size());
   for (const weight_spec& spec : table) {
+    result.index.emplace(spec.name, result.entries.size());
     result.entries.push_back(match_one(spec, source));
     for (const auto& [stored, foreign] : result.entries.back().pieces) {
       used.insert(stored);

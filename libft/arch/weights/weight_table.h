@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "io/checkpoint.h"
@@ -89,6 +90,7 @@ struct weight_match {
     explicit operator bool() const { return source != nullptr; }
   };
   std::vector<entry> entries;                             // one a spec
+  std::unordered_map<std::string_view, size_t> index;     // of an entry, by libft's name, which the table holds
   std::vector<const io::stored_tensor*> unused;           // stored, but no weight of the table
   std::vector<const io::foreign_tensor*> unused_foreign;  // the same
   const entry* find(std::string_view name) const;         // by libft's name; null when the table has no such weight

@@ -1,7 +1,6 @@
 #include "arch/weights/weight_view.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace ft::arch {
 namespace {
@@ -42,19 +41,6 @@ void add_piece(weight_view& view, const tensor& stored, const weight_layout& lay
   }
 }
 
-// Copies elements of `bytes` each. Where columns are not dense, in tiles that the cache holds.
-template <int bytes>
-void copy_elements(const tensor& from, char* to, int64_t to_stride) {
-  constexpr int64_t tile = 64;
-  const char* data = from.as<const char>();
-  for (int64_t r = 0; r < from.dim(0); r += tile)
-    for (int64_t c = 0; c < from.dim(1); c += tile)
-      for (int64_t i = r; i < std::min(r + tile, from.dim(0)); ++i)
-        for (int64_t j = c; j < std::min(c + tile, from.dim(1)); ++j)
-          std::memcpy(to + (i * to_stride + j) * bytes, data + (i * from.stride[0] + j * from.stride[1]) * bytes,
-                      bytes);
-}
-
 }  // namespace
 
 weight_view view_of(const weight_match::entry& entry) {
@@ -65,7 +51,7 @@ weight_view view_of(const weight_match::entry& entry) {
   weight_view view;
   view.rows = shape[0];
   view.columns = shape.size() == 2 ? shape[1] : 1;
-  view.type = entry.pieces.front().stored->data.type;
+  view.format = &weight_format_of(entry.pieces.front().stored->data.type);
   const auto pieces = static_cast<int64_t>(entry.pieces.size());
   const int64_t rows = by_columns ? view.rows : view.rows / pieces;
   const int64_t columns = by_columns ? view.columns / pieces : view.columns;
@@ -83,13 +69,14 @@ weight_view weight_view::slice(int axis, int64_t begin, int64_t end) const {
   FT_CHECK(0 <= begin && begin <= end && end <= (axis == 0 ? rows : columns));
   weight_view cut{.rows = axis == 0 ? end - begin : rows,
                   .columns = axis == 1 ? end - begin : columns,
-                  .type = type,
+                  .format = format,
                   .scale = scale};
   for (const block& b : blocks) {
     const int64_t at = axis == 0 ? b.row : b.column;
-    const int64_t from = std::max(begin - at, int64_t{0}), to = std::min(end - at, b.elements.dim(axis));
+    const int64_t from = std::max(begin - at, int64_t{0}),
+                  to = std::min(end - at, axis == 0 ? b.stored.rows() : b.stored.columns());
     if (from >= to) continue;
-    block part{b.elements.slice(axis, from, to), b.row, b.column};
+    block part{b.stored.slice(axis, from, to), b.row, b.column};
     (axis == 0 ? part.row : part.column) = at + from - begin;
     cut.blocks.push_back(part);
   }
@@ -97,24 +84,13 @@ weight_view weight_view::slice(int axis, int64_t begin, int64_t end) const {
 }
 
 bool weight_view::stacked() const {
-  return std::ranges::all_of(blocks, [&](const block& b) { return b.elements.dim(1) == columns; });
+  return std::ranges::all_of(blocks, [&](const block& b) { return b.stored.columns() == columns; });
 }
 
-void gather(const weight_view& view, void* to) {
-  for (const weight_view::block& b : view.blocks) {
-    const tensor& from = b.elements;
-    char* at = static_cast<char*>(to) + bytes_of(view.type, b.row * view.columns + b.column);
-    if (from.stride[1] == 1) {
-      const size_t bytes = bytes_of(view.type, from.dim(1));
-      for (int64_t i = 0; i < from.dim(0); ++i)
-        std::memcpy(at + bytes_of(view.type, i * view.columns),
-                    from.as<const char>() + bytes_of(view.type, i * from.stride[0]), bytes);
-    } else if (traits(view.type).block_bytes == 4) {
-      copy_elements<4>(from, at, view.columns);
-    } else {
-      copy_elements<2>(from, at, view.columns);
-    }
-  }
+stored_weight gather(const weight_view& view, void* to) {
+  const stored_weight whole = laid_out(*view.format, to, view.rows, view.columns);
+  for (const weight_view::block& b : view.blocks) copy_part(b.stored, whole, b.row, b.column);
+  return whole;
 }
 
 }  // namespace ft::arch

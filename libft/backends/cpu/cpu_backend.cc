@@ -2,6 +2,8 @@
 #include <cstring>
 
 #include "backends/cpu/kernels.h"
+#include "backends/cpu/packed.h"
+#include "backends/cpu/weight_memory.h"
 #include "core/available_memory.h"
 
 namespace ft {
@@ -28,10 +30,23 @@ class cpu_device final : public backend {
 
   dtype activation_type(dtype) const override { return dtype::f32; }
 
-  std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute, memory& from) override {
-    return kernels_.pack(parts, compute, &from == &host_memory() ? cpu::weight_memory() : from);
+  bool computes_on(const weight_format& format) const override {
+    switch (format.kind) {
+      case weight_kind::dense:
+      case weight_kind::int8_rows:
+      case weight_kind::gguf_blocks:
+        return true;
+    }
+    return false;
   }
-  bool can_pack_together(std::span<const tensor> parts) const override { return kernels_.can_pack_together(parts); }
+
+  std::unique_ptr<packed_weight> pack(std::span<const stored_weight> parts, const weight_format& made, memory& from,
+                                      thread_pool*) override {
+    return kernels_.pack(parts, made, &from == &host_memory() ? cpu::weight_memory() : from);
+  }
+  std::unique_ptr<packed_bias> pack_bias(std::span<const float> values, dtype, memory& from) override {
+    return std::make_unique<cpu::cpu_bias>(values, from);
+  }
   size_t kv_page_bytes(const kv_layout& layout) const override { return cpu::kv_page_bytes(layout); }
 
  private:

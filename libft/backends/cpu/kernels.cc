@@ -24,10 +24,6 @@ const kernels& kernels_of(isa_level level) {
   }
 }
 
-std::unique_ptr<packed_weight> kernels::pack(std::span<const tensor> parts, dtype compute, memory& from) const {
-  return pack_in(parts, compute, from);
-}
-
 size_t kv_page_bytes(const kv_layout& layout) {
   return bytes_of(layout.type, layout.num_kv_heads * layout.page_tokens * layout.head_dim);
 }

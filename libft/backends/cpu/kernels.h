@@ -13,11 +13,9 @@ namespace ft::cpu {
 
 struct kernels {
   op_table ops;
-  std::unique_ptr<packed_weight> (*pack_in)(std::span<const tensor> parts, dtype compute, memory& from) = nullptr;
-  bool (*can_pack_together)(std::span<const tensor> parts) = nullptr;
-
-  std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute,
-                                      memory& from = weight_memory()) const;
+  // backend::pack
+  std::unique_ptr<packed_weight> (*pack)(std::span<const stored_weight> parts, const weight_format& made,
+                                         memory& from) = nullptr;
 };
 
 // Plain code in ref/: the oracle that every other level is tested against.

@@ -2,6 +2,7 @@
 // its own layout; `linear` and `embedding` reach it through the two members below and know no layout.
 #pragma once
 
+#include <algorithm>
 #include <span>
 
 #include "ops/linear.h"
@@ -10,6 +11,8 @@ namespace ft::cpu {
 
 class cpu_packed_weight : public packed_weight {
  public:
+  using packed_weight::packed_weight;
+
   // Writes row `row` (one output feature), widened to f32, to out[0 .. in_features). Thread-safe.
   virtual void unpack_row(int64_t row, float* out) const = 0;
 
@@ -21,17 +24,31 @@ inline const cpu_packed_weight& on_cpu(const packed_weight& weight) {
   return static_cast<const cpu_packed_weight&>(weight);
 }
 
-// Plain f32, f16 and bf16 parts go together in any mix; GGUF-quantised ones only with their own type. All must have
-// the same number of columns.
-bool can_pack_together(std::span<const tensor> parts);
+// Throws ft::error unless the parts, of one width, can become one weight of the format `made`.
+void check_parts(std::span<const stored_weight> parts, const weight_format& made);
 
-// Throws ft::error unless the parts can be packed together.
-void check_parts(std::span<const tensor> parts);
-
-inline int64_t total_rows(std::span<const tensor> parts) {
+inline int64_t total_rows(std::span<const stored_weight> parts) {
   int64_t rows = 0;
-  for (const tensor& part : parts) rows += part.dim(0);
+  for (const stored_weight& part : parts) rows += part.rows();
   return rows;
+}
+
+class cpu_bias final : public packed_bias {
+ public:
+  explicit cpu_bias(std::span<const float> given, memory& from = host_memory())
+      : packed_bias(static_cast<int64_t>(given.size())), memory_(from, given.size_bytes()) {
+    std::copy(given.begin(), given.end(), memory_.as<float>());
+    bytes = memory_.bytes();
+  }
+  const float* values() const { return memory_.as<const float>(); }
+
+ private:
+  buffer memory_;
+};
+
+// The values of a bias, which may be null.
+inline const float* values_of(const packed_bias* bias) {
+  return bias ? static_cast<const cpu_bias*>(bias)->values() : nullptr;
 }
 
 }  // namespace ft::cpu

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "backends/cpu/half.h"
+#include "core/half.h"
 #include "ops/gguf_blocks.h"
 
 namespace ft::cpu {
@@ -179,34 +179,31 @@ scale_and_min unpack_scale(dtype type, const uint8_t* record, int row, int s) {
 }  // namespace
 
 int64_t quantised_weight::panel_bytes() const {
-  const panel_format format = format_of(type);
-  return blocks() / format.scale_blocks * format.record_bytes();
+  const panel_format panel = format_of(type());
+  return blocks() / panel.scale_blocks * panel.record_bytes();
 }
 
-quantised_weight::quantised_weight(std::span<const tensor> parts, memory& from) {
-  check_parts(parts);
-  type = parts[0].type;
-  FT_CHECK(is_quantised(type));
-  out_features = total_rows(parts);
-  in_features = parts[0].dim(1);
+quantised_weight::quantised_weight(std::span<const stored_weight> parts, memory& from)
+    : cpu_packed_weight(*parts[0].format, total_rows(parts), parts[0].columns()) {
   bytes = static_cast<size_t>(panels() * panel_bytes());
   data_ = buffer(from, bytes);
   if (bytes)  // the rows that fill up the last panel
     std::memset(data_.as<uint8_t>() + (panels() - 1) * panel_bytes(), 0, static_cast<size_t>(panel_bytes()));
   int64_t row = 0;
-  for (const tensor& part : parts) {
-    FT_CHECK(part.stride[1] == 1);
-    pack_rows(part.as<const uint8_t>(), static_cast<int64_t>(bytes_of(type, part.stride[0])), row, part.dim(0));
-    row += part.dim(0);
+  for (const stored_weight& part : parts) {
+    const tensor& t = part.data;
+    FT_CHECK(t.stride[1] == 1);
+    pack_rows(t.as<const uint8_t>(), static_cast<int64_t>(bytes_of(t.type, t.stride[0])), row, t.dim(0));
+    row += t.dim(0);
   }
 }
 
 // Writes `count` rows that lie `row_bytes` apart as rows `first` and following of the matrix: record by record, so that
 // one is finished before the next is begun.
 void quantised_weight::pack_rows(const uint8_t* rows, int64_t row_bytes, int64_t first, int64_t count) {
-  const dtype_traits& t = traits(type);
-  const record_packer pack = packer_of(type);
-  const int64_t record_bytes = format_of(type).record_bytes();
+  const dtype_traits& t = traits(type());
+  const record_packer pack = packer_of(type());
+  const int64_t record_bytes = format_of(type()).record_bytes();
   for (int64_t row = first; row < first + count;) {
     const int64_t end = std::min(first + count, (row / panel_rows + 1) * panel_rows);
     uint8_t* record = data_.as<uint8_t>() + row / panel_rows * panel_bytes();
@@ -219,15 +216,15 @@ void quantised_weight::pack_rows(const uint8_t* rows, int64_t row_bytes, int64_t
 }
 
 void quantised_weight::unpack_row(int64_t row, float* out) const {
-  const panel_format format = format_of(type);
-  const int sub = sub_block_elements(type), lane = static_cast<int>(row % panel_rows);
+  const panel_format format = format_of(type());
+  const int sub = sub_block_elements(type()), lane = static_cast<int>(row % panel_rows);
   const uint8_t* record = panel(row / panel_rows);
   uint8_t quant[quant_block];
   for (int64_t r = 0; r < blocks() / format.scale_blocks; ++r, record += format.record_bytes()) {
     const uint8_t* from = record + format.scale_bytes + lane * row_step;
     for (int at = 0; at < format.scale_blocks * quant_block; at += sub) {
       if (at % quant_block == 0) unpack_integers(format.bits, from + at / quant_block * format.block_bytes(), quant);
-      const scale_and_min of = unpack_scale(type, record, lane, at / sub);
+      const scale_and_min of = unpack_scale(type(), record, lane, at / sub);
       for (int i = at % quant_block; i < at % quant_block + sub; ++i) {
         const float product = of.scale * static_cast<float>(quant[i] - format.zero);
         *out++ = format.has_min ? product + of.min : product;

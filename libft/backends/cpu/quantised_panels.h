@@ -65,8 +65,8 @@ constexpr panel_format format_of(dtype type) {
 // A quantised matrix in panels. The kernels derive from it and add multiply().
 class quantised_weight : public cpu_packed_weight {
  public:
-  // Stacks `parts`, which must be of one quantised type and width (check_parts).
-  quantised_weight(std::span<const tensor> parts, memory& from);
+  // Stacks `parts`, which are of one format of blocks and one width (check_parts).
+  quantised_weight(std::span<const stored_weight> parts, memory& from);
 
   void unpack_row(int64_t row, float* out) const override;
 

@@ -2,6 +2,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <atomic>
 #include <deque>
 #include <mutex>
@@ -13,8 +14,9 @@
 #include "backends/cuda/device/device_scope.h"
 #include "backends/cuda/device/upload.h"
 #include "backends/cuda/device/weight.h"
-#include "backends/cuda/gemm/plans.h"
+#include "backends/cuda/gemm/cublas_lt/heuristics.h"
 #include "backends/cuda/kernel/launch.h"
+#include "ops/gguf_blocks.h"
 
 namespace ft::cuda {
 namespace {
@@ -127,7 +129,7 @@ class cuda_graph final : public recorded_work {
 
 class cuda_device final : public backend {
  public:
-  explicit cuda_device(int index) : index_(index), memory_(index), pinned_(index) {}
+  explicit cuda_device(int index) : index_(index), memory_(index), pinned_(index), uploader_(index) {}
 
   std::string name() const override { return cat("cuda:", index_); }
   memory& device_memory() override { return memory_; }
@@ -219,30 +221,45 @@ class cuda_device final : public backend {
     return compute;
   }
 
-  std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute, memory& from) override {
+  // There are no kernels yet that read packed integers: other formats are expanded.
+  bool computes_on(const weight_format& format) const override { return format.kind == weight_kind::dense; }
+
+  std::unique_ptr<packed_weight> pack(std::span<const stored_weight> parts, const weight_format& made, memory& from,
+                                      thread_pool* pool) override {
     const device_scope scope(index_);
-    FT_CHECK(can_pack_together(parts));
+    FT_CHECK(!parts.empty() && computes_on(made));
     int64_t rows = 0;
-    for (const tensor& part : parts) rows += part.dim(0);
-    auto weight = std::make_unique<cuda_weight>(from, compute, rows, parts.front().dim(1));
+    for (const stored_weight& part : parts) {
+      FT_CHECK(part.columns() == parts.front().columns());
+      rows += part.rows();
+    }
+    auto weight = std::make_unique<cuda_weight>(from, made, rows, parts.front().columns());
     int64_t begin = 0;
-    for (const tensor& part : parts) {
-      uploader_.upload(weight->values.slice(0, begin, begin + part.dim(0)), part);
-      begin += part.dim(0);
+    for (const stored_weight& part : parts) {
+      uploader_.upload(weight->values.slice(0, begin, begin + part.rows()), part, pool);
+      begin += part.rows();
     }
     return weight;
   }
 
-  bool can_pack_together(std::span<const tensor> parts) const override {
-    for (const tensor& part : parts)
-      if (part.dim(1) != parts.front().dim(1)) return false;
-    return !parts.empty();
+  std::unique_ptr<packed_bias> pack_bias(std::span<const float> values, dtype compute, memory& from) override {
+    const auto size = static_cast<int64_t>(values.size());
+    auto bias = std::make_unique<cuda_bias>(from, compute, size);
+    transfer(bias->values(), values.data(), values.size_bytes(), cudaMemcpyHostToDevice, nullptr);
+    if (!bias->rounded()) return bias;
+    std::vector<uint16_t> halves(values.size());
+    std::transform(values.begin(), values.end(), halves.begin(), compute == dtype::f16 ? f32_to_f16 : f32_to_bf16);
+    transfer(bias->rounded(), halves.data(), halves.size() * sizeof(uint16_t), cudaMemcpyHostToDevice, nullptr);
+    return bias;
+  }
+  size_t bias_bytes(int64_t size, dtype compute) const override {
+    return bytes_of(dtype::f32, size) + (compute == dtype::f32 ? 0 : bytes_of(compute, size));
   }
 
   std::vector<tuned_product> tune(const std::function<void()>& passes) override {
-    return plans_of(index_).tune(passes);
+    return heuristics_of(index_).tune(passes);
   }
-  tuning_state tuning() override { return plans_of(index_).state(); }
+  tuning_state tuning() override { return heuristics_of(index_).state(); }
 
   size_t kv_page_bytes(const kv_layout& layout) const override { return cuda::kv_page_bytes(layout); }
 

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "backends/plugin.h"
-#include "ops/exec.h"
+#include "ops/backend.h"
 
 namespace ft::cuda {
 

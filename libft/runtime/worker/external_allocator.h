@@ -2,7 +2,7 @@
 #pragma once
 
 #include "core/memory.h"
-#include "ops/exec.h"
+#include "ops/backend.h"
 
 namespace ft::runtime {
 

@@ -48,10 +48,10 @@ void transpose(const float* x, float* y) {
 simd_probe probe() {
   return {simd::lanes,
           apply,
-          convert<cpu::f16, float>,
-          convert<cpu::bf16, float>,
-          convert<float, cpu::f16>,
-          convert<float, cpu::bf16>,
+          convert<f16, float>,
+          convert<bf16, float>,
+          convert<float, f16>,
+          convert<float, bf16>,
           [](const float* x) { return simd::sum(simd::load(x)); },
           [](const float* x) { return simd::max(simd::load(x)); },
           transpose};

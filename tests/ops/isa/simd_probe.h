@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-#include "backends/cpu/half.h"
 #include "built_levels.h"
+#include "core/half.h"
 
 namespace ft::test {
 
@@ -13,10 +13,10 @@ enum class function { exp, tanh, erf, sigmoid, gelu, gelu_tanh };
 struct simd_probe {
   int lanes;
   void (*apply)(function f, const float* x, float* y, int64_t n);
-  void (*widen_f16)(const cpu::f16* x, float* y, int64_t n);
-  void (*widen_bf16)(const cpu::bf16* x, float* y, int64_t n);
-  void (*narrow_f16)(const float* x, cpu::f16* y, int64_t n);
-  void (*narrow_bf16)(const float* x, cpu::bf16* y, int64_t n);
+  void (*widen_f16)(const f16* x, float* y, int64_t n);
+  void (*widen_bf16)(const bf16* x, float* y, int64_t n);
+  void (*narrow_f16)(const float* x, f16* y, int64_t n);
+  void (*narrow_bf16)(const float* x, bf16* y, int64_t n);
   float (*sum)(const float* x);  // of `lanes` elements
   float (*max)(const float* x);
   void (*transpose)(const float* x, float* y);  // [lanes][lanes]

@@ -63,7 +63,7 @@ product<D>::product(const dense_weight<D>& weight, const linear_args& args, int 
     : weight_(weight), args_(args), threads_(threads) {
   end_.out = args.out.as<float>();
   end_.out_stride = args.out.stride[0];
-  end_.bias = args.bias;
+  end_.bias = values_of(args.bias);
   end_.residual = args.residual.as<const float>();
   end_.residual_stride = args.residual.stride[0];
   end_.activation = args.activation;

@@ -155,9 +155,14 @@ void turn_rows(const tensor& t, int64_t row, int64_t count, float* to) {
   }
 }
 
-// `count` rows, at most `lanes`, of any strides as contiguous float32 rows.
-inline void widen_rows(const tensor& t, int64_t row, int64_t count, float* to) {
+// `count` rows, at most `lanes`, of any format and strides as contiguous float32 rows.
+inline void widen_rows(const stored_weight& w, int64_t row, int64_t count, float* to) {
+  const tensor& t = w.data;
   const int64_t columns = t.dim(1);
+  if (!w.format->is_float()) {
+    for (int64_t r = 0; r < count; ++r) w.expand(row + r, to + r * columns);
+    return;
+  }
   const auto widen = [&]<class Source>(Source) {
     if (t.stride[0] == 1 && t.stride[1] != 1) return turn_rows<Source>(t, row, count, to);
     for (int64_t r = 0; r < count; ++r) {
@@ -181,10 +186,8 @@ inline void widen_rows(const tensor& t, int64_t row, int64_t count, float* to) {
 // ---- the weight ----
 
 template <class D>
-dense_weight<D>::dense_weight(std::span<const tensor> parts, memory& from) {
-  out_features = total_rows(parts);
-  in_features = parts[0].dim(1);
-  type = D::type;
+dense_weight<D>::dense_weight(std::span<const stored_weight> parts, const weight_format& made, memory& from)
+    : cpu_packed_weight(made, total_rows(parts), parts[0].columns()) {
   const size_t padded_rows = static_cast<size_t>(num_panels()) * panel_width;
   panels_ = buffer(from, static_cast<size_t>(num_panels()) * panel_bytes());
   if (D::integer) {
@@ -197,16 +200,17 @@ dense_weight<D>::dense_weight(std::span<const tensor> parts, memory& from) {
   bytes = panels_.bytes() + scales_.bytes() + corrections_.bytes();
   if (num_panels() > 0) std::memset(const_cast<char*>(panel(num_panels() - 1)), 0, panel_bytes());
   int64_t row = 0;
-  for (const tensor& part : parts) {
+  for (const stored_weight& part : parts) {
     pack_part(part, row);
-    row += part.dim(0);
+    row += part.rows();
   }
   if constexpr (D::integer) set_corrections();
 }
 
 template <class D>
-void dense_weight<D>::pack_part(const tensor& part, int64_t row) {
-  const bool direct = !D::integer && (part.stride[1] == 1 || in_features == 1);
+void dense_weight<D>::pack_part(const stored_weight& stored, int64_t row) {
+  const tensor& part = stored.data;
+  const bool direct = !D::integer && stored.format->is_float() && (part.stride[1] == 1 || in_features == 1);
   const buffer widened(host_memory(), direct ? 0 : static_cast<size_t>(lanes * in_features) * sizeof(float));
   const int element_bytes = traits(part.type).block_bytes;
   float inverse_scales[lanes] = {};
@@ -218,7 +222,7 @@ void dense_weight<D>::pack_part(const tensor& part, int64_t row) {
       place_rows<D>(part.type, {from, part.stride[0] * element_bytes, inverse_scales, n, to}, in_features);
       continue;
     }
-    widen_rows(part, i, n, widened.as<float>());
+    widen_rows(stored, i, n, widened.as<float>());
     if constexpr (D::integer)
       for (int64_t r = 0; r < n; ++r) {
         const row_scale s = scale_of(widened.as<float>() + r * in_features, in_features);

@@ -1,5 +1,5 @@
-// A weight of plain numbers, laid out once when a model is loaded: panels of panel_width output features, each
-// [k / group][panel_width][group] as dots.h describes, the last one padded with zeros to its full width.
+// A weight of floats or of int8 with a scale a row, laid out once when a model is loaded: panels of panel_width output
+// features, each [k / group][panel_width][group] as dots.h describes, the last one padded with zeros to its full width.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@ class dense_weight final : public cpu_packed_weight {
  public:
   using layout = layout_of<D>;
 
-  dense_weight(std::span<const tensor> parts, memory& from);
+  dense_weight(std::span<const stored_weight> parts, const weight_format& made, memory& from);
 
   void unpack_row(int64_t row, float* out) const override;
   void multiply(exec& ex, const linear_args& args) const override;  // linear.cc
@@ -29,7 +29,7 @@ class dense_weight final : public cpu_packed_weight {
   const int32_t* corrections() const { return corrections_.as<const int32_t>(); }
 
  private:
-  void pack_part(const tensor& part, int64_t row);
+  void pack_part(const stored_weight& stored, int64_t row);
   void set_corrections();
 
   buffer panels_, scales_, corrections_;

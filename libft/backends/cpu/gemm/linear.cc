@@ -11,21 +11,19 @@ extern template class dense_weight<f16_dot>;
 extern template class dense_weight<bf16_dot>;
 extern template class dense_weight<i8_dot>;
 
-std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute, memory& from) {
-  check_parts(parts);
-  if (is_quantised(parts[0].type)) return pack_quantised(parts, from);
-  switch (compute) {
-    case dtype::f32:
-      return std::make_unique<dense_weight<f32_dot>>(parts, from);
-    case dtype::f16:
-      return std::make_unique<dense_weight<f16_dot>>(parts, from);
-    case dtype::bf16:
-      return std::make_unique<dense_weight<bf16_dot>>(parts, from);
-    case dtype::i8:
-      return std::make_unique<dense_weight<i8_dot>>(parts, from);
-    default:
-      fail(FT_ERROR_UNSUPPORTED, "the CPU computes in float32, bfloat16, float16 or int8, not in ", name(compute));
+std::unique_ptr<packed_weight> pack(std::span<const stored_weight> parts, const weight_format& made, memory& from) {
+  check_parts(parts, made);
+  switch (made.kind) {
+    case weight_kind::gguf_blocks:
+      return pack_quantised(parts, from);
+    case weight_kind::int8_rows:
+      return std::make_unique<dense_weight<i8_dot>>(parts, made, from);
+    case weight_kind::dense:
+      break;
   }
+  if (made.data == dtype::f16) return std::make_unique<dense_weight<f16_dot>>(parts, made, from);
+  if (made.data == dtype::bf16) return std::make_unique<dense_weight<bf16_dot>>(parts, made, from);
+  return std::make_unique<dense_weight<f32_dot>>(parts, made, from);
 }
 
 void linear(exec& ex, const linear_args& args) { on_cpu(*args.weight).multiply(ex, args); }

@@ -41,13 +41,14 @@ void in_parallel(exec& ex, int64_t count, int64_t grain, Body&& body) {
 // Adds the bias, applies the activation, adds the residual and writes `rows` rows of a panel's outputs.
 template <activation_kind kind>
 void finish(const float* tile, const linear_args& args, int64_t first_row, int64_t rows, int64_t column, int count) {
+  const float* bias = values_of(args.bias);
   for (int64_t r = 0; r < rows; ++r, tile += panel_rows) {
     float* out = args.out.as<float>() + (first_row + r) * args.out.stride[0] + column;
     const float* residual =
         args.residual ? args.residual.as<float>() + (first_row + r) * args.residual.stride[0] + column : nullptr;
     for_vectors(count, [&](int64_t i, auto n) {
       vec y = load(tile + i);
-      if (args.bias) y += load(args.bias + column + i, n);
+      if (bias) y += load(bias + column + i, n);
       y = activate<kind>(y);
       if (residual) y += load(residual + i, n);
       store(out + i, y, n);
@@ -69,8 +70,8 @@ class panel_weight final : public quantised_weight {
 // Threads share the rows only where that is worth waking them.
 activation_block* panel_weight::quantise(exec& ex, const linear_args& args, const row_tiles& tiles) const {
   constexpr int64_t worth_sharing = 16384;  // elements: a few microseconds' work
-  const int zero = format_of(type).zero;
-  const bool halves = type == dtype::q6_k;
+  const int zero = format_of(type()).zero;
+  const bool halves = type() == dtype::q6_k;
   auto* out = ex.scratch.make<activation_block>(tiles.rows * blocks() * terms);
   const auto quantise_tiles = [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
@@ -89,7 +90,7 @@ activation_block* panel_weight::quantise(exec& ex, const linear_args& args, cons
 
 void panel_weight::multiply_tiles(const linear_args& args, const activation_block* x, const row_tiles& tiles,
                                   int64_t begin, int64_t end, int64_t index) const {
-  const panel_kernels& kernels = kernels_of(type);
+  const panel_kernels& kernels = kernels_of(type());
   const int64_t column = index * panel_rows;
   const int count = static_cast<int>(std::min<int64_t>(panel_rows, out_features - column));
   alignas(64) float tile[tile_rows * panel_rows];
@@ -130,7 +131,7 @@ void panel_weight::multiply(exec& ex, const linear_args& args) const {
 }  // namespace
 }  // namespace quantised
 
-std::unique_ptr<packed_weight> pack_quantised(std::span<const tensor> parts, memory& from) {
+std::unique_ptr<packed_weight> pack_quantised(std::span<const stored_weight> parts, memory& from) {
   return std::make_unique<quantised::panel_weight>(parts, from);
 }
 

@@ -9,6 +9,6 @@
 namespace ft::cpu::FT_ISA {
 
 // The parts, all of one quantised type and width, as one weight. It multiplies and unpacks itself (packed.h).
-std::unique_ptr<packed_weight> pack_quantised(std::span<const tensor> parts, memory& from);
+std::unique_ptr<packed_weight> pack_quantised(std::span<const stored_weight> parts, memory& from);
 
 }  // namespace ft::cpu::FT_ISA

@@ -12,7 +12,7 @@
 namespace ft::cpu::FT_ISA {
 
 // gemm/
-std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute, memory& from);
+std::unique_ptr<packed_weight> pack(std::span<const stored_weight> parts, const weight_format& made, memory& from);
 void linear(exec&, const linear_args&);
 
 // isa/

@@ -20,7 +20,7 @@
 #include <immintrin.h>
 #endif
 
-#include "backends/cpu/half.h"
+#include "core/half.h"
 
 #define FT_INLINE inline __attribute__((always_inline))
 

@@ -31,8 +31,7 @@ kernels make_kernels() {
            .rotary_table = rotary_table,
            .rotary = rotary,
            .gather_rows = gather_rows};
-  k.pack_in = pack;
-  k.can_pack_together = can_pack_together;
+  k.pack = pack;
   return k;
 }
 

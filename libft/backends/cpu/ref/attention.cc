@@ -4,8 +4,8 @@
 #include <cmath>
 #include <cstring>
 
-#include "backends/cpu/half.h"
 #include "backends/cpu/ref/ref_ops.h"
+#include "core/half.h"
 
 namespace ft::cpu::ref {
 namespace {

@@ -1,9 +1,9 @@
 // The oracle for embedding.
 #include <algorithm>
 
-#include "backends/cpu/half.h"
 #include "backends/cpu/packed.h"
 #include "backends/cpu/ref/ref_ops.h"
+#include "core/half.h"
 
 namespace ft::cpu::ref {
 namespace {

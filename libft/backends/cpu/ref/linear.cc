@@ -8,20 +8,13 @@
 #include <cmath>
 #include <cstring>
 
-#include "backends/cpu/half.h"
 #include "backends/cpu/packed.h"
 #include "backends/cpu/ref/ref_ops.h"
+#include "core/half.h"
 #include "ops/gguf_blocks.h"
 
 namespace ft::cpu::ref {
 namespace {
-
-float element(const tensor& t, int64_t row, int64_t column) {
-  const char* at = t.as<const char>() + (row * t.stride[0] + column * t.stride[1]) * traits(t.type).block_bytes;
-  float value;
-  dequantise_row(t.type, at, 1, &value);
-  return value;
-}
 
 // A row too small for 1 / scale to be finite counts as zeros; infinities and NaNs make the scale NaN.
 struct row_scale {
@@ -42,56 +35,46 @@ int8_t quantised(float x, float inverse_scale) {
   return inverse_scale == 0 ? 0 : static_cast<int8_t>(std::nearbyint(x * inverse_scale));
 }
 
-// Rows one after another, in `type`; int8 rows have a scale each.
+// Rows one after another, as the format lays them out.
 class rows_weight final : public cpu_packed_weight {
  public:
-  rows_weight(std::span<const tensor> parts, dtype stored, memory& from) {
-    out_features = total_rows(parts);
-    in_features = parts[0].dim(1);
-    type = stored;
-    row_bytes_ = bytes_of(type, in_features);
-    rows_ = buffer(from, row_bytes_ * static_cast<size_t>(out_features));
-    if (type == dtype::i8) scales_ = buffer(from, sizeof(float) * static_cast<size_t>(out_features));
-    bytes = rows_.bytes() + scales_.bytes();
+  rows_weight(std::span<const stored_weight> parts, const weight_format& made, memory& from)
+      : cpu_packed_weight(made, total_rows(parts), parts[0].columns()),
+        memory_(from, bytes_of(made, out_features, in_features)),
+        rows_(laid_out(made, memory_.data(), out_features, in_features)) {
+    bytes = memory_.bytes();
+    const buffer widened(host_memory(), sizeof(float) * static_cast<size_t>(in_features));
     int64_t row = 0;
-    buffer widened(host_memory(), sizeof(float) * static_cast<size_t>(in_features));
-    for (const tensor& part : parts)
-      for (int64_t i = 0; i < part.dim(0); ++i) store_row(part, i, row++, widened.as<float>());
+    for (const stored_weight& part : parts) {
+      for (int64_t i = 0; i < part.rows(); ++i) store_row(part, i, row + i, widened.as<float>());
+      row += part.rows();
+    }
   }
 
-  void unpack_row(int64_t row, float* out) const override {
-    if (type != dtype::i8) return dequantise_row(type, row_at(row), in_features, out);
-    const int8_t* q = reinterpret_cast<const int8_t*>(row_at(row));
-    for (int64_t k = 0; k < in_features; ++k) out[k] = scales_.as<float>()[row] * q[k];
-  }
-
+  void unpack_row(int64_t row, float* out) const override { rows_.expand(row, out); }
   void multiply(exec& ex, const linear_args& args) const override;
 
  private:
-  char* row_at(int64_t row) const { return rows_.as<char>() + static_cast<size_t>(row) * row_bytes_; }
-  void store_row(const tensor& part, int64_t from, int64_t row, float* widened);
+  void store_row(const stored_weight& part, int64_t from, int64_t row, float* widened) const;
 
-  size_t row_bytes_ = 0;
-  buffer rows_, scales_;
+  buffer memory_;
+  stored_weight rows_;
 };
 
-void rows_weight::store_row(const tensor& part, int64_t from, int64_t row, float* widened) {
-  char* to = row_at(row);
-  if (is_quantised(type)) {
-    std::memcpy(to, part.as<const char>() + bytes_of(type, from * part.stride[0]), row_bytes_);
-    return;
-  }
-  for (int64_t k = 0; k < in_features; ++k) widened[k] = element(part, from, k);
-  if (type == dtype::i8) {
+void rows_weight::store_row(const stored_weight& part, int64_t from, int64_t row, float* widened) const {
+  if (format.kind == weight_kind::gguf_blocks) return copy_part(part.slice(0, from, from + 1), rows_, row, 0);
+  part.expand(from, widened);
+  char* to = rows_.data.as<char>() + bytes_of(type(), row * in_features);
+  if (type() == dtype::i8) {
     const row_scale s = scale_of(widened, in_features);
     for (int64_t k = 0; k < in_features; ++k) to[k] = quantised(widened[k], s.inverse);
-    scales_.as<float>()[row] = s.scale;
+    rows_.scales.as<float>()[row] = s.scale;
     return;
   }
   for (int64_t k = 0; k < in_features; ++k) {
-    if (type == dtype::f32) std::memcpy(to + 4 * k, &widened[k], 4);
-    const uint16_t half = type == dtype::f16 ? f32_to_f16(widened[k]) : f32_to_bf16(widened[k]);
-    if (type != dtype::f32) std::memcpy(to + 2 * k, &half, 2);
+    if (type() == dtype::f32) std::memcpy(to + 4 * k, &widened[k], 4);
+    const uint16_t half = type() == dtype::f16 ? f32_to_f16(widened[k]) : f32_to_bf16(widened[k]);
+    if (type() != dtype::f32) std::memcpy(to + 2 * k, &half, 2);
   }
 }
 
@@ -105,11 +88,12 @@ void rows_weight::multiply(exec& ex, const linear_args& a) const {
   for (int64_t r = 0; r < rows; ++r) {
     std::memcpy(x + r * width, a.x.as<float>() + r * a.x.stride[0], sizeof(float) * static_cast<size_t>(width));
     x_scale[r] = 1;
-    if (type != dtype::i8) continue;
+    if (type() != dtype::i8) continue;
     const row_scale s = scale_of(x + r * width, width);
     for (int64_t k = 0; k < width; ++k) x[r * width + k] = quantised(x[r * width + k], s.inverse);
     x_scale[r] = s.scale;
   }
+  const float* bias = values_of(a.bias);
   const auto columns = [&](int64_t begin, int64_t end, int worker) {
     float* w = weights + worker * width;
     for (int64_t n = begin; n < end; ++n) {
@@ -117,7 +101,7 @@ void rows_weight::multiply(exec& ex, const linear_args& a) const {
       for (int64_t r = 0; r < rows; ++r) {
         double sum = 0;
         for (int64_t k = 0; k < width; ++k) sum += double{x[r * width + k]} * w[k];
-        double y = activate(a.activation, sum * x_scale[r] + (a.bias ? a.bias[n] : 0));
+        double y = activate(a.activation, sum * x_scale[r] + (bias ? bias[n] : 0));
         if (a.residual) y += a.residual.as<float>()[r * a.residual.stride[0] + n];
         a.out.as<float>()[r * a.out.stride[0] + n] = static_cast<float>(y);
       }
@@ -131,9 +115,9 @@ void rows_weight::multiply(exec& ex, const linear_args& a) const {
 
 }  // namespace
 
-std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute, memory& from) {
-  check_parts(parts);
-  return std::make_unique<rows_weight>(parts, is_quantised(parts[0].type) ? parts[0].type : compute, from);
+std::unique_ptr<packed_weight> pack(std::span<const stored_weight> parts, const weight_format& made, memory& from) {
+  check_parts(parts, made);
+  return std::make_unique<rows_weight>(parts, made, from);
 }
 
 void linear(exec& ex, const linear_args& args) { on_cpu(*args.weight).multiply(ex, args); }

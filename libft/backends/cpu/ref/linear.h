@@ -8,7 +8,7 @@
 
 namespace ft::cpu::ref {
 
-std::unique_ptr<packed_weight> pack(std::span<const tensor> parts, dtype compute, memory& from);
+std::unique_ptr<packed_weight> pack(std::span<const stored_weight> parts, const weight_format& made, memory& from);
 void linear(exec&, const linear_args&);
 
 }  // namespace ft::cpu::ref

@@ -1,6 +1,5 @@
 // The reference level's table of kernels.
 #include "backends/cpu/kernels.h"
-#include "backends/cpu/packed.h"
 #include "backends/cpu/ref/linear.h"
 #include "backends/cpu/ref/ref_ops.h"
 
@@ -31,8 +30,7 @@ kernels reference_kernels() {
            .rotary_table = ref::rotary_table,
            .rotary = ref::rotary,
            .gather_rows = ref::gather_rows};
-  k.pack_in = ref::pack;
-  k.can_pack_together = can_pack_together;
+  k.pack = ref::pack;
   return k;
 }
 

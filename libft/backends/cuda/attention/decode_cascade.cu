@@ -117,7 +117,7 @@ __global__ void __launch_bounds__(decode_threads)
     const int page = __shfl_sync(0xffffffffu, pages, i % 32), s = i % S;
     if (lane != 0) return;
     const int at = keys.key_at(first_key + i * stride) % p.pages.page_tokens;
-    copy_tile<T, D>(to_ring[s], full[s], map, at, page * p.kv_heads + kv_head);
+    tma_load_tile<T, D>(to_ring[s], full[s], map, at, page * p.kv_heads + kv_head);
   };
   const auto copy_keys = [&](int i) {
     if (i % 32 == 0 && i > 0) pages = look_up(i);
@@ -149,13 +149,13 @@ __global__ void __launch_bounds__(decode_threads)
     const int owner = keys.row_at(v), at = keys.key_at(v);
     const int last = owner < 0 ? shared_length : p.context_lengths[first_row + owner];
     float scores[4] = {};
-    await(keys_full[s], parity);
+    mbarrier_wait(keys_full[s], parity);
     multiply_keys<T, D>(scores, ring.keys[s], queries);
     __syncwarp();  // the keys are read
     if (i + S < tiles) copy_keys(i + S);
     own.finish_scores(scores, p, at, owner, last);
     state.take<true>(scores);
-    await(values_full[s], parity);
+    mbarrier_wait(values_full[s], parity);
     if (last - at < keys_a_tile) clear_values<T, D>(ring.values[s], max(0, last - at));
     add_values<T, D>(acc, state, ring.values[s], scores);
     __syncwarp();  // the values are read

@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(decode_threads)
     const int page = __shfl_sync(0xffffffffu, pages, i % 32), s = (i - first_tile) % S;
     if (lane != 0) return;
     const int at = (first_key + i * stride) % p.pages.page_tokens;
-    copy_tile<T, D>(to_ring[s], full[s], map, at, page * p.kv_heads + kv_head);
+    tma_load_tile<T, D>(to_ring[s], full[s], map, at, page * p.kv_heads + kv_head);
   };
   const auto copy_keys = [&](int i) {
     if (i % 32 == 0 && i > first_tile) pages = look_up(i);
@@ -165,14 +165,14 @@ __global__ void __launch_bounds__(decode_threads)
     const int s = (i - first_tile) % S, parity = (i - first_tile) / S % 2, first = first_key + i * stride;
     float scores[4] = {}, bias[4] = {};
     look_up_bias(bias, p, first_head, first, position);
-    await(keys_full[s], parity);
+    mbarrier_wait(keys_full[s], parity);
     if (i == own_tile) put_row<T, D>(ring.keys[s], position - first, p.head_dim, own_key);
     multiply_keys<T, D>(scores, ring.keys[s], queries);
     __syncwarp();  // the keys are read
     if (i + S < tiles) copy_keys(i + S);
     finish_scores(scores, p, bias, first, begin, end);
     state.take(scores);
-    await(values_full[s], parity);
+    mbarrier_wait(values_full[s], parity);
     if (i == own_tile) put_row<T, D>(ring.values[s], position - first, p.head_dim, own_value);
     if (end - first < keys_a_tile) clear_values<T, D>(ring.values[s], end - first);
     add_values<T, D>(acc, state, ring.values[s], scores);

@@ -51,10 +51,10 @@ __device__ __forceinline__ void open_rings(uint64_t* keys_full, uint64_t* values
 
 // By one lane: a page's sixteen keys or values from its token `at` on.
 template <class T, int D>
-__device__ __forceinline__ void copy_tile(key_tile<T, D>& to, uint64_t& full, const CUtensorMap& map, int at,
-                                          int page_head) {
+__device__ __forceinline__ void tma_load_tile(key_tile<T, D>& to, uint64_t& full, const CUtensorMap& map, int at,
+                                              int page_head) {
   arrive_expecting(full, sizeof(to));
-  for (int c = 0; c < D / panel; ++c) copy_box(to[c], map, c * panel, at, page_head, full);
+  for (int c = 0; c < D / panel; ++c) tma_load(to[c], map, c * panel, at, page_head, full);
 }
 
 // Where the 16-byte piece that begins at `column` of a tile's row lies.

@@ -48,7 +48,7 @@ __device__ void copy_tiles(tile_layout<T, D, N, W>& shared, const attention_prob
   const int lane = threadIdx.x % 32, part = lane % panels, box = lane / panels;
   if (lane == 0) arrive_expecting(shared.queries_full, sizeof(shared.queries));
   if (box < W)
-    copy_box(shared.queries[box][part], maps.queries, part * panel, head, tile.begin + tile.first + box * group_queries,
+    tma_load(shared.queries[box][part], maps.queries, part * panel, head, tile.begin + tile.first + box * group_queries,
              shared.queries_full);
 
   const int kv_head = head / (p.heads / p.kv_heads);
@@ -66,13 +66,13 @@ __device__ void copy_tiles(tile_layout<T, D, N, W>& shared, const attention_prob
       y = at - page * p.pages.page_tokens;
       z = table[page] * p.kv_heads + kv_head;
     }
-    await(shared.keys_free[stage], parity ^ 1);
+    mbarrier_wait(shared.keys_free[stage], parity ^ 1);
     if (lane == 0) arrive_expecting(shared.keys_full[stage], bytes);
-    if (box < boxes) copy_box(shared.keys[stage][part][row], maps.keys, part * panel, y, z, shared.keys_full[stage]);
-    await(shared.values_free[stage], parity ^ 1);
+    if (box < boxes) tma_load(shared.keys[stage][part][row], maps.keys, part * panel, y, z, shared.keys_full[stage]);
+    mbarrier_wait(shared.values_free[stage], parity ^ 1);
     if (lane == 0) arrive_expecting(shared.values_full[stage], bytes);
     if (box < boxes)
-      copy_box(shared.values[stage][part][row], maps.values, part * panel, y, z, shared.values_full[stage]);
+      tma_load(shared.values[stage][part][row], maps.values, part * panel, y, z, shared.values_full[stage]);
   }
 }
 
@@ -243,8 +243,8 @@ __device__ __forceinline__ void attend(tile_layout<T, D, N, W>& shared, const at
   };
 
   look_up_bias(range.begin);
-  await(shared.queries_full, 0);
-  await(shared.keys_full[0], 0);
+  mbarrier_wait(shared.queries_full, 0);
+  mbarrier_wait(shared.keys_full[0], 0);
   multiply_keys<T, D, N>(scores, shared.queries[group], shared.keys[0]);
   await_products<0>();
   release(shared.keys_free[0]);
@@ -254,9 +254,9 @@ __device__ __forceinline__ void attend(tile_layout<T, D, N, W>& shared, const at
   for (; i + 1 < range.count; ++i) {
     const int stage = i % stages, parity = i / stages % 2, next = (i + 1) % stages, next_parity = (i + 1) / stages % 2;
     if constexpr (ahead) {
-      await(shared.keys_full[next], next_parity);
+      mbarrier_wait(shared.keys_full[next], next_parity);
       multiply_keys<T, D, N>(scores, shared.queries[group], shared.keys[next]);
-      await(shared.values_full[stage], parity);
+      mbarrier_wait(shared.values_full[stage], parity);
       multiply_values<T, D, N>(acc, weights, shared.values[stage]);
       look_up_bias(range.begin + (i + 1) * N);
       await_products<1>();
@@ -265,11 +265,11 @@ __device__ __forceinline__ void attend(tile_layout<T, D, N, W>& shared, const at
       await_products<0>();
       release(shared.values_free[stage]);
     } else {
-      await(shared.values_full[stage], parity);
+      mbarrier_wait(shared.values_full[stage], parity);
       multiply_values<T, D, N>(acc, weights, shared.values[stage]);
       await_products<0>();
       release(shared.values_free[stage]);
-      await(shared.keys_full[next], next_parity);
+      mbarrier_wait(shared.keys_full[next], next_parity);
       multiply_keys<T, D, N>(scores, shared.queries[group], shared.keys[next]);
       look_up_bias(range.begin + (i + 1) * N);
       await_products<0>();
@@ -280,7 +280,7 @@ __device__ __forceinline__ void attend(tile_layout<T, D, N, W>& shared, const at
     round_weights<T, N>(weights, scores);
   }
   const int last = i % stages, left = keys.count - (range.begin + i * N);
-  await(shared.values_full[last], i / stages % 2);
+  mbarrier_wait(shared.values_full[last], i / stages % 2);
   if (left < N) clear_values<T, D, N>(shared.values[last], left, group);
   multiply_values<T, D, N>(acc, weights, shared.values[last]);
   await_products<0>();

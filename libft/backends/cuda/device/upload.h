@@ -1,39 +1,44 @@
-// The way of a weight from the mapped file to the GPU: through two pinned buffers in turn, so that a piece is gathered
-// while the one before is copied, and a checkpoint of any size takes no more host memory than these.
+// The way of a weight from the mapped file to the GPU: in pieces through lanes, each with two pinned buffers in turn,
+// so that a piece is gathered or expanded while the one before is copied. Threads that load layers have a lane each,
+// and a checkpoint of any size takes no more host memory than these.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
-#include <functional>
+#include <condition_variable>
+#include <memory>
 #include <mutex>
+#include <vector>
 
-#include "core/tensor.h"
+#include "core/thread_pool.h"
+#include "ops/weight_format.h"
 
 namespace ft::cuda {
 
+class upload_lane;
+
 class uploader {
  public:
-  uploader() = default;
+  explicit uploader(int device);
   uploader(const uploader&) = delete;
   uploader& operator=(const uploader&) = delete;
   ~uploader();
 
-  // `part` (host memory, [rows, columns], any strides for plain types) to `to` (device, dense rows of a float type),
-  // converted where the dtypes differ. The values have arrived when this returns. Thread-safe.
-  void upload(const tensor& to, const tensor& part);
+  // `part` (host memory, of any format) to `to` (device, dense rows of a float type), expanded and converted where they
+  // differ; on all threads of the pool, if one is given. The values have arrived when this returns. Thread-safe.
+  void upload(const tensor& to, const stored_weight& part, thread_pool* pool);
 
  private:
-  struct stage {
-    void* host = nullptr;    // pinned
-    void* device = nullptr;  // where a piece waits to be converted
-    cudaEvent_t free = nullptr;
-  };
+  class lease;
+  std::unique_ptr<upload_lane> take();
+  void give_back(std::unique_ptr<upload_lane> lane) noexcept;
+  bool may_open_another() const;
 
-  void open();
-
+  const int device_;
   std::mutex mutex_;
-  cudaStream_t stream_ = nullptr;
-  stage stages_[2];
+  std::condition_variable came_back_;
+  std::vector<std::unique_ptr<upload_lane>> idle_;
+  int lanes_ = 0;  // idle ones and those in use
 };
 
 }  // namespace ft::cuda

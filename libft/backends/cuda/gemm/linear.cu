@@ -1,16 +1,15 @@
-// linear: few rows go to the kernels that read the weights once at the speed of memory (few_rows.cu, some_rows.cu).
-// Many go to our own product where that gains by adding bias, activation and residual beside it (wide_product.cu), else
-// to cuBLASLt, followed by a pass that adds what cuBLASLt does not. gated_linear is computed as linear of the same
-// weight would be: by the same kernel for few or some rows where that gates by itself, else by linear and a pass that
-// gates.
+// linear and gated_linear: which kernel computes a product, by the weight's format and the number of rows. gated_linear
+// is computed as linear of the same weight would be: by the same kernel where that gates by itself, else by linear and
+// a pass that gates.
+#include <limits>
+
 #include "backends/cuda/cuda_ops.h"
-#include "backends/cuda/gemm/few_rows.h"
-#include "backends/cuda/gemm/matmul.h"
-#include "backends/cuda/gemm/some_rows.h"
-#include "backends/cuda/gemm/wide_product.h"
+#include "backends/cuda/gemm/cublas_lt/matmul.h"
+#include "backends/cuda/gemm/few_rows/few_rows.h"
+#include "backends/cuda/gemm/some_rows/some_rows.h"
+#include "backends/cuda/gemm/wide_product/wide_product.h"
 #include "backends/cuda/kernel/activate.h"
 #include "backends/cuda/kernel/launch.h"
-#include "ops/gated_linear.h"
 
 namespace ft::cuda {
 namespace {
@@ -42,7 +41,7 @@ struct finish_vector {
 };
 
 // `out` may be x.
-void finish(exec& ex, const linear_args& a) {
+void finish(exec& ex, const product& a) {
   with_float(a.out.type, [&](auto element) {
     using T = decltype(element);
     with_width(in_vectors({&a.out, &a.x, &a.residual}) && in_vectors(a.bias), [&](auto v) {
@@ -55,36 +54,62 @@ void finish(exec& ex, const linear_args& a) {
   });
 }
 
-}  // namespace
-
-void linear(exec& ex, const linear_args& a) {
-  const cuda_weight& weight = on_gpu(*a.weight);
-  const int64_t rows = a.x.dim(0);
-  if (rows == 0 || weight.out_features == 0) return;
-  if (a.x.type != weight.type)
-    fail(FT_ERROR_INTERNAL, "linear: x is ", name(a.x.type), ", the weight ", name(weight.type));
-  if (rows <= most_few_rows(a, weight) || !matmul_takes(a)) return multiply_few_rows(ex, a, weight);
-  if (some_rows_take(a, weight)) return multiply_some_rows(ex, a, weight);
-  if (wide_product_takes(a)) return multiply_wide(ex, a);
+// Followed by a pass that adds what cuBLASLt does not.
+void multiply_by_cublas_lt(exec& ex, const product& p) {
   arena::scope scope(ex.scratch);
-  linear_args product = a;
-  if (a.activation != activation_kind::none && a.residual)  // which may lie in out
-    product.out = ex.scratch.make(a.out.type, {rows, weight.out_features});
-  linear_args left = matmul(ex, product);
-  left.out = a.out;
+  product alone = p;
+  if (p.activation != activation_kind::none && p.residual)  // which may lie in out
+    alone.out = ex.scratch.make(p.out.type, {p.rows(), p.weight.out_features});
+  product left = matmul(ex, alone);
+  left.out = p.out;
   if (left.bias || left.residual || left.activation != activation_kind::none) finish(ex, left);
 }
 
-// By the kernel that linear would choose, where that one gates.
+bool any(const product&) { return true; }
+
+struct product_kernel {
+  weight_kind format;
+  int64_t most_rows;
+  bool gates;                     // by itself, where a product is gated
+  bool (*takes)(const product&);  // of such a format and so many rows
+  void (*multiply)(exec&, const product&);
+};
+
+constexpr int64_t no_bound = std::numeric_limits<int64_t>::max();
+
+// The first that takes a product computes it.
+constexpr product_kernel kernels[] = {
+    {weight_kind::dense, most_few_rows, true, few_rows_sm90_take, multiply_few_rows_sm90},
+    {weight_kind::dense, most_few_rows, false, few_rows_sm80_take, multiply_few_rows_sm80},
+    {weight_kind::dense, no_bound, false, few_rows_take, multiply_few_rows},
+    {weight_kind::dense, most_some_rows, true, some_rows_take, multiply_some_rows},
+    {weight_kind::dense, no_bound, false, wide_product_takes, multiply_wide},
+    {weight_kind::dense, no_bound, false, any, multiply_by_cublas_lt},
+};
+
+const product_kernel* kernel_for(const product& p) {
+  if (p.x.type != p.weight.values.type) return nullptr;
+  for (const product_kernel& k : kernels)
+    if (k.format == p.weight.format.kind && p.rows() <= k.most_rows && k.takes(p)) return &k;
+  return nullptr;
+}
+
+}  // namespace
+
+void linear(exec& ex, const linear_args& a) {
+  const product p = product_of(a);
+  if (p.rows() == 0 || p.weight.out_features == 0) return;
+  const product_kernel* kernel = kernel_for(p);
+  if (!kernel) fail(FT_ERROR_INTERNAL, "linear: x is ", name(a.x.type), ", the weight ", a.weight->format.name);
+  kernel->multiply(ex, p);
+}
+
 bool gated_linear(exec& ex, const gated_linear_args& a) {
-  const cuda_weight& weight = on_gpu(*a.weight);
-  const int64_t rows = a.x.dim(0);
-  if (rows == 0 || weight.out_features == 0) return true;
-  const linear_args product{.out = a.out, .x = a.x, .weight = a.weight, .bias = a.bias, .activation = a.activation};
-  if (a.x.type != weight.type) return false;
-  const bool few = few_rows_can_be_gated(product, weight);
-  if (!few && (rows <= most_few_rows(product, weight) || !some_rows_take(product, weight))) return false;
-  few ? multiply_few_rows(ex, product, weight) : multiply_some_rows(ex, product, weight);
+  const product p = product_of(a);
+  if (p.rows() == 0 || p.weight.out_features == 0) return true;
+  const product_kernel* kernel = kernel_for(p);
+  if (!kernel || !kernel->gates) return false;
+  kernel->multiply(ex, p);
   return true;
 }
 

@@ -29,7 +29,7 @@ __device__ inline void arrive_expecting(uint64_t& barrier, int bytes) {
                : "memory");
 }
 // Waits for the end of a phase of this parity; the one before the first has parity 1.
-__device__ inline void await(uint64_t& barrier, int parity) {
+__device__ inline void mbarrier_wait(uint64_t& barrier, int parity) {
   asm volatile(
       "{\n.reg .pred done;\n"
       "again:\n"
@@ -54,7 +54,7 @@ __device__ inline void prefetch_map(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(reinterpret_cast<uint64_t>(&map)) : "memory");
 }
 // A box of a tensor of three axes that begins at (x, y, z); x is the innermost. Zeros stand for what is outside.
-__device__ inline void copy_box(void* to, const CUtensorMap& map, int x, int y, int z, uint64_t& barrier) {
+__device__ inline void tma_load(void* to, const CUtensorMap& map, int x, int y, int z, uint64_t& barrier) {
   asm volatile(
       "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4}], "
       "[%5];" ::"r"(shared_address(to)),
@@ -64,7 +64,8 @@ __device__ inline void copy_box(void* to, const CUtensorMap& map, int x, int y, 
 
 // Of a tensor whose third axis has one element, to the same place in every block of the cluster that `blocks` has a bit
 // for; each of their barriers at this place counts the bytes.
-__device__ inline void copy_box_to(uint16_t blocks, void* to, const CUtensorMap& map, int x, int y, uint64_t& barrier) {
+__device__ inline void tma_load_multicast(uint16_t blocks, void* to, const CUtensorMap& map, int x, int y,
+                                          uint64_t& barrier) {
   asm volatile(
       "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster [%0], "
       "[%1, {%2, %3, %4}], [%5], %6;" ::"r"(shared_address(to)),
