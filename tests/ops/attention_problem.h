@@ -15,10 +15,13 @@ inline shape some_shape(draw& d) {
   return {kv_heads * group, kv_heads, d.one_of<int64_t>({8, 16, 32, 40, 64, 64, 80, 96, 128, 128, 160, 256, 20, 7})};
 }
 
-inline std::vector<int32_t> some_lengths(draw& d, int64_t rows) {
+// `longest` bounds the time that a problem takes: an attention's grows with its square.
+inline std::vector<int32_t> some_lengths(draw& d, int64_t rows, int64_t longest = 300) {
   std::vector<int32_t> lengths(static_cast<size_t>(rows));
-  for (int32_t& n : lengths)
-    n = static_cast<int32_t>(d.one_of<int64_t>({1, 1, 2, 15, 16, 17, 63, 64, 65, 130, d.integer(1, 300)}));
+  for (int32_t& n : lengths) {
+    const int64_t drawn = d.one_of<int64_t>({1, 1, 2, 15, 16, 17, 63, 64, 65, 130, d.integer(1, longest)});
+    n = static_cast<int32_t>(std::min(drawn, longest));
+  }
   return lengths;
 }
 
@@ -231,9 +234,9 @@ inline std::vector<float> run_whole(place& on, const sequences& all, bool causal
 
 // What a decoder and its encoder bring to cross-attention: queries of some rows, keys and values of others.
 struct two_sequences {
-  two_sequences(draw& d, const shape& s, dtype type)
-      : queries(d, s, some_lengths(d, 3), type),
-        keys(d, s, some_lengths(d, 3), type),
+  two_sequences(draw& d, const shape& s, dtype type, int64_t longest = 300)
+      : queries(d, s, some_lengths(d, 3, longest), type),
+        keys(d, s, some_lengths(d, 3, longest), type),
         options{.scale = 1 / std::sqrt(static_cast<float>(s.head_dim)), .softcap = d.one_of({0.0f, 5.0f})} {}
 
   sequences queries, keys;

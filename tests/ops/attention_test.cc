@@ -6,6 +6,7 @@ namespace ft::test {
 namespace {
 
 constexpr bound attention_bound{3e-6, 3e-6};
+constexpr int64_t longest = 100;  // of the rows drawn
 
 dtype any_page_type(draw& d) { return d.one_of({dtype::f32, dtype::f16, dtype::bf16}); }
 
@@ -24,7 +25,7 @@ drawn_options with_relative(int64_t heads, int64_t reach, F&& bias_of) {
 TEST(attention_matches_reference) {
   compare_levels("attention", 60, attention_bound, [](draw& d, dtype type) -> placed_problem {
     const shape s = some_shape(d);
-    const sequences all(d, s, some_lengths(d, d.integer(1, 5)), type);
+    const sequences all(d, s, some_lengths(d, d.integer(1, 5), longest), type);
     const drawn_options options = some_options(d, s, all.longest());
     const bool causal = d.coin();
     return [=](place& on) { return run_whole(on, all, causal, options.on(on)); };
@@ -34,7 +35,7 @@ TEST(attention_matches_reference) {
 TEST(paged_attention_matches_reference) {
   compare_levels("paged_attention", 60, attention_bound, [](draw& d, dtype type) -> placed_problem {
     const shape s = some_shape(d);
-    const sequences all(d, s, some_lengths(d, d.integer(1, 5)), type);
+    const sequences all(d, s, some_lengths(d, d.integer(1, 5), longest), type);
     const drawn_options options = some_options(d, s, all.longest());
     const dtype page_type = any_page_type(d);
     const int64_t page_tokens = d.one_of<int64_t>({16, 16, 32, 64, 10}), more_pages = d.one_of<int64_t>({0, 0, 3});
@@ -49,7 +50,7 @@ TEST(paged_attention_matches_reference) {
 
 TEST(cross_attention_matches_reference) {
   compare_levels("cross-attention", 40, attention_bound, [](draw& d, dtype type) -> placed_problem {
-    const two_sequences both(d, some_shape(d), type);
+    const two_sequences both(d, some_shape(d), type, longest);
     const dtype page_type = any_page_type(d);
     const int64_t page_tokens = d.one_of<int64_t>({16, 32, 10});
     return [=](place& on) {
@@ -64,7 +65,7 @@ TEST(cross_attention_matches_reference) {
 TEST(cross_attention_does_not_depend_on_the_cut) {
   for (uint64_t seed = 1; seed <= 8; ++seed) {
     draw d(seed);
-    const two_sequences both(d, some_shape(d), dtype::f32);
+    const two_sequences both(d, some_shape(d), dtype::f32, longest);
     std::vector<float> want;
     for (auto& m : machines()) {
       place on(m->ex, true);
