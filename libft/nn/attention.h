@@ -15,8 +15,8 @@ struct attention {
   linear output;
   norm query_norm;  // of each head, before the rotation (Qwen3, Gemma 3); null: none
   norm key_norm;
-  int64_t num_heads = 0;
-  int64_t num_kv_heads = 0;
+  int64_t num_heads = 0;     // this rank's; its output is a part of the ranks' sum
+  int64_t num_kv_heads = 0;  // this rank's
   int64_t head_dim = 0;
   bool causal = false;
   attention_options options;

@@ -12,7 +12,7 @@ struct cross_attention {
   linear query;
   linear key_value;  // of the encoder's states: [key heads | value heads]
   linear output;
-  int64_t num_heads = 0;
+  int64_t num_heads = 0;  // this rank's; its output is a part of the ranks' sum
   int64_t head_dim = 0;
   attention_options options;
 

@@ -24,10 +24,12 @@ tensor head::forward(nn::run& run, const tensor& rows) const {
     ops::scale(run.ex, {.out = scaled, .x = x, .scale = scale});
     x = scaled;
   }
-  if (columns.empty())
+  if (columns.empty()) {
     output.forward(run, x, logits);
-  else
+  } else {
+    FT_CHECK(run.num_tensor_ranks() + 1 == static_cast<int>(columns.size()));
     run.tensor_ranks->all_gather(run.ex, output.logits(run, x), logits, columns);
+  }
   if (softcap != 0) ops::scale(run.ex, {.out = logits, .x = logits, .softcap = softcap});
   return logits;
 }
