@@ -50,9 +50,9 @@ class staged_upload {
   void place() {
     const size_t behind = staged_.size() - before_;
     if (before_ > border_ || border_ + behind > memory_.bytes()) {
-      const size_t room = std::max(memory_.bytes() - border_, behind);
-      border_ = std::max(border_, rounded(before_));
-      memory_ = buffer(*from_, border_ + rounded(room));
+      const size_t room = std::max(memory_.bytes() - border_, behind), border = std::max(border_, rounded(before_));
+      memory_ = buffer(*from_, border + rounded(room));
+      border_ = border;  // all as it was where there is no memory
       ++version_;
     }
     char* first = memory_.as<char>() + (border_ - before_);
