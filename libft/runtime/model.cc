@@ -52,9 +52,8 @@ std::unique_ptr<worker> load_worker(const io::checkpoint& source, placement wher
                                   .share = source.share()};
   if (is_bounded(*on)) arch::require_room(config, match, build);
   std::unique_ptr<arch::network> network = arch::family_named(config.family).build(config, match, build);
-  const kv_layout pages{.num_kv_heads = network->num_kv_heads(),
-                        .head_dim = config.attention.head_dim,
-                        .type = choice.key_values};
+  const kv_layout pages{
+      .num_kv_heads = network->num_kv_heads(), .head_dim = config.attention.head_dim, .type = choice.key_values};
   return std::make_unique<worker>(config, std::move(network), std::move(on), pages);
 }
 
@@ -71,9 +70,8 @@ std::shared_ptr<model> model::open(const std::string& source, const model_option
   return of_ranks(std::move(opened), choice, std::move(first), {});
 }
 
-std::shared_ptr<model> model::of_ranks(std::shared_ptr<const io::checkpoint> source,
-                                       const arch::compute_choice& choice, std::unique_ptr<worker> first,
-                                       std::vector<std::unique_ptr<rank>> others) {
+std::shared_ptr<model> model::of_ranks(std::shared_ptr<const io::checkpoint> source, const arch::compute_choice& choice,
+                                       std::unique_ptr<worker> first, std::vector<std::unique_ptr<rank>> others) {
   return std::shared_ptr<model>(new model(std::move(source), choice, std::move(first), std::move(others)));
 }
 

@@ -31,8 +31,9 @@ class model {
  public:
   static std::shared_ptr<model> open(const std::string& source, const model_options& options);
   // Of ranks that are there already: `first` is rank 0, of whose checkpoint `source` is, `others` the ranks from 1 on.
-  static std::shared_ptr<model> of_ranks(std::shared_ptr<const io::checkpoint> source, const arch::compute_choice& choice,
-                                         std::unique_ptr<worker> first, std::vector<std::unique_ptr<rank>> others);
+  static std::shared_ptr<model> of_ranks(std::shared_ptr<const io::checkpoint> source,
+                                         const arch::compute_choice& choice, std::unique_ptr<worker> first,
+                                         std::vector<std::unique_ptr<rank>> others);
 
   const io::checkpoint& checkpoint() const { return *checkpoint_; }
   std::shared_ptr<const io::checkpoint> shared_checkpoint() const { return checkpoint_; }

@@ -131,17 +131,17 @@ inline int64_t most_choice_elements(int64_t rows) {
 // One late edit a row, where any row has one.
 struct sampling_metadata {
   sampling_shape shape;
-  std::vector<int32_t> tokens;                // [rows]: which tokens of the step the logits follow
-  std::vector<logit_edit> edits;              // [num_edits]
-  std::vector<logit_penalties> penalties;     // [rows], or none where there are no edits
-  std::vector<late_edit> late_edits;          // [num_late]
-  std::vector<float> temperatures;            // [candidates + sampled], in the order of rows
-  std::vector<double> uniforms;               // [drawn]
+  std::vector<int32_t> tokens;              // [rows]: which tokens of the step the logits follow
+  std::vector<logit_edit> edits;            // [num_edits]
+  std::vector<logit_penalties> penalties;   // [rows], or none where there are no edits
+  std::vector<late_edit> late_edits;        // [num_late]
+  std::vector<float> temperatures;          // [candidates + sampled], in the order of rows
+  std::vector<double> uniforms;             // [drawn]
   std::vector<sampling_limits> thresholds;  // [thresholded]
-  std::vector<int32_t> beam_rows;             // [next_beams]: which rows of the step they are
-  std::vector<int32_t> beam_offsets;          // [num_groups + 1], of the next beams
-  std::vector<int32_t> beam_stops;            // [num_groups, num_stops]; -1 is none
-  std::vector<float> scores;                  // [rows of the step], of beams whose parents are known; or none
+  std::vector<int32_t> beam_rows;           // [next_beams]: which rows of the step they are
+  std::vector<int32_t> beam_offsets;        // [num_groups + 1], of the next beams
+  std::vector<int32_t> beam_stops;          // [num_groups, num_stops]; -1 is none
+  std::vector<float> scores;                // [rows of the step], of beams whose parents are known; or none
 
   // visit(name, array) for each array; `Metadata` may be const.
   template <class Metadata, class Visit>

@@ -4,10 +4,10 @@
 
 #include "ops/argmax.h"
 #include "ops/beams.h"
-#include "ops/sampling_threshold.h"
 #include "ops/edit_logits.h"
 #include "ops/log_softmax.h"
 #include "ops/sample.h"
+#include "ops/sampling_threshold.h"
 #include "ops/top_k.h"
 
 namespace ft::runtime {
@@ -98,13 +98,13 @@ void choose(nn::run& run, const tensor& logits, const tensor& chosen, const samp
     const row_range among = within(rows, at.candidates);
     const best_of_rows of_rows = best.of(among);
     ops::sampling_threshold(ex, {.least = least,
-                  .last = last,
-                  .x = rows_of(logits, rows),
-                  .value = of_rows.value,
-                  .index = of_rows.index,
-                  .log_sum = of_rows.log_sum,
-                  .temperature = rows_of(in.temperatures, among),
-                  .by = in.thresholds});
+                                 .last = last,
+                                 .x = rows_of(logits, rows),
+                                 .value = of_rows.value,
+                                 .index = of_rows.index,
+                                 .log_sum = of_rows.log_sum,
+                                 .temperature = rows_of(in.temperatures, among),
+                                 .by = in.thresholds});
     draw(rows, least, last);
   }
   if (const row_range rows = in.shape.rows_of(logits_use::sampled); rows.size() > 0) draw(rows, {}, {});
