@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <memory>
+#include <numeric>
 
 #include "decode/beam_search.h"
 #include "decode/processors.h"
@@ -39,6 +39,7 @@ class direct {
   expected_request run() {
     result_.prompt_length = static_cast<int64_t>(prompt_.size());
     result_.outputs.resize(static_cast<size_t>(settings_.num_return_sequences));
+    for (output& o : result_.outputs) o.score = std::numeric_limits<float>::quiet_NaN();
     score_prompt();
     settings_.uses_beams() ? search() : choose_each();
     return std::move(result_);
@@ -145,6 +146,9 @@ class direct {
         const bool stopped = ends(tokens[i]) || told_to_stop;
         if (!stopped && static_cast<int32_t>(out.tokens.size()) < most_new_) continue;
         out.finish_reason = stopped ? FT_FINISH_STOP : FT_FINISH_LENGTH;
+        if (settings_.logprobs == logprobs_kind::none) continue;
+        const double sum = std::accumulate(out.logprobs.begin(), out.logprobs.end(), 0.0);
+        out.score = static_cast<float>(sum / std::pow(out.logprobs.size(), double{settings_.length_penalty}));
       }
     }
     result_.reason = result_.outputs[0].finish_reason;
