@@ -240,9 +240,9 @@ void check_nothing_is_left(driver& s) {
   largest.settings.do_sample = true;
   largest.settings.num_return_sequences = static_cast<int32_t>(s.options.max_batch_size);
   const int64_t pages_each = s.options.num_pages / s.options.max_batch_size;
-  largest.settings.max_new_tokens = static_cast<int32_t>(std::min<int64_t>(pages_each * s.options.page_tokens, 64));
-  if (s.options.limits.is_encoder_decoder)  // its source has a page
-    largest.settings.max_new_tokens -= static_cast<int32_t>(s.options.page_tokens);
+  const int64_t source = s.options.limits.is_encoder_decoder ? s.options.page_tokens : 0;  // has a page
+  largest.settings.max_new_tokens =
+      static_cast<int32_t>(std::clamp<int64_t>(pages_each * s.options.page_tokens - source, 1, 64));
   const auto a = s.submit(largest), b = s.submit(largest);
   s.step();
   s.step();

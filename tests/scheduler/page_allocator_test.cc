@@ -1,11 +1,11 @@
 // Pages: which of them are free, held or kept, and in which order kept ones give way.
-#include "runtime/page_pool.h"
+#include "runtime/scheduler/page_allocator.h"
 
 #include <map>
 #include <random>
 
 #include "check.h"
-#include "runtime/prefix_index.h"
+#include "runtime/scheduler/prefix_index.h"
 
 using namespace ft;
 using namespace ft::runtime;
@@ -13,7 +13,7 @@ using namespace ft::runtime;
 namespace {
 
 constexpr int32_t none = prefix_index::none;
-constexpr kv_layout layout = {.num_kv_heads = 1, .head_dim = 8, .page_tokens = 16};
+constexpr int64_t page_tokens = 16;
 
 // Against a plain map. Few distinct tokens and buckets, so that pages share buckets and beginnings.
 void check_index(uint32_t seed) {
@@ -49,7 +49,7 @@ TEST(the_index_finds_exactly_what_it_holds) {
 }
 
 TEST(kept_pages_give_way_last_ones_and_oldest_first) {
-  page_pool pool(cpu_backend(), host_memory(), layout, 1, 4, 4);
+  page_allocator pool(4, page_tokens, 4);
   const std::vector<int32_t> a(16, 1), b(16, 2), c(16, 3);
 
   // Two pages of one text, a third of another.
@@ -92,7 +92,7 @@ TEST(no_more_is_kept_than_allowed) {
   const uint32_t seed = std::random_device{}();
   std::mt19937 random(seed);
   constexpr int64_t most_idle = 7, total = 64;
-  page_pool pool(cpu_backend(), host_memory(), layout, 1, total, most_idle);
+  page_allocator pool(total, page_tokens, most_idle);
   std::vector<std::vector<int32_t>> held;
   int64_t most_held = 0;
   int32_t highest = 0;
@@ -127,7 +127,7 @@ TEST(no_more_is_kept_than_allowed) {
 }
 
 TEST(a_page_that_several_requests_pin_counts_once) {
-  page_pool pool(cpu_backend(), host_memory(), layout, 1, 4, 4);
+  page_allocator pool(4, page_tokens, 4);
   const std::vector<int32_t> a(16, 1);
   const int32_t page = pool.take();
   pool.keep(page, none, a);
