@@ -1,5 +1,5 @@
-// A model without weights: the logits that follow a sequence are a function of all its tokens, by hashes that chain them.
-// Whatever is lost, doubled or taken from another sequence on the way gives other logits.
+// A model without weights: the logits that follow a sequence are a function of all its tokens, by hashes that chain
+// them. Whatever is lost, doubled or taken from another sequence on the way gives other logits.
 #pragma once
 
 #include <algorithm>

@@ -98,7 +98,8 @@ void fake_worker::launch(const step_plan& plan, bool later) {
 }
 
 step_results fake_worker::results(int32_t slot) {
-  while (std::ranges::find(queue_, slot, &step_plan::slot) != queue_.end()) {  // one before it nobody may have asked for
+  while (std::ranges::find(queue_, slot, &step_plan::slot) !=
+         queue_.end()) {  // one before it nobody may have asked for
     execute(queue_.front());
     queue_.pop_front();
   }
@@ -321,12 +322,14 @@ void fake_worker::compute_rows(const step_plan& p, const row_tables& tables) {
   sources_.assign(ids.size(), 0);
   const int64_t width = p.table_width();
   for (int64_t row = 0; row < p.num_rows(); ++row) {
-    const std::span pages = std::span(tables.pages).subspan(static_cast<size_t>(row * width), static_cast<size_t>(width));
+    const std::span pages =
+        std::span(tables.pages).subspan(static_cast<size_t>(row * width), static_cast<size_t>(width));
     for (auto t = static_cast<size_t>(p.row_offsets[static_cast<size_t>(row)]);
          t < static_cast<size_t>(p.row_offsets[static_cast<size_t>(row) + 1]); ++t) {
       const int64_t position = p.positions[t];
-      CHECK_EQ(tables.slots[t], static_cast<int32_t>(pages[static_cast<size_t>(position / page_tokens_)] *
-                                                         page_tokens_ + position % page_tokens_));
+      CHECK_EQ(tables.slots[t],
+               static_cast<int32_t>(pages[static_cast<size_t>(position / page_tokens_)] * page_tokens_ +
+                                    position % page_tokens_));
       const uint64_t before = position > 0 ? key_at(pages, position - 1).chain : fake_model::empty;
       chains_[t] = fake_model::next(before, ids[t]);
       write(tables.slots[t], {ids[t], chains_[t], static_cast<int32_t>(position), false});
@@ -411,7 +414,7 @@ void fake_worker::sample(const step_plan& p, const row_tables& tables, slot_resu
   std::set<std::pair<int32_t, int32_t>> edited_ones;
   const auto late_token = [&](size_t row) {
     return shape.num_late > 0 && m.late_edits[row].place >= 0 ? chosen_.at(static_cast<size_t>(m.late_edits[row].place))
-                                                             : -1;
+                                                              : -1;
   };
   const auto edit = [&](size_t row, int32_t token, int32_t change) {
     CHECK(!shape.rows_with(&use_properties::to_host).contains(static_cast<int64_t>(row)));
@@ -429,7 +432,9 @@ void fake_worker::sample(const step_plan& p, const row_tables& tables, slot_resu
       edit(row, token, m.late_edits[row].change);
 
   to.chosen.assign(static_cast<size_t>(at.size), garbage);
-  const auto put = [&](int64_t place, float x) { to.chosen.at(static_cast<size_t>(place)) = std::bit_cast<int32_t>(x); };
+  const auto put = [&](int64_t place, float x) {
+    to.chosen.at(static_cast<size_t>(place)) = std::bit_cast<int32_t>(x);
+  };
   const auto k = static_cast<int64_t>(shape.num_candidates);
   for (int64_t i = 0; i < at.candidates.size(); ++i) {
     const std::span row = row_of(at.candidates.begin + i);
@@ -439,16 +444,16 @@ void fake_worker::sample(const step_plan& p, const row_tables& tables, slot_resu
       put(at.value_at + i * k + j, there ? best[static_cast<size_t>(j)].logit : -infinity);
       to.chosen[static_cast<size_t>(at.index_at + i * k + j)] = there ? best[static_cast<size_t>(j)].token : -1;
     }
-    put(at.log_sum_at + i, fake_model::log_sum(row, best.empty() ? NAN : best[0].logit,
-                                               m.temperatures[static_cast<size_t>(i)]));
+    put(at.log_sum_at + i,
+        fake_model::log_sum(row, best.empty() ? NAN : best[0].logit, m.temperatures[static_cast<size_t>(i)]));
   }
   const auto value = [&](int64_t place) { return std::bit_cast<float>(to.chosen[static_cast<size_t>(place)]); };
   for (int32_t group = 0; group < shape.num_groups; ++group) {
     const auto g = static_cast<size_t>(group);
     const int32_t begin = m.beam_offsets[g], end = m.beam_offsets[g + 1];
     CHECK(begin < end);
-    const std::span stops = std::span(m.beam_stops).subspan(g * static_cast<size_t>(shape.num_stops),
-                                                            static_cast<size_t>(shape.num_stops));
+    const std::span stops =
+        std::span(m.beam_stops).subspan(g * static_cast<size_t>(shape.num_stops), static_cast<size_t>(shape.num_stops));
     std::vector<beam_choice> found(static_cast<size_t>(end - begin), {0, 0, -infinity});
     for (int32_t beam = begin; beam < end; ++beam) {
       const int64_t i = at.next_beams.begin - at.candidates.begin + beam;

@@ -64,9 +64,9 @@ class fake_worker {
   }
 
   int64_t page_tokens_;
-  std::vector<key> keys_;          // [pages * page_tokens]
-  std::vector<int64_t> written_;   // [pages * page_tokens]: the last step that wrote there
-  std::vector<int32_t> chosen_;    // what the last step executed chose, where it lies on a device
+  std::vector<key> keys_;                   // [pages * page_tokens]
+  std::vector<int64_t> written_;            // [pages * page_tokens]: the last step that wrote there
+  std::vector<int32_t> chosen_;             // what the last step executed chose, where it lies on a device
   std::vector<uint64_t> chains_, sources_;  // [tokens] of the step
   std::vector<float> row_;
   slot_results results_[2];

@@ -45,9 +45,8 @@ TEST(a_plan_is_read_as_it_was_written) {
     std::vector<size_t> sizes;
     step_plan::visit_arrays(p, [&](const char*, const auto& a) { sizes.push_back(a.size()); });
     size_t at = 0;
-    step_plan::visit_arrays(read, [&](const char* name, const auto& a) {
-      CHECK_MSG(a.size() == sizes[at++], "seed ", seed, ": ", name);
-    });
+    step_plan::visit_arrays(
+        read, [&](const char* name, const auto& a) { CHECK_MSG(a.size() == sizes[at++], "seed ", seed, ": ", name); });
     CHECK(read.session == p.session && read.slot == p.slot && read.widest_group == p.widest_group);
     CHECK(read.sampling.shape == p.sampling.shape);
     CHECK(std::memcmp(read.token_ids.data(), p.token_ids.data(), 4 * p.token_ids.size()) == 0 || p.token_ids.empty());

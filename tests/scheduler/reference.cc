@@ -26,13 +26,17 @@ uint64_t hash_of(std::span<const int32_t> tokens) {
 class direct {
  public:
   direct(const drawn_request& given, const model_limits& limits)
-      : given_(given), ask_(given.callbacks()), settings_(given.settings), editor_(limits.vocab_size),
+      : given_(given),
+        ask_(given.callbacks()),
+        settings_(given.settings),
+        editor_(limits.vocab_size),
         sampler_(limits.vocab_size) {
     prompt_ = given.prompt;
     ids_of_embeddings(limits);
     const auto length = static_cast<int32_t>(prompt_.size());
-    most_new_ = std::min<int32_t>(settings_.max_new_tokens, static_cast<int32_t>(limits.max_positions) -
-                                                                static_cast<int32_t>(given.soft.prefix_length) - length);
+    most_new_ =
+        std::min<int32_t>(settings_.max_new_tokens, static_cast<int32_t>(limits.max_positions) -
+                                                        static_cast<int32_t>(given.soft.prefix_length) - length);
     settings_.max_new_tokens = most_new_;
   }
 
@@ -53,8 +57,8 @@ class direct {
     for (int32_t token : prompt_) ids.push_back(fake_model::id_of(token));
     for (size_t i = 0; i < soft.positions.size(); ++i) {
       const auto at = static_cast<size_t>(soft.positions[i]);
-      ids[at] = fake_model::id_of(std::span(soft.embeddings)
-                                      .subspan(i * fake_model::embedding_size, fake_model::embedding_size));
+      ids[at] = fake_model::id_of(
+          std::span(soft.embeddings).subspan(i * fake_model::embedding_size, fake_model::embedding_size));
       if (!limits.is_encoder_decoder) prompt_[at] = -1;
     }
     for (int64_t p = 0; p < soft.prefix_length; ++p)
@@ -250,7 +254,8 @@ request_callbacks drawn_request::callbacks() const {
     };
   if (constrains)
     c.constrain_logits = [](std::span<const int32_t> tokens, std::span<float> logits) {
-      for (size_t i = hash_of(tokens) % 3; i < logits.size(); i += 3) logits[i] = -std::numeric_limits<float>::infinity();
+      for (size_t i = hash_of(tokens) % 3; i < logits.size(); i += 3)
+        logits[i] = -std::numeric_limits<float>::infinity();
       return FT_CONTINUE;
     };
   if (steers_one_in > 0)

@@ -177,14 +177,16 @@ std::string describe(const drawn_request& r) {
   return cat("prompt of ", r.prompt.size(), ", ", o.max_new_tokens, " new, beams ", o.num_beams, "/", o.num_beam_groups,
              ", sampled ", o.do_sample, ", returned ", o.num_return_sequences, ", logprobs ",
              static_cast<int>(o.logprobs), ", edits ", o.edits_logits(), ", prefix ", r.soft.prefix_length,
-             ", embeddings ", r.soft.positions.size(), ", stop ", r.stops_one_in, "/", r.stop_after, "/", r.cancel_after, ", steers ", r.steers_one_in, r.constrains, ", decoder ids ", o.decoder_input_ids.size(), ", forced ", o.forced_bos_token_id, "/", o.forced_eos_token_ids.size());
+             ", embeddings ", r.soft.positions.size(), ", stop ", r.stops_one_in, "/", r.stop_after, "/",
+             r.cancel_after, ", steers ", r.steers_one_in, r.constrains, ", decoder ids ", o.decoder_input_ids.size(),
+             ", forced ", o.forced_bos_token_id, "/", o.forced_eos_token_ids.size());
 }
 
 void check_output(const submitted& one, size_t index, const output& got, const output& want, bool whole) {
   const std::string what = cat("sequence ", index, " of: ", describe(one.given));
-  CHECK_MSG(got.tokens.size() <= want.tokens.size() &&
-                std::equal(got.tokens.begin(), got.tokens.end(), want.tokens.begin()),
-            what);
+  CHECK_MSG(
+      got.tokens.size() <= want.tokens.size() && std::equal(got.tokens.begin(), got.tokens.end(), want.tokens.begin()),
+      what);
   for (size_t t = 0; t < std::min(got.logprobs.size(), want.logprobs.size()); ++t)
     CHECK_MSG(near(got.logprobs[t], want.logprobs[t]), what, ": ", got.logprobs[t], " and ", want.logprobs[t]);
   if (!whole) return;
@@ -225,7 +227,8 @@ void check_request(const submitted& one, const model_limits& limits) {
   r.read_prompt_logprobs([&](std::span<const float> got) {
     CHECK_EQ(got.size(), want.prompt_logprobs.size());
     for (size_t i = 0; i < got.size(); ++i)
-      CHECK_MSG(same_bits(got[i], want.prompt_logprobs[i]) || (got[i] != got[i] && want.prompt_logprobs[i] != want.prompt_logprobs[i]),
+      CHECK_MSG(same_bits(got[i], want.prompt_logprobs[i]) ||
+                    (got[i] != got[i] && want.prompt_logprobs[i] != want.prompt_logprobs[i]),
                 got[i], " for ", want.prompt_logprobs[i], ": prompt token ", i, " of: ", describe(one.given));
   });
 }
@@ -244,13 +247,12 @@ void check_nothing_is_left(driver& s) {
   largest.settings.max_new_tokens =
       static_cast<int32_t>(std::clamp<int64_t>(pages_each * s.options.page_tokens - source, 1, 64));
   const auto a = s.submit(largest), b = s.submit(largest);
-  s.step();
-  s.step();
   const auto length_of = [](const scheduled_request& r) {
     size_t length = 0;
     r.read_output(0, [&](const output& o) { length = o.tokens.size(); });
     return length;
   };
+  for (int i = 0; i < 3 && length_of(*a) == 0; ++i) s.step();
   CHECK(length_of(*a) > 0 && length_of(*b) == 0);
   a->cancel();
   b->cancel();
