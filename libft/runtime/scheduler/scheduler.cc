@@ -65,10 +65,12 @@ scheduler_stats scheduler::stats() const {
   return published_;
 }
 
+// Of the running ones each is asked: settle() has passed over those that were cancelled by then, and they may not come
+// into another step, even if the one who cancels has yet to say so in cancellations_.
 void scheduler::retire_cancelled() {
-  if (!cancellations_->exchange(false)) return;
   for (const request_ptr& r : running_)
     if (r->cancelled() && !r->finished()) finish_cancelled(*r);
+  if (!cancellations_->exchange(false)) return;
   std::lock_guard lock(mutex_);
   waiting_.remove_if([&](scheduled_request& r) {
     if (r.cancelled()) finish_cancelled(r);
@@ -150,7 +152,7 @@ void scheduler::add_source(scheduled_step& step, scheduled_request& r, int64_t& 
 }
 
 void scheduler::add_rows(scheduled_step& step, scheduled_request& r, bool decoding, int64_t& room) {
-  if (r.prompt_computed() != decoding) return;
+  if (r.finished() || r.prompt_computed() != decoding) return;
   if (!decoding) reuse_prefix(r);
   if (r.awaits_encoder()) add_source(step, r, room);
   if (r.awaits_encoder()) return;
