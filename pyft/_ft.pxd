@@ -318,6 +318,8 @@ cdef extern from "ft/generate.h" nogil:
         uint64_t pages_copied
         uint64_t prompt_tokens_reused
         int64_t pages_kept
+        uint64_t steps_ahead
+        uint64_t steps_replayed
 
     ft_status ft_session_get_stats(ft_session_stats *out, const ft_session *session)
 
