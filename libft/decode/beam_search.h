@@ -1,5 +1,5 @@
 // Beam search (and its sampled and diverse variants) over one request: which continuations go on, which have ended,
-// and when nothing better can come. Keys and values are not its concern; runtime/scheduler/token_selection.cc moves the pages.
+// and when nothing better can come. Keys and values are not its concern: the scheduler moves the pages.
 //
 // The rules are those of Hugging Face transformers, so that the same settings give the same tokens and scores:
 // - each step keeps the K = max(2, 1 + stop tokens) * width best continuations of all beams together, by accumulated
