@@ -16,6 +16,7 @@ void scheduled_step::reserve(const model_limits& limits, int64_t rows, int64_t t
   requests_.reserve(n);
   rows_.reserve(n);
   held_.reserve(n);
+  uses_.reserve(n);
   for (auto* per_token : {&plan_.token_ids, &plan_.positions, &plan_.slots})
     per_token->reserve(static_cast<size_t>(tokens));
   for (auto* per_row :
@@ -175,11 +176,15 @@ void scheduled_step::find_groups(int64_t page_tokens) {
 
 void scheduled_step::place_logits(sampling_composer& sampling) {
   sampling.begin(plan_.sampling);
-  for (size_t use = 0; use < num_logits_uses; ++use)
+  uses_.clear();
+  for (const row& at : rows_) {
+    const bool more_to_come = at.of->computed + at.of->scheduled < at.of->length();  // of the prompt
+    uses_.push_back(more_to_come ? no_use : static_cast<uint8_t>(at.owner->use_of_logits(*at.of)));
+  }
+  for (uint8_t use = 0; use < num_logits_uses; ++use)
     for (size_t i = 0; i < rows_.size(); ++i) {
+      if (uses_[i] != use) continue;
       row& at = rows_[i];
-      const bool more_to_come = at.of->computed + at.of->scheduled < at.of->length();  // of the prompt
-      if (more_to_come || at.owner->use_of_logits(*at.of) != static_cast<logits_use>(use)) continue;
       at.logits_row = sampling.add(static_cast<logits_use>(use), *at.owner, *at.of, static_cast<int32_t>(i),
                                    plan_.row_offsets[i + 1] - 1);
       if (static_cast<logits_use>(use) != logits_use::next_beams || reorders_beams_) continue;

@@ -86,6 +86,8 @@ class scheduled_step {
   std::vector<scheduled_request*> source_requests_, requests_;
   std::vector<row> rows_;
   std::vector<scored_tokens> scored_;
+  static constexpr uint8_t no_use = num_logits_uses;
+  std::vector<uint8_t> uses_;  // of each row's logits, while they are placed
   std::vector<std::shared_ptr<scheduled_request>> held_;
   bool reorders_beams_ = false;
   int64_t widest_ = 1, widest_source_ = 0;  // of the page tables; 0: rows have no source

@@ -54,7 +54,6 @@ class scheduler {
   void cancel_all();
   size_t unfinished() const;
   scheduler_stats stats() const;
-  int64_t num_pages() const { return options_.num_pages; }
 
   // The driving thread's, one at a time.
   // Two of these may be under way at a time.

@@ -6,7 +6,6 @@
 
 #include "core/status.h"
 #include "ops/beams.h"
-#include "ops/elementwise.h"
 #include "ops/kv_cache.h"
 #include "ops/log_softmax.h"
 #include "ops/rows.h"
