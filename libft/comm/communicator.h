@@ -12,6 +12,9 @@
 // result is there; what they read and write may not be freed or changed out of that order. Where a device computes in
 // the calling thread, they return when they are done. Recorded work may contain them, if all ranks record the same.
 //
+// Rehearsals. While ex.rehearses, operations say nothing, wait for nobody, and return at once, with false; what they
+// lack to be queued later, they take then.
+//
 // Threads. A communicator is used by one thread at a time, that which computes the pass; abort() is for any thread.
 //
 // Errors. An operation throws ft::error when the group was aborted, and when ranks are found to disagree on what they

@@ -109,6 +109,9 @@ class backend {
   virtual int enter_thread() { return 0; }
   virtual void leave_thread(int /*before*/) noexcept {}
 
+  // Whether operations know exec::rehearses. Where a device computes in the calling thread, they do not.
+  virtual bool rehearses() const { return false; }
+
   // Whether work on this stream can be recorded; then record() does, without running it: `work` queues it.
   virtual bool records(void* /*stream*/) const { return false; }
   virtual std::unique_ptr<recorded_work> record(void* /*stream*/, const std::function<void()>& /*work*/) {

@@ -5,11 +5,10 @@
 // Every row holds at least one token.
 #pragma once
 
+#include "core/pool_kind.h"
 #include "ops/exec.h"
 
 namespace ft {
-
-enum class pool_kind : uint8_t { mean, first, last, max };
 
 struct pool_args {
   tensor out;

@@ -41,11 +41,11 @@ std::vector<tuned_product> tune(model& m, std::span<const int64_t> token_counts)
   for (int64_t tokens : token_counts)
     if (tokens < 1 || tokens > most_tokens)
       fail(FT_ERROR_INVALID_ARGUMENT, "tuning for ", tokens, " tokens: give from 1 to ", most_tokens);
-  m.first().forget_recordings();  // they hold the algorithms of their time
+  m.ranks().forget_recordings();  // they hold the algorithms of their time
   std::vector<tuned_product> found = m.compute().device().tune([&] {
     for (int64_t tokens : token_counts) run_pass(m, tokens);
   });
-  m.first().forget_recordings();
+  m.ranks().forget_recordings();
   return found;
 }
 

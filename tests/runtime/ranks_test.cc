@@ -54,11 +54,24 @@ class thread_rank final : public rank {
       worker_->prepare(plan_);
     });
   }
+  void prepare(const forward_plan& plan, forward_caller*) override {
+    write_plan(bytes_, plan);
+    ask([this] {
+      read_plan(forward_plan_, bytes_);
+      worker_->prepare(forward_plan_, nullptr);
+    });
+  }
   void launch(const step_plan&, const cancellation&) override {
     post([this] { worker_->launch(plan_); });
   }
+  void launch(const forward_plan&, forward_caller*) override {
+    post([this] { worker_->launch(forward_plan_, nullptr); });
+  }
   void finish() override { await(); }
   void recover() override { worker_->compute().others().recover(); }
+  void forget_recordings() override {
+    ask([this] { worker_->forget_recordings(); });
+  }
 
  private:
   void ask(std::function<void()> work) {
@@ -97,6 +110,7 @@ class thread_rank final : public rank {
   std::unique_ptr<worker> worker_;
   std::vector<std::byte> bytes_;
   step_plan plan_;
+  forward_plan forward_plan_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::function<void()> work_;

@@ -158,6 +158,10 @@ struct model_config : stack_config {
   bool projects_embedding() const { return embedding.size != 0 && embedding.size != hidden_size; }
   // The width of the last hidden state.
   int64_t output_size() const { return projects_embedding() ? embedding.size : hidden_size; }
+  // The width of the logits, where there are any.
+  int64_t logits_size() const {
+    return head.kind == head_kind::causal_lm || head.kind == head_kind::masked_lm ? tokens.vocab_size : head.num_labels;
+  }
 
   io::json_ptr to_json() const;  // what ft_model_config returns
 };

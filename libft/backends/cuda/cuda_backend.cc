@@ -112,11 +112,18 @@ class event_point final : public stream_point {
 
 class cuda_graph final : public recorded_work {
  public:
-  explicit cuda_graph(cudaGraph_t graph) {
+  // What starting it needs on the device is there when this returns.
+  cuda_graph(cudaGraph_t graph, cudaStream_t stream) {
     const cudaError_t status = cudaGraphInstantiate(&ready_, graph, 0);
     cudaGraphDestroy(graph);
     check(status, "instantiating a graph");
+    if (const cudaError_t uploaded = cudaGraphUpload(ready_, stream); uploaded != cudaSuccess) {
+      cudaGraphExecDestroy(ready_);
+      check(uploaded, "uploading a graph");
+    }
   }
+  cuda_graph(const cuda_graph&) = delete;
+  cuda_graph& operator=(const cuda_graph&) = delete;
   ~cuda_graph() override { cudaGraphExecDestroy(ready_); }
 
   void replay(void* stream) override {
@@ -163,6 +170,8 @@ class cuda_device final : public backend {
   int enter_thread() override { return enter_device(index_); }
   void leave_thread(int before) noexcept override { leave_device(before); }
 
+  bool rehearses() const override { return true; }
+
   // From streams that the default stream of old does not wait for. That one cannot be recorded; while another that it
   // waits for is, nobody in the process may use it.
   bool records(void* stream) const override {
@@ -186,7 +195,7 @@ class cuda_device final : public backend {
       throw;
     }
     check(cudaStreamEndCapture(s, &graph), "recording a graph");
-    return std::make_unique<cuda_graph>(graph);
+    return std::make_unique<cuda_graph>(graph, s);
   }
 
   void upload(void* to, const void* from_host, size_t bytes, void* stream) override {

@@ -6,39 +6,36 @@
 
 #include "core/status.h"
 #include "ops/elementwise.h"
-#include "ops/pool.h"
-#include "ops/rows.h"
 #include "runtime/forward/packed_rows.h"
+#include "runtime/plan/forward_plan.h"
 
 namespace ft::runtime {
 namespace {
 
-// Logits of a large vocabulary are computed for this many rows at a time: they are far larger than anything else.
-constexpr int64_t logit_rows = 128;
-
-// The state of one forward(): where each group's results go. An encoder-decoder has rows of two kinds: the encoder's
-// and, when the decoder is to run, the decoder's.
-class pass {
+// The state of one forward(): passes over groups of rows, and where their results go. An encoder-decoder has rows of
+// two kinds: the encoder's and, when the decoder is to run, the decoder's.
+class grouped_forward final : public forward_caller {
  public:
-  pass(model& m, const packed_rows& rows, const packed_rows* decoder_rows, const forward_request& wanted)
-      : model_(m),
-        config_(m.config()),
-        rows_(rows),
-        decoder_rows_(decoder_rows),
-        wanted_(wanted),
-        upload_(m.first().forward_upload()) {}
+  grouped_forward(model& m, const packed_rows& rows, const packed_rows* decoder_rows, const forward_request& wanted)
+      : model_(m), config_(m.config()), rows_(rows), decoder_rows_(decoder_rows), wanted_(wanted) {
+    plan_.wanted = {.hidden = wanted.last_hidden_state,
+                    .encoder_hidden = wanted.encoder_last_hidden_state,
+                    .pooled = wanted.pooler_output,
+                    .embedding = wanted.embedding,
+                    .logits = wanted.logits};
+    plan_.pooling = wanted.pooling.value_or(config_.pooling.kind);
+    plan_.normalize = wanted.normalize;
+  }
 
   forward_outputs run() {
     model_.compute().compute([&](nn::run& run) { allocate(run); });
     const int64_t group_tokens = model_.compute().device().tokens_per_pass();  // a longer row is a group of its own
-    for (int64_t begin = 0; begin < rows_.num_rows();) {
-      int64_t end = begin + 1;
-      while (end < rows_.num_rows() && tokens_of(begin, end + 1) <= group_tokens) ++end;
-      model_.compute().compute([&](nn::run& run) {
-        compute_group(run, begin, end);
-        if (wanted_.on_device && end == rows_.num_rows()) out_.ready = run.ex.device.mark(run.ex.stream);
-      });
-      begin = end;
+    for (; begin_ < rows_.num_rows(); begin_ = end_) {
+      end_ = begin_ + 1;
+      while (end_ < rows_.num_rows() && tokens_of(begin_, end_ + 1) <= group_tokens) ++end_;
+      fill(plan_.input, rows_);
+      if (decoder_rows_) fill(plan_.target, *decoder_rows_);
+      model_.ranks().run(plan_, *this);
     }
     if (inputs_read_) inputs_read_->wait();  // their owner may change or free them from now on
     return std::move(out_);
@@ -51,9 +48,6 @@ class pass {
     return tokens + (decoder_rows_ ? offset(*decoder_rows_, end) - offset(*decoder_rows_, begin) : 0);
   }
   bool per_sequence_head() const { return config_.head.kind == arch::head_kind::sequence_classification; }
-  bool language_model() const {
-    return config_.head.kind == arch::head_kind::causal_lm || config_.head.kind == arch::head_kind::masked_lm;
-  }
 
   // The rows that last_hidden_state and logits are of.
   const packed_rows& output_rows() const { return decoder_rows_ ? *decoder_rows_ : rows_; }
@@ -84,135 +78,64 @@ class pass {
     if (wanted_.encoder_last_hidden_state) out_.encoder_last_hidden_state = per_token(run, type, rows_, hidden);
     if (wanted_.pooler_output) out_.pooler_output = zeros(run, type, {rows_.num_rows(), hidden});
     if (wanted_.embedding) out_.embedding = zeros(run, dtype::f32, {rows_.num_rows(), hidden});
-    if (!wanted_.logits) return;
-    const int64_t width = language_model() ? config_.tokens.vocab_size : config_.head.num_labels;
-    out_.logits = per_sequence_head() ? zeros(run, dtype::f32, {rows_.num_rows(), width})
-                                      : per_token(run, dtype::f32, output_rows(), width);
-  }
-
-  // Of the tokens from `begin` to `end`; valid until the next call.
-  std::span<const nn::embedded_rows> upload_embeddings(nn::run& run, const packed_rows& rows, int64_t begin,
-                                                       int64_t end) {
-    const int64_t width = rows.embeds.dim(-1);
-    if (rows.embeds_on_device) {
-      embedded_.rows = run.activations.make(rows.embeds.type, {end - begin, width});
-      gather_embeddings(run.ex, rows, begin, embedded_.rows);
+    if (wanted_.logits)
+      out_.logits = per_sequence_head() ? zeros(run, dtype::f32, {rows_.num_rows(), config_.logits_size()})
+                                        : per_token(run, dtype::f32, output_rows(), config_.logits_size());
+    if (wanted_.on_device) out_.ready = run.ex.device.mark(run.ex.stream);
+    if (rows_.embeds_on_device || (decoder_rows_ && decoder_rows_->embeds_on_device))
       inputs_read_ = run.ex.device.mark(run.ex.stream);
-      return {&embedded_, 1};
-    }
-    given_.resize(static_cast<size_t>((end - begin) * width));
-    for (int64_t t = begin; t < end; ++t) rows.read_embedding(t, given_.data() + (t - begin) * width);
-    embedded_.rows = run.activations.make(dtype::f32, {end - begin, width});
-    run.ex.upload(embedded_.rows.data, given_.data(), given_.size() * sizeof(float));
-    return {&embedded_, 1};
   }
 
-  // One side's rows of a group: what is staged for the device, and where it will be.
-  struct group {
-    std::vector<int32_t> offsets, positions;
-    nn::ragged_batch batch;
-  };
-
-  void stage(group& g, const packed_rows& rows, int64_t first_row, int64_t end_row) {
-    const int64_t begin = offset(rows, first_row), end = offset(rows, end_row);
-    g.offsets.clear();
-    g.positions.resize(static_cast<size_t>(end - begin));
-    for (int64_t row = first_row; row <= end_row; ++row)
-      g.offsets.push_back(static_cast<int32_t>(offset(rows, row) - begin));
-    for (size_t row = 0; row + 1 < g.offsets.size(); ++row)
-      std::iota(g.positions.begin() + g.offsets[row], g.positions.begin() + g.offsets[row + 1], 0);
-
-    g.batch = {};
-    g.batch.num_tokens = end - begin;
-    g.batch.num_rows = end_row - first_row;
-    const auto add = [&](tensor& on_device, std::span<const int32_t> values) {
-      upload_.add(on_device, dtype::i32, {static_cast<int64_t>(values.size())}, values);
-    };
+  // One side's rows of the group.
+  void fill(forward_side& side, const packed_rows& rows) const {
+    const int64_t begin = offset(rows, begin_), end = offset(rows, end_);
     const auto tokens = [&](const std::vector<int32_t>& values) {
       return std::span(values).subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
     };
-    add(g.batch.token_ids, tokens(rows.token_ids));
-    if (!rows.token_type_ids.empty()) add(g.batch.token_type_ids, tokens(rows.token_type_ids));
-    add(g.batch.positions, g.positions);
-    add(g.batch.row_offsets, g.offsets);
-  }
-
-  void compute_group(nn::run& run, int64_t first_row, int64_t end_row) {
-    upload_.begin();
-    upload_.next_side();
-    stage(input_, rows_, first_row, end_row);
-    if (decoder_rows_) stage(target_, *decoder_rows_, first_row, end_row);
-    upload_.place();
-    upload_.upload(run.ex);
-    nn::ragged_batch& input = input_.batch;
-    if (rows_.embeds) input.embedded = upload_embeddings(run, rows_, offset(rows_, first_row), offset(rows_, end_row));
-    const tensor states = first_stack(run, input);
-    if (!config_.is_encoder_decoder) return compute_outputs(run, input, states, first_row);
-    if (wanted_.encoder_last_hidden_state)
-      scatter(run, rows_, states, offset(rows_, first_row), out_.encoder_last_hidden_state.view);
-    if (wanted_.embedding) compute_embedding(run, input, states, first_row);
-    if (!decoder_rows_) return;
-    nn::ragged_batch& batch = target_.batch;
-    if (decoder_rows_->embeds)
-      batch.embedded =
-          upload_embeddings(run, *decoder_rows_, offset(*decoder_rows_, first_row), offset(*decoder_rows_, end_row));
-    batch.encoder_states = states;
-    batch.encoder_row_offsets = input.row_offsets;
-    compute_outputs(run, batch, model_.network().hidden(run, batch), first_row);
-  }
-
-  // The states of the only stack, or of the encoder.
-  tensor first_stack(nn::run& run, const nn::ragged_batch& batch) {
-    const worker::pass_shape shape{
-        .tokens = batch.num_tokens,
-        .rows = batch.num_rows,
-        .embeds = batch.embedded.empty() ? std::nullopt : std::optional(batch.embedded[0].rows.type),
-        .type_ids = static_cast<bool>(batch.token_type_ids)};
-    const arch::network& network = model_.network();
-    const auto pass = [&](nn::run& r) {
-      return config_.is_encoder_decoder ? network.encode(r, batch) : network.hidden(r, batch);
+    const auto copy = [](std::vector<int32_t>& to, std::span<const int32_t> from) {
+      to.assign(from.begin(), from.end());
     };
-    const auto* recorded = model_.first().recorded_forwards().prepare(run, upload_.version(), shape, pass);
-    return recorded ? recorded->replay(run) : pass(run);
+    copy(side.token_ids, tokens(rows.token_ids));
+    if (!rows.token_type_ids.empty()) copy(side.token_type_ids, tokens(rows.token_type_ids));
+    side.row_offsets.clear();
+    side.positions.resize(side.token_ids.size());
+    for (int64_t row = begin_; row <= end_; ++row)
+      side.row_offsets.push_back(static_cast<int32_t>(offset(rows, row) - begin));
+    for (size_t row = 0; row + 1 < side.row_offsets.size(); ++row)
+      std::iota(side.positions.begin() + side.row_offsets[row], side.positions.begin() + side.row_offsets[row + 1], 0);
+    if (!rows.embeds) return;
+    side.embedded = rows.embeds_on_device ? embedded_by::first_rank : embedded_by::plan;
+    side.embedding_type = rows.embeds.type;
+    if (rows.embeds_on_device) return;
+    const int64_t width = rows.embeds.dim(-1);
+    side.embeddings.resize(static_cast<size_t>((end - begin) * width));
+    for (int64_t t = begin; t < end; ++t) rows.read_embedding(t, side.embeddings.data() + (t - begin) * width);
   }
 
-  void compute_embedding(nn::run& run, const nn::ragged_batch& batch, const tensor& hidden, int64_t first_row) {
-    const tensor rows = run.activations.make(dtype::f32, {batch.num_rows, config_.output_size()});
-    ops::pool(run.ex, {.out = rows,
-                       .x = hidden,
-                       .row_offsets = batch.row_offsets,
-                       .kind = wanted_.pooling.value_or(config_.pooling.kind),
-                       .normalize = wanted_.normalize});
-    copy_rows(run, rows, first_row, out_.embedding.view);
+  void give(nn::run& run, bool of_target, const tensor& out) override {
+    const packed_rows& rows = of_target ? *decoder_rows_ : rows_;
+    gather_embeddings(run.ex, rows, offset(rows, begin_), out);
+    if (!run.ex.rehearses && inputs_read_) inputs_read_->move(run.ex.stream);
   }
 
-  void compute_outputs(nn::run& run, const nn::ragged_batch& batch, const tensor& hidden, int64_t first_row) {
-    const packed_rows& rows = output_rows();
-    if (wanted_.last_hidden_state) scatter(run, rows, hidden, offset(rows, first_row), out_.last_hidden_state.view);
-    if (wanted_.embedding && !config_.is_encoder_decoder) compute_embedding(run, batch, hidden, first_row);
-    if (wanted_.pooler_output)
-      copy_rows(run, model_.network().pooled(run, first_tokens(run, batch, hidden)), first_row,
-                out_.pooler_output.view);
-    if (wanted_.logits) compute_logits(run, batch, hidden, first_row);
-  }
-
-  void compute_logits(nn::run& run, const nn::ragged_batch& batch, const tensor& hidden, int64_t first_row) {
-    if (per_sequence_head()) {
-      copy_rows(run, model_.network().logits(run, first_tokens(run, batch, hidden)), first_row, out_.logits.view);
-      return;
+  void take(nn::run& run, forward_output what, int64_t first, const tensor& rows) override {
+    switch (what) {
+      case forward_output::hidden:
+        return scatter(run, output_rows(), rows, offset(output_rows(), begin_), out_.last_hidden_state.view);
+      case forward_output::encoder_hidden:
+        return scatter(run, rows_, rows, offset(rows_, begin_), out_.encoder_last_hidden_state.view);
+      case forward_output::pooled:
+        return copy_rows(run, rows, out_.pooler_output.view);
+      case forward_output::embedding:
+        return copy_rows(run, rows, out_.embedding.view);
+      case forward_output::logits:
+        if (per_sequence_head()) return copy_rows(run, rows, out_.logits.view);
+        return scatter(run, output_rows(), rows, offset(output_rows(), begin_) + first, out_.logits.view);
     }
-    for (int64_t begin = 0; begin < batch.num_tokens; begin += logit_rows) {
-      arena::scope scope(run.activations);
-      const int64_t end = std::min(begin + logit_rows, batch.num_tokens);
-      scatter(run, output_rows(), model_.network().logits(run, hidden.slice(0, begin, end)),
-              offset(output_rows(), first_row) + begin, out_.logits.view);
-    }
   }
 
-  tensor first_tokens(nn::run& run, const nn::ragged_batch& batch, const tensor& hidden) {
-    const tensor out = run.make({batch.num_rows, hidden.dim(1)});
-    ops::gather_rows(run.ex, {.out = out, .x = hidden, .index = batch.row_offsets.slice(0, 0, batch.num_rows)});
-    return out;
+  void end(nn::run& run) override {
+    if (!run.ex.rehearses && out_.ready) out_.ready->move(run.ex.stream);
   }
 
   // The output's dtype may be another than the activations'.
@@ -239,11 +162,12 @@ class pass {
     }
   }
 
-  void copy_rows(nn::run& run, const tensor& states, int64_t first_row, const tensor& out) {
+  // One vector a row of the group.
+  void copy_rows(nn::run& run, const tensor& states, const tensor& out) {
     arena::scope scope(run.activations);
     const tensor rows = as(run, out.type, states);
     FT_CHECK(rows.contiguous() && rows.dim(1) == out.dim(1));
-    put(run, out.as<char>() + bytes_of(out.type, first_row * out.dim(1)), rows.data, bytes_of(out.type, rows.size()));
+    put(run, out.as<char>() + bytes_of(out.type, begin_ * out.dim(1)), rows.data, bytes_of(out.type, rows.size()));
   }
 
   void put(nn::run& run, void* to, const void* from, size_t bytes) {
@@ -259,10 +183,8 @@ class pass {
   const packed_rows* decoder_rows_;  // null: the decoder, if there is one, does not run
   const forward_request& wanted_;
   forward_outputs out_;
-  staged_upload& upload_;  // used inside passes alone
-  group input_, target_;
-  std::vector<float> given_;  // embeddings
-  nn::embedded_rows embedded_;
+  forward_plan plan_;
+  int64_t begin_ = 0, end_ = 0;                // the group's rows
   std::shared_ptr<stream_point> inputs_read_;  // those that lie on the device
 };
 
@@ -307,7 +229,7 @@ forward_outputs forward(model& m, const forward_inputs& inputs, const forward_re
     for (const auto& ready : {inputs.embeds_ready, inputs.decoder_embeds_ready})
       if (ready) ready->hold(run.ex.stream);
   });
-  return pass(m, rows, decoder_rows ? &*decoder_rows : nullptr, wanted).run();
+  return grouped_forward(m, rows, decoder_rows ? &*decoder_rows : nullptr, wanted).run();
 }
 
 }  // namespace ft::runtime

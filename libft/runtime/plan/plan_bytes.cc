@@ -34,17 +34,16 @@ class reader {
 
  private:
   static void require(bool holds) {
-    if (!holds) fail(FT_ERROR_INTERNAL, "a step's plan that another rank sent is cut short or is no plan");
+    if (!holds) fail(FT_ERROR_INTERNAL, "a plan that another rank sent is cut short or is no plan");
   }
   std::span<const std::byte> left_;
 };
 
-}  // namespace
-
-void write_plan(std::vector<std::byte>& bytes, const step_plan& plan) {
+template <class Plan>
+void write(std::vector<std::byte>& bytes, const Plan& plan) {
   bytes.clear();
-  step_plan::visit_values(plan, [&](const auto& value) { put(bytes, &value, sizeof value); });
-  step_plan::visit_arrays(plan, [&](const char*, const auto& array) {
+  Plan::visit_values(plan, [&](const auto& value) { put(bytes, &value, sizeof value); });
+  Plan::visit_arrays(plan, [&](const char*, const auto& array) {
     static_assert(std::is_trivially_copyable_v<std::remove_cvref_t<decltype(array[0])>>);
     const uint64_t count = array.size();
     put(bytes, &count, sizeof count);
@@ -52,11 +51,19 @@ void write_plan(std::vector<std::byte>& bytes, const step_plan& plan) {
   });
 }
 
-void read_plan(step_plan& plan, std::span<const std::byte> bytes) {
+template <class Plan>
+void read(Plan& plan, std::span<const std::byte> bytes) {
   reader from(bytes);
-  step_plan::visit_values(plan, [&](auto& value) { from.take(&value, sizeof value); });
-  step_plan::visit_arrays(plan, [&](const char*, auto& array) { from.take(array); });
+  Plan::visit_values(plan, [&](auto& value) { from.take(&value, sizeof value); });
+  Plan::visit_arrays(plan, [&](const char*, auto& array) { from.take(array); });
   from.require_end();
 }
+
+}  // namespace
+
+void write_plan(std::vector<std::byte>& bytes, const step_plan& plan) { write(bytes, plan); }
+void write_plan(std::vector<std::byte>& bytes, const forward_plan& plan) { write(bytes, plan); }
+void read_plan(step_plan& plan, std::span<const std::byte> bytes) { read(plan, bytes); }
+void read_plan(forward_plan& plan, std::span<const std::byte> bytes) { read(plan, bytes); }
 
 }  // namespace ft::runtime

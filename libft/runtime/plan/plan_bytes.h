@@ -6,14 +6,17 @@
 #include <span>
 #include <vector>
 
+#include "runtime/plan/forward_plan.h"
 #include "runtime/plan/step_plan.h"
 
 namespace ft::runtime {
 
 // Replaces `bytes`, whose memory it uses again.
 void write_plan(std::vector<std::byte>& bytes, const step_plan& plan);
+void write_plan(std::vector<std::byte>& bytes, const forward_plan& plan);
 
-// Replaces `plan`. Throws ft::error (FT_ERROR_INTERNAL) for bytes that no write_plan() made.
+// Replaces `plan`. Throws ft::error (FT_ERROR_INTERNAL) for bytes that no write_plan() of such a plan made.
 void read_plan(step_plan& plan, std::span<const std::byte> bytes);
+void read_plan(forward_plan& plan, std::span<const std::byte> bytes);
 
 }  // namespace ft::runtime

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "runtime/plan/forward_plan.h"
 #include "runtime/plan/step_plan.h"
 #include "runtime/worker/worker.h"
 
@@ -21,12 +22,16 @@ class rank {
   virtual void open(uint64_t session, const session_memory& needs) = 0;
   virtual void close(uint64_t session) noexcept = 0;
   virtual void prepare(const step_plan& plan) = 0;
+  virtual void prepare(const forward_plan& plan, forward_caller* caller) = 0;
 
   // Begins what was prepared, and may return before it is done; finish() returns when it is, or throws what went wrong.
   virtual void launch(const step_plan& plan, const cancellation& cancel) = 0;
+  virtual void launch(const forward_plan& plan, forward_caller* caller) = 0;
   virtual void finish() = 0;
   // After a launch that failed on some rank, when all have finished: the ranks can be used again.
   virtual void recover() = 0;
+  // What the device has recorded is recorded anew: it holds the algorithms of its time.
+  virtual void forget_recordings() = 0;
 };
 
 // A worker that computes in the thread that calls.
@@ -38,9 +43,12 @@ class local_rank final : public rank {
   void open(uint64_t session, const session_memory& needs) override { worker_.open(session, needs); }
   void close(uint64_t session) noexcept override { worker_.close(session); }
   void prepare(const step_plan& plan) override { worker_.prepare(plan); }
+  void prepare(const forward_plan& plan, forward_caller* caller) override { worker_.prepare(plan, caller); }
   void launch(const step_plan& plan, const cancellation& cancel) override { worker_.launch(plan, cancel); }
+  void launch(const forward_plan& plan, forward_caller* caller) override { worker_.launch(plan, caller); }
   void finish() override {}
   void recover() override { worker_.compute().others().recover(); }
+  void forget_recordings() override { worker_.forget_recordings(); }
 
  private:
   worker& worker_;

@@ -44,8 +44,24 @@ int64_t rank_group::affordable_pages(double share) const {
 }
 
 void rank_group::run(const step_plan& plan, const cancellation& cancel) {
+  run_on_all([&](rank& r, bool) { r.prepare(plan); },
+             [&](rank& r, bool first) { r.launch(plan, first ? cancel : cancellation{}); });
+}
+
+void rank_group::run(const forward_plan& plan, forward_caller& caller) {
+  run_on_all([&](rank& r, bool first) { r.prepare(plan, first ? &caller : nullptr); },
+             [&](rank& r, bool first) { r.launch(plan, first ? &caller : nullptr); });
+}
+
+void rank_group::forget_recordings() {
   std::lock_guard lock(mutex_);
-  for (auto& r : ranks_) r->prepare(plan);
+  for (auto& r : ranks_) r->forget_recordings();
+}
+
+template <class Prepare, class Launch>
+void rank_group::run_on_all(Prepare&& prepare, Launch&& launch) {
+  std::lock_guard lock(mutex_);
+  for (auto& r : ranks_) prepare(*r, r == ranks_.front());
   std::exception_ptr failure;
   const auto attempt = [&](auto&& step) {
     try {
@@ -55,7 +71,7 @@ void rank_group::run(const step_plan& plan, const cancellation& cancel) {
     }
   };
   for (size_t i = ranks_.size(); i-- > 0;)  // rank 0, which computes in this thread, comes last
-    attempt([&] { ranks_[i]->launch(plan, i == 0 ? cancel : cancellation{}); });
+    attempt([&] { launch(*ranks_[i], i == 0); });
   for (auto& r : ranks_) attempt([&] { r->finish(); });
   if (!failure) return;
   for (auto& r : ranks_) r->recover();

@@ -29,12 +29,18 @@ class rank_group {
   // Prepares the plan on all ranks, then launches it on all; `cancel` is asked on rank 0. Throws the first error of a
   // rank, when all have left the pass.
   void run(const step_plan& plan, const cancellation& cancel);
+  // The same of a pass over whole sequences, whose outputs `caller` takes meanwhile.
+  void run(const forward_plan& plan, forward_caller& caller);
+  void forget_recordings();
   // Rank 0's; waits for them.
   step_results results(const step_plan& plan) { return first_.results(plan.session, plan.slot); }
   // Waits for whatever is under way of a session, whatever comes of it.
   void come_to_rest(uint64_t session) noexcept { first_.come_to_rest(session); }
 
  private:
+  template <class Prepare, class Launch>
+  void run_on_all(Prepare&& prepare, Launch&& launch);
+
   worker& first_;
   std::vector<std::unique_ptr<rank>> ranks_;
   std::mutex mutex_;  // one plan at a time

@@ -64,15 +64,34 @@ class executor {
   template <class Pass>
   void compute(Pass&& pass, bool (*cancelled)(void*) = nullptr, void* cancel_data = nullptr) {
     std::lock_guard lock(mutex_);
+    compute_locked(pass, cancelled, cancel_data, false);
+  }
+
+  // Takes the pass's memory and whatever else it needs, where the device rehearses, and computes nothing: when the same
+  // pass is computed next, it lacks nothing. Returns whether memory of earlier passes has moved.
+  template <class Pass>
+  bool rehearse(Pass&& pass) {
+    if (!device().rehearses()) return false;
+    std::lock_guard lock(mutex_);
+    const uint64_t before = activations_.version() + scratch_.version();
+    compute_locked(pass, nullptr, nullptr, true);
+    const thread_on_device here(device());
     activations_.reset();
     scratch_.reset();
+    return activations_.version() + scratch_.version() != before;
+  }
+
+ private:
+  template <class Pass>
+  void compute_locked(Pass&& pass, bool (*cancelled)(void*), void* cancel_data, bool rehearses) {
     const thread_on_device here(device());
-    exec ex{device(), device().ops(), scratch_, &pool_, stream()};
+    activations_.reset();
+    scratch_.reset();
+    exec ex{device(), device().ops(), scratch_, &pool_, stream(), rehearses};
     nn::run run{ex, activations_, cancelled, cancel_data, activation_type_, peers_.tensor_ranks, peers_.stages};
     pass(run);
   }
 
- private:
   placement where_;
   dtype activation_type_ = dtype::f32;
   peers peers_;

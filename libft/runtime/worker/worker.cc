@@ -43,7 +43,7 @@ worker::worker(const arch::model_config& config, std::unique_ptr<arch::network> 
       layout_(layout),
       where_(std::move(where)),
       network_(std::move(network)),
-      forward_upload_(*where_->device_memory()) {}
+      forward_(config_, *network_, *where_->device_memory()) {}
 
 int64_t worker::page_bytes() const {
   return static_cast<int64_t>(kv_storage::bytes_per_page(device(), layout_, network_->num_layers()));
@@ -78,7 +78,7 @@ void worker::come_to_rest(uint64_t session) noexcept {
 
 void worker::forget_recordings() {
   where_->compute([&](nn::run&) {
-    recorded_forwards_.clear();
+    forward_.forget_recordings();
     std::lock_guard lock(sessions_mutex_);
     for (auto& [id, s] : sessions_) {
       s->stacks.clear();
@@ -92,9 +92,10 @@ step_inputs::padding worker::padding_for(const open_session& s, const step_plan&
   return {padded_rows(plan.num_rows()), s.padding_page};
 }
 
-void worker::expect_results(open_session& s, const step_plan& plan) {
+void worker::expect_results(nn::run& run, open_session& s, const step_plan& plan) {
   arrivals& to = s.results[static_cast<size_t>(plan.slot)];
   to.wait();
+  if (!to.arrived) to.arrived = device().mark(run.ex.stream);
   to.shape = plan.sampling.shape;
   to.num_scored = plan.scored_ids.size();
   grow(to.whole, device(), to.shape.rows_with(&use_properties::to_host).size() * config_.tokens.vocab_size);
@@ -103,31 +104,39 @@ void worker::expect_results(open_session& s, const step_plan& plan) {
 }
 
 void worker::prepare(const step_plan& plan) {
+  open_session& s = session_at(plan.session);
+  stack_ = nullptr;
+  sampling_ = nullptr;
   where_->compute([&](nn::run& run) {
-    open_session& s = session_at(plan.session);
-    expect_results(s, plan);
-    stack_ = nullptr;
-    sampling_ = nullptr;
+    expect_results(run, s, plan);
     if (!plan.has_rows()) return;
     s.inputs.stage(s.upload, plan, s.pages, padding_for(s, plan), config_.tokens.vocab_size);
     s.inputs.batch.chosen = s.chosen;
-    if (!plan.scored.empty()) return;
-    const uint64_t before = run.activations.version() + run.ex.scratch.version();
-    {
-      arena::scope scope(run.activations);
-      place_reordered(run, s, plan);
-      if (plan.only_decodes())
-        stack_ = s.stacks.prepare(run, s.upload.version(), stack_shape(s, plan), [&](nn::run& r) {
-          run_stack(r, s, plan, {});
-          return open_session::nothing{};
-        });
-    }
-    if (plan.sampling.shape.total() > 0 && network_->is_last_stage())
-      sampling_ = s.samplings.prepare(run, s.upload.version(), {plan.sampling.shape, plan.reorders_beams()},
-                                      [&](nn::run& r) { return run_sampling(r, s); });
-    // Where one took more memory, it lies elsewhere when the pass begins.
-    if (run.activations.version() + run.ex.scratch.version() != before) stack_ = nullptr, sampling_ = nullptr;
+    if (plan.scored.empty()) find_recordings(run, s, plan);
   });
+  const auto pass = [&](nn::run& run) { run_step(run, s, plan); };
+  if (!where_->rehearse(pass)) return;
+  stack_ = nullptr;  // they name memory as it was
+  sampling_ = nullptr;
+  where_->rehearse(pass);
+}
+
+void worker::find_recordings(nn::run& run, open_session& s, const step_plan& plan) {
+  const uint64_t before = run.activations.version() + run.ex.scratch.version();
+  {
+    arena::scope scope(run.activations);
+    place_reordered(run, s, plan);
+    if (plan.only_decodes())
+      stack_ = s.stacks.prepare(run, s.upload.version(), stack_shape(s, plan), [&](nn::run& r) {
+        run_stack(r, s, plan, {});
+        return open_session::nothing{};
+      });
+  }
+  if (plan.sampling.shape.total() > 0 && network_->is_last_stage())
+    sampling_ = s.samplings.prepare(run, s.upload.version(), {plan.sampling.shape, plan.reorders_beams()},
+                                    [&](nn::run& r) { return run_sampling(r, s); });
+  // Where one took more memory, it lies elsewhere when the pass begins.
+  if (run.activations.version() + run.ex.scratch.version() != before) stack_ = nullptr, sampling_ = nullptr;
 }
 
 decode_shape worker::stack_shape(const open_session& s, const step_plan& plan) const {
@@ -137,21 +146,33 @@ decode_shape worker::stack_shape(const open_session& s, const step_plan& plan) c
 }
 
 void worker::launch(const step_plan& plan, const cancellation& cancel) {
+  open_session& s = session_at(plan.session);
+  launch_pass(cancel, [&](nn::run& run) {
+    run_step(run, s, plan);
+    arrivals& to = s.results[static_cast<size_t>(plan.slot)];
+    if (to.arrived) to.arrived->move(run.ex.stream);
+    to.under_way = to.arrived != nullptr;
+    steps_replayed_ += stack_ && sampling_;
+  });
+}
+
+void worker::prepare(const forward_plan& plan, forward_caller* caller) {
+  where_->compute([&](nn::run& run) { forward_.prepare(run, plan); });
+  const auto pass = [&](nn::run& run) { forward_.compute(run, plan, caller); };
+  if (!where_->rehearse(pass)) return;
+  forward_.leave_recording();
+  where_->rehearse(pass);
+}
+
+void worker::launch(const forward_plan& plan, forward_caller* caller) {
+  launch_pass({}, [&](nn::run& run) { forward_.compute(run, plan, caller); });
+}
+
+// Whoever waits for this rank is told when it fails.
+template <class Pass>
+void worker::launch_pass(const cancellation& cancel, Pass&& pass) {
   try {
-    where_->compute(
-        [&](nn::run& run) {
-          open_session& s = session_at(plan.session);
-          if (!plan.sources.empty()) encode_sources(run, s, plan.sources);
-          if (plan.has_rows()) compute_rows(run, s, plan);
-          arrivals& to = s.results[static_cast<size_t>(plan.slot)];
-          if (to.arrived)
-            to.arrived->move(run.ex.stream);
-          else
-            to.arrived = device().mark(run.ex.stream);
-          to.under_way = to.arrived != nullptr;
-          steps_replayed_ += stack_ && sampling_;
-        },
-        cancel.asked, cancel.data);
+    where_->compute(pass, cancel.asked, cancel.data);
   } catch (const error& e) {
     where_->others().abort(e.code(), e.what());
     throw;
@@ -159,6 +180,11 @@ void worker::launch(const step_plan& plan, const cancellation& cancel) {
     where_->others().abort(FT_ERROR_OUT_OF_MEMORY, "another rank of the model ran out of memory");
     throw;
   }
+}
+
+void worker::run_step(nn::run& run, open_session& s, const step_plan& plan) {
+  if (!plan.sources.empty()) encode_sources(run, s, plan.sources);
+  if (plan.has_rows()) compute_rows(run, s, plan);
 }
 
 step_results worker::results(uint64_t session, int32_t slot) {

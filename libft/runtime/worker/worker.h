@@ -1,9 +1,9 @@
 // One rank: its share of the network, the memory behind page numbers, the arenas, the stream and what was recorded of
 // it. It executes plans and knows nothing of requests.
 //
-// A plan is prepared, then launched. Whatever can fail is done while it is prepared: memory grows, work is recorded.
-// A launch queues what was prepared; where the device computes in the calling thread, it computes. README.md beside
-// runtime/ has the rules on threads.
+// A plan is prepared, then launched. Whatever can fail is done while it is prepared: memory grows, work is recorded,
+// and what is not recorded is rehearsed (ops/exec.h). A launch queues what was prepared; where the device computes in
+// the calling thread, it computes, and takes its memory then. README.md beside runtime/ has the rules on threads.
 #pragma once
 
 #include <atomic>
@@ -11,7 +11,6 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -19,6 +18,7 @@
 #include "runtime/plan/step_plan.h"
 #include "runtime/plan/step_results.h"
 #include "runtime/worker/executor.h"
+#include "runtime/worker/forward_pass.h"
 #include "runtime/worker/open_session.h"
 
 namespace ft::runtime {
@@ -46,21 +46,14 @@ class worker {
 
   void prepare(const step_plan& plan);
   void launch(const step_plan& plan, const cancellation& cancel = {});
+  // Passes over whole sequences; `caller` on rank 0 alone, elsewhere null.
+  void prepare(const forward_plan& plan, forward_caller* caller);
+  void launch(const forward_plan& plan, forward_caller* caller);
   // What the last step of this slot brings; waits for it.
   step_results results(uint64_t session, int32_t slot);
   // Waits for whatever is under way of a session; an error of the device's is passed over.
   void come_to_rest(uint64_t session) noexcept;
 
-  // Of passes over whole sequences, to their last hidden states; to be used inside compute().
-  struct pass_shape {
-    int64_t tokens = 0;
-    int64_t rows = 0;
-    std::optional<dtype> embeds;  // in the place of ids, where there are any
-    bool type_ids = false;
-    auto operator<=>(const pass_shape&) const = default;
-  };
-  recorded_passes<pass_shape, tensor>& recorded_forwards() { return recorded_forwards_; }
-  staged_upload& forward_upload() { return forward_upload_; }
   // Recordings hold the algorithms of their time.
   void forget_recordings();
 
@@ -70,7 +63,11 @@ class worker {
   open_session& session_at(uint64_t session);
   int64_t spare_pages() const { return where_->device().records(where_->stream()) ? 1 : 0; }
   step_inputs::padding padding_for(const open_session& s, const step_plan& plan) const;
-  void expect_results(open_session& s, const step_plan& plan);
+  void expect_results(nn::run& run, open_session& s, const step_plan& plan);
+  void find_recordings(nn::run& run, open_session& s, const step_plan& plan);
+  void run_step(nn::run& run, open_session& s, const step_plan& plan);
+  template <class Pass>
+  void launch_pass(const cancellation& cancel, Pass&& pass);
   void encode_sources(nn::run& run, const open_session& s, const encoder_plan& plan);
   void copy_pages(nn::run& run, const open_session& s, const step_plan& plan);
   void place_reordered(nn::run& run, open_session& s, const step_plan& plan);
@@ -93,8 +90,7 @@ class worker {
   std::unique_ptr<arch::network> network_;
   std::mutex sessions_mutex_;  // guards the map; a session's own is its driver's
   std::map<uint64_t, std::unique_ptr<open_session>> sessions_;
-  recorded_passes<pass_shape, tensor> recorded_forwards_;
-  staged_upload forward_upload_;
+  forward_pass forward_;
 
   // Of the plan that was prepared last; used inside compute() alone.
   const recorded_passes<decode_shape, open_session::nothing>::recording* stack_ = nullptr;

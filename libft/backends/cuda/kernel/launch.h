@@ -84,6 +84,9 @@ inline unsigned grid_size(int64_t blocks, const char* op) {
   return static_cast<unsigned>(blocks);
 }
 
+// Has the current device load the kernel, which else its first launch would do, and could fail to.
+void load_kernel(const void* kernel, const char* op);
+
 #ifdef __CUDACC__
 
 struct launch_shape {
@@ -92,14 +95,15 @@ struct launch_shape {
   unsigned cluster = 1;     // blocks along x that share a cluster; 1: none
 };
 
-// Queues a kernel. On compute capability 9.0 and newer it comes onto the chip while the one before it ends
-// (programmatic dependent launch), and so begins with await_previous_kernel().
+// Queues a kernel; in a rehearsal, has it loaded. On compute capability 9.0 and newer it comes onto the chip while the
+// one before it ends (programmatic dependent launch), and so begins with await_previous_kernel().
 template <class... P, class... A>
 void launch_kernel(exec& ex, const char* op, const launch_shape& shape, void (*kernel)(P...), const A&... arguments) {
   if (shape.shared_bytes > 48 * 1024)  // more has to be asked for
     check(
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes)),
         op);
+  if (ex.rehearses) return load_kernel(reinterpret_cast<const void*>(kernel), op);
   cudaLaunchAttribute attributes[2];
   cudaLaunchConfig_t config{};
   config.gridDim = shape.grid;

@@ -63,8 +63,7 @@ void edit_logits(exec& ex, const edit_logits_args& a) {
   late_edits late{a.chosen.as<const int32_t>(), a.late.as<const late_edit>(), nullptr};
   if (a.late) {
     late.are_joined = ex.scratch.make<int32_t>(rows);
-    check(cudaMemsetAsync(late.are_joined, 0, static_cast<size_t>(rows) * sizeof(int32_t), stream_of(ex)),
-          "edit_logits");
+    ex.clear(late.are_joined, static_cast<size_t>(rows) * sizeof(int32_t));
   }
   if (count > 0)
     launch_kernel(ex, "edit_logits", {blocks(count), threads}, edit_elements, x, a.edits.as<const logit_edit>(),
