@@ -27,8 +27,7 @@ placement place(const device_entry& entry, const model_options& options) {
 
 // Memory that a caller lends is the caller's affair, and the CPU's is more than what is free.
 bool is_bounded(const executor& where) {
-  return device_of(where.device()).id.device_type != FT_DEVICE_CPU &&
-         where.device_memory().get() == &where.device().device_memory();
+  return &where.device() != &cpu_backend() && where.device_memory().get() == &where.device().device_memory();
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "archs/model_fixture.h"
 #include "archs/tiny_configs.h"
 #include "check.h"
+#include "runtime/forward/forward.h"
 #include "runtime/plan/plan_bytes.h"
 #include "runtime/session.h"
 #include "thread_ranks.h"
@@ -259,6 +260,97 @@ void check_ranks(int tensor_parallel, int pipeline_parallel) {
 TEST(two_tensor_ranks_generate_what_one_does) { check_ranks(2, 1); }
 TEST(two_stages_generate_what_one_rank_does) { check_ranks(1, 2); }
 TEST(two_stages_of_two_ranks_generate_what_one_rank_does) { check_ranks(2, 2); }
+
+namespace {
+
+void expect_near(const owned_tensor& got, const owned_tensor& wanted, const std::string& what) {
+  CHECK_MSG(got.view.rank == wanted.view.rank && got.view.shape == wanted.view.shape, what);
+  if (!wanted.view) return CHECK(!got.view);
+  const auto *a = got.view.as<const float>(), *b = wanted.view.as<const float>();
+  float largest = 1;
+  for (int64_t i = 0; i < wanted.view.size(); ++i) largest = std::max(largest, std::abs(b[i]));
+  for (int64_t i = 0; i < wanted.view.size(); ++i)
+    CHECK_MSG(std::abs(a[i] - b[i]) <= 2e-5f * largest, what, ": element ", i, " is ", a[i], ", expected ", b[i]);
+}
+
+// Rows of drawn lengths, padded, as ids or as embeddings on the host or the device.
+struct drawn_batch {
+  explicit drawn_batch(std::mt19937& random, const arch::model_config& config, bool embedded, bool on_device) {
+    const int64_t rows = 3, seq = 70, width = config.output_size();
+    ids.resize(static_cast<size_t>(rows * seq));
+    mask.resize(ids.size());
+    for (int32_t& id : ids) id = static_cast<int32_t>(random() % 60);
+    for (int64_t row = 0; row < rows; ++row) {
+      const int64_t length = 1 + static_cast<int64_t>(random() % 60);
+      for (int64_t i = 0; i < seq; ++i) mask[static_cast<size_t>(row * seq + i)] = i < length;
+    }
+    embeddings.resize(ids.size() * static_cast<size_t>(width));
+    for (float& v : embeddings) v = static_cast<float>(random() % 1000) / 1000.0f - 0.5f;
+    const tensor all_ids(ids.data(), dtype::i32, {rows, seq}), all_mask(mask.data(), dtype::i32, {rows, seq});
+    const tensor all_embeddings(embeddings.data(), dtype::f32, {rows, seq, width});
+    (embedded ? in.inputs_embeds : in.input_ids) = embedded ? all_embeddings : all_ids;
+    in.attention_mask = all_mask;
+    in.embeds_on_device = embedded && on_device;
+    if (!config.is_encoder_decoder) return;
+    (embedded ? in.decoder_inputs_embeds : in.decoder_input_ids) = embedded ? all_embeddings : all_ids;
+    in.decoder_attention_mask = all_mask;
+    in.decoder_embeds_on_device = in.embeds_on_device;
+  }
+  std::vector<int32_t> ids, mask;
+  std::vector<float> embeddings;
+  forward_inputs in;
+};
+
+}  // namespace
+
+TEST(whole_sequences_give_on_several_ranks_what_they_give_on_one) {
+  std::mt19937 random(std::random_device{}());
+  for (const std::string& config :
+       {decoders[0], decoders[8], decoders[12], encoder_decoders[0], encoder_decoders[2], encoder("bert", "BertModel"),
+        encoder("bert", "BertForMaskedLM"), encoder("roberta", "RobertaForSequenceClassification")}) {
+    checkpoint_builder files(config);
+    files.add_all();
+    ranked_model one(files, 1, 1);
+    for (const auto& [tensor_parallel, stages] : {std::pair(2, 1), std::pair(1, 2), std::pair(2, 2)}) {
+      ranked_model several(files, tensor_parallel, stages);
+      for (int kind = 0; kind < 3; ++kind) {
+        const drawn_batch batch(random, one.of->config(), kind > 0, kind > 1);
+        forward_request wanted = default_outputs(*one.of);
+        wanted.embedding = true;
+        const forward_outputs got = forward(*several.of, batch.in, wanted), alone = forward(*one.of, batch.in, wanted);
+        const std::string what = cat(config, " on ", tensor_parallel, " x ", stages, ", inputs of kind ", kind);
+        expect_near(got.last_hidden_state, alone.last_hidden_state, what);
+        expect_near(got.logits, alone.logits, what);
+        expect_near(got.pooler_output, alone.pooler_output, what);
+        expect_near(got.embedding, alone.embedding, what);
+        expect_near(got.encoder_last_hidden_state, alone.encoder_last_hidden_state, what);
+      }
+    }
+  }
+}
+
+TEST(a_pass_over_whole_sequences_that_fails_on_a_rank_fails_with_its_error) {
+  checkpoint_builder files(texts[0].config);
+  files.add_all();
+  for (const auto& [tensor_parallel, stages] : {std::pair(2, 1), std::pair(1, 2)}) {
+    ranked_model two(files, tensor_parallel, stages);
+    const auto run = [&](size_t length) {
+      std::vector<int32_t> ids(length, 4);
+      forward_inputs in;
+      in.input_ids = tensor(ids.data(), dtype::i32, {1, static_cast<int64_t>(length)});
+      try {
+        forward(*two.of, in, {.logits = true});
+      } catch (const std::bad_alloc&) {  // while it was prepared
+        fail(FT_ERROR_OUT_OF_MEMORY, "refused");
+      }
+    };
+    run(3);
+    two.last_memory->refuses = true;
+    CHECK_ERROR(FT_ERROR_OUT_OF_MEMORY, "", run(100));
+    two.last_memory->refuses = false;
+    run(100);
+  }
+}
 
 TEST(a_step_joins_its_ranks_as_often_as_its_layers_need) {
   for (const text& t : texts) {
