@@ -1,7 +1,8 @@
 """pyft on one GPU beside transformers on PyTorch, in one run: the milliseconds of a decode step, of a prompt and of an
 encoder's pass, with random weights in float16, and the share of the floor that memory or matrix units set.
 
-    python benchmarks/gpu.py [--models gptj-6b,bert-base] [--no-torch] [--profile] [--tune] [--json FILE]
+    python benchmarks/gpu.py [--models gptj-6b,bert-base] [--decode 9x1,33x1] [--no-torch] [--profile] [--tune]
+                             [--json FILE]
 
 Each model's logits are compared with transformers' before anything is timed. Decoding is the difference of two runs
 that differ in their number of new tokens; the median of several such differences counts.
@@ -260,12 +261,16 @@ def print_profile(work: str, run: Callable[[], Any], most: int = 12) -> None:
 class Bench:
     """One model, and transformers' beside it unless that is not wanted."""
 
-    def __init__(self, name: str, folder: Path, with_torch: bool, profiles: bool, tunes: bool) -> None:
+    def __init__(
+        self, name: str, folder: Path, with_torch: bool, profiles: bool, tunes: bool, decodes: list[tuple[int, int]]
+    ) -> None:
         self.profiles = profiles
+        self.decodes = decodes
         self.name = name
         self.rows: list[Row] = []
         self.before = gpu_bytes()
-        self.ours = pyft.load(folder, device="cuda", dtype="float16", prefix_cache=False)
+        rows = max((batch * beams for batch, beams in decodes), default=None)
+        self.ours = pyft.load(folder, device="cuda", dtype="float16", prefix_cache=False, max_batch_size=rows)
         if tunes:
             passes = PROMPTS.get(name, []) + ENCODERS.get(name, [])
             for product in self.ours.tune(sorted({batch * length for batch, length in passes})):
@@ -274,11 +279,14 @@ class Bench:
 
     def measure(self) -> list[Row]:
         distance = logits_distance(self.ours, self.theirs) if self.theirs and self.name in DECODERS else None
-        for batch, beams in DECODERS.get(self.name, []):
+        for batch, beams in self.decodes or DECODERS.get(self.name, []):
             floor = floor_ms(self.name, batch * beams, DECODER_PART if two_sided(self.name) else None)
             other = torch_decode_ms(self.theirs, batch) if self.theirs and beams == 1 else None
             self.add(f"decode {batch}x{beams}", decode_ms(self.ours, batch, num_beams=beams), other, floor, distance)
             self.profile(lambda n=batch, b=beams: generate(self.ours, draw(self.ours, n, PROMPT), 17, num_beams=b))
+        if self.decodes:
+            self.ours.close()
+            return self.rows
         for batch in SAMPLED.get(self.name, []):
             floor = floor_ms(self.name, batch)
             self.add(f"decode {batch}x1 sampled", decode_ms(self.ours, batch, **AS_SAMPLED), None, floor, distance)
@@ -315,6 +323,7 @@ class Bench:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", default=",".join({**ENCODERS, **DECODERS}))
+    parser.add_argument("--decode", default="", help="batches x beams to decode in the place of all other work")
     parser.add_argument("--no-torch", action="store_true")
     parser.add_argument("--profile", action="store_true", help="which kernels each row's time goes to")
     parser.add_argument("--tune", action="store_true", help="choose matrix algorithms by timing them first")
@@ -323,11 +332,13 @@ def main() -> None:
     print(torch.cuda.get_device_name(), "PyTorch", torch.__version__)
     print(f"copies {copy_rate() / 1e12:.2f} TB/s, float16 products {float16_rate() / 1e12:.0f} TFLOP/s", flush=True)
     torch.cuda.empty_cache()
+    decodes = [(int(batch), int(beams)) for batch, beams in re.findall(r"(\d+)x(\d+)", options.decode)]
     rows: list[Row] = []
     for name in options.models.split(","):
         with tempfile.TemporaryDirectory(prefix=f"pyft-{name}-") as folder:
             presets.write_checkpoint(presets.PRESETS[name], Path(folder))
-            rows += Bench(name, Path(folder), not options.no_torch, options.profile, options.tune).measure()
+            bench = Bench(name, Path(folder), not options.no_torch, options.profile, options.tune, decodes)
+            rows += bench.measure()
     print(f"{'work':28} {'ours ms':>9} {'torch ms':>9} {'floor ms':>9} {'of floor':>8} {'GiB':>6} {'distance':>9}")
     for r in rows:
         other = f"{r.torch:9.3f}" if r.torch is not None else f"{'-':>9}"

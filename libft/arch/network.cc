@@ -55,8 +55,8 @@ void network::keep_cross(nn::run& run, const tensor& states, const tensor& slots
   parts_.main.layers.keep_cross(run, states, slots, cache);
 }
 
-tensor network::logits(nn::run& run, const tensor& hidden_rows) const {
-  return parts_.head ? parts_.head.forward(run, hidden_rows) : tensor();
+tensor network::logits(nn::run& run, const tensor& hidden_rows, const tensor& out) const {
+  return parts_.head ? parts_.head.forward(run, hidden_rows, out) : tensor();
 }
 
 tensor network::pooled(nn::run& run, const tensor& first_tokens) const {

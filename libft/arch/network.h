@@ -45,8 +45,8 @@ class network {
 
   // The head on rows of the hidden state: [rows, output_size] -> [rows, vocab_size or num_labels] f32, whole on every
   // tensor rank. Sequence classifiers take their rows' first (BERT) tokens. Null when the model has no head, and on all
-  // stages but the last.
-  tensor logits(nn::run& run, const tensor& hidden_rows) const;
+  // stages but the last. In `out`, or in new activations.
+  tensor logits(nn::run& run, const tensor& hidden_rows, const tensor& out = {}) const;
 
   // The pooler on each sequence's first token: [rows, hidden_size] -> [rows, hidden_size]. Null as logits are.
   tensor pooled(nn::run& run, const tensor& first_tokens) const;

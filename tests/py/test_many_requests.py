@@ -4,11 +4,14 @@ Many threads keep a small engine full with greedy, sampled and beam requests, wi
 sequences, soft prompts, streams, and some that are given up half-way. What each should give is computed by the CPU in
 float32, where a request's tokens do not depend on what runs beside it.
 
-FT_TEST_REQUESTS sets their number, FT_TEST_SEED repeats a run's, FT_TEST_DEVICE=cuda asks a GPU. There products are
+FT_TEST_REQUESTS sets their number, FT_TEST_SEED repeats a run's, FT_TEST_DEVICE=cuda asks a GPU, and FT_TEST_SECONDS
+says how long memory is watched. There products are
 summed in another order, and a choice between two nearly equal tokens may fall the other way: that is told from a fault
 by how rare it is, and by how near the two were where a greedy request first differs.
 """
 
+import ctypes
+import gc
 import os
 import queue
 import secrets
@@ -27,6 +30,7 @@ DEVICE = os.environ.get("FT_TEST_DEVICE", "cpu")
 COUNT = int(os.environ.get("FT_TEST_REQUESTS", 1000 if DEVICE == "cpu" else 10_000))
 SEED = int(os.environ.get("FT_TEST_SEED") or secrets.randbits(31))
 THREADS = 16 if DEVICE == "cpu" else 96
+SECONDS = float(os.environ.get("FT_TEST_SECONDS", 24))
 WIDTH, VOCAB = 64, 512  # of the tiny model
 NEAR = 1e-3  # between two logits
 MOST_APART = 0.005  # of the requests
@@ -218,3 +222,50 @@ def test_many_requests(llama_folder: Path, reference: pyft.Model) -> None:
     assert len(wrong) <= MOST_APART * COUNT, f"{len(wrong)} of {COUNT} differ, FT_TEST_SEED={SEED}:\n{told}"
     for index, theirs, ours, why in wrong:
         assert ours is not None and nearly_equal(reference, theirs, ours), f"request {index}: {why}"
+
+
+def resident() -> int:
+    """Bytes of the process that lie in the machine's memory, without what the C library has free."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def test_memory_stays_flat(llama_folder: Path) -> None:
+    """From a third of the time on, when every kind of request and size of batch has been, nothing grows."""
+    rng = np.random.default_rng(SEED)
+    prefixes = [rng.integers(3, VOCAB, 48).tolist() for _ in range(4)]
+    requests = [draw(rng, prefixes) for _ in range(20_000)]
+    stopped = threading.Event()
+    failures: list[str] = []
+
+    def work(first: int) -> None:
+        for index in range(first, 1 << 30, 64):
+            if stopped.is_set() or failures:
+                return
+            try:
+                ask(model, requests[index % len(requests)])
+            except BaseException as error:
+                failures.append(f"{type(error).__name__}: {error}")
+
+    with pyft.load(
+        llama_folder, device=DEVICE, dtype="float32", kv_cache_bytes=4 << 20, max_batch_size=48, max_tokens_per_step=200
+    ) as model:
+        workers = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(64)]
+        for worker in workers:
+            worker.start()
+        readings: list[tuple[float, int, int]] = []
+        begin = time.perf_counter()
+        while (passed := time.perf_counter() - begin) < SECONDS and not failures:
+            readings.append((passed, resident(), model.session().stats()["allocations"]))
+            time.sleep(SECONDS / 24)
+        stopped.set()
+        for worker in workers:
+            worker.join(timeout=60)
+        stats = model.session().stats()
+    assert not failures, failures[:3]
+    told = ", ".join(f"{t:.0f} s: {r / 2**20:.1f} MiB, {n}" for t, r, n in readings)
+    print(f"FT_TEST_SEED={SEED}: {stats['steps']} steps; resident, allocations by libft: {told}")
+    steady = readings[len(readings) // 3 :]
+    grown = min(r for _, r, _ in steady[-4:]) - max(r for _, r, _ in steady[:4])
+    assert grown < (2 << 20), f"the process grew by {grown} bytes, FT_TEST_SEED={SEED}: {told}"

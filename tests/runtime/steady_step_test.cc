@@ -178,6 +178,28 @@ TEST(a_steady_step_is_one_upload_one_download_and_nothing_else_of_the_host) {
     }
 }
 
+TEST(batches_that_are_padded_to_one_number_of_rows_share_its_recording) {
+  queued_model m(decoders[0]);
+  auto s = session::create(m.of, {.max_batch_size = 64});
+  std::vector<std::shared_ptr<scheduled_request>> requests;
+  for (int i = 0; i < 36; ++i) {  // three rows end one after another, when 36 are recorded
+    decode::options o;
+    o.max_new_tokens = i < 3 ? 10 + 4 * i : 28;
+    requests.push_back(s->prepare(std::vector<int32_t>{4, 5 + i, 6}, o, {}));
+    s->submit(requests.back());
+  }
+  for (int i = 0; i < 8; ++i) s->step();
+  m.device.passes();
+  for (int i = 0; i < 12; ++i) s->step();
+  // What is chosen of fewer rows is run once before it is recorded; the layers are not run again.
+  for (const queueing_device::pass& p : m.device.passes()) CHECK(p.replays >= 1 && p.operations <= 2);
+  for (const auto& r : requests) {
+    s->wait(*r);
+    CHECK_MSG(r->status() == FT_OK, r->message());
+  }
+  s->close();
+}
+
 TEST(whole_sequences_are_rehearsed_and_recorded_too) {
   for (const std::string& config : {decoders[0], encoder_decoders[0], encoder("bert", "BertForMaskedLM"),
                                     encoder("bert", "BertForSequenceClassification")}) {

@@ -12,9 +12,9 @@ void head::share_out(int64_t count, const io::rank_share& share) {
     columns.push_back(vocabulary_of(rank, share.tensor_parallel, count).end);
 }
 
-tensor head::forward(nn::run& run, const tensor& rows) const {
+tensor head::forward(nn::run& run, const tensor& rows, const tensor& out) const {
   const int64_t width = columns.empty() ? output.out_features() : columns.back();
-  const tensor logits = run.activations.make(dtype::f32, {rows.dim(0), width});
+  const tensor logits = out ? out : run.activations.make(dtype::f32, {rows.dim(0), width});
   arena::scope scope(run.activations);
   tensor x = rows;
   if (dense) x = dense->forward(run, x, activation);

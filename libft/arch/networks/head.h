@@ -26,8 +26,8 @@ struct head {
   // The tensor ranks share out the `count` logits of a row.
   void share_out(int64_t count, const io::rank_share& share);
 
-  // [rows, output_size] -> [rows, logits] f32, whole on every tensor rank.
-  tensor forward(nn::run& run, const tensor& rows) const;
+  // [rows, output_size] -> [rows, logits] f32, whole on every tensor rank; in `out`, or in new activations.
+  tensor forward(nn::run& run, const tensor& rows, const tensor& out = {}) const;
 };
 
 }  // namespace ft::arch

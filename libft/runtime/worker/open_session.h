@@ -46,13 +46,11 @@ struct sampling_pass_shape {
 
 struct open_session {
   open_session(backend& device, memory& from, const kv_layout& layout, int64_t num_layers, const session_memory& needs,
-               int64_t spare_pages, dtype activation_type, int64_t output_size)
+               int64_t spare_pages)
       : pages(device, from, layout, num_layers, needs.num_pages + spare_pages),
         padding_page(static_cast<int32_t>(needs.num_pages)),
         chosen_memory(from, bytes_of(dtype::i32, most_choice_elements(needs.max_batch_size))),
         chosen(chosen_memory.data(), dtype::i32, {most_choice_elements(needs.max_batch_size)}),
-        last_memory(from, bytes_of(activation_type, needs.max_batch_size * output_size)),
-        last(last_memory.data(), activation_type, {needs.max_batch_size, output_size}),
         scores_memory(from, bytes_of(dtype::f32, needs.max_batch_size)),
         beam_scores(scores_memory.data(), dtype::f32, {needs.max_batch_size}),
         upload(from) {}
@@ -61,8 +59,6 @@ struct open_session {
   int32_t padding_page;  // behind those that the scheduler knows, where there is one
   buffer chosen_memory;
   tensor chosen;  // [most] i32: what the last step has chosen, as choice_layout has it
-  buffer last_memory;
-  tensor last;  // [max_batch_size, output_size]: the hidden states whose logits are wanted
   buffer scores_memory;
   tensor beam_scores;  // [max_batch_size] f32, of beams whose parents the device has chosen
 
@@ -70,7 +66,7 @@ struct open_session {
   step_inputs inputs;
   struct nothing {};
   recorded_passes<decode_shape, nothing> stacks;
-  recorded_passes<sampling_pass_shape, tensor> samplings;
+  recorded_passes<sampling_pass_shape, nothing> samplings;
   std::array<arrivals, 2> results;
 };
 

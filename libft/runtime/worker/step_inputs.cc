@@ -19,14 +19,17 @@ void step_inputs::stage(staged_upload& upload, const step_plan& plan, const kv_s
   sampling.stage(upload, plan.sampling);
   upload.next_side();
 
-  // Arrays with something for each extra row behind them.
-  const auto add = [&](tensor& on_device, const std::vector<int32_t>& values, int64_t width, auto&& of_extra) {
+  // Arrays with something for each of so many more rows behind them.
+  const auto add_more = [&](tensor& on_device, const std::vector<int32_t>& values, int64_t more, int64_t width,
+                            auto&& of_more) {
     const auto count = static_cast<int64_t>(values.size());
     if (count == 0) return void(on_device = {});
-    const int64_t all = count + extra * width;
-    int32_t* at = upload.add(on_device, all);
+    int32_t* at = upload.add(on_device, count + more * width);
     std::ranges::copy(values, at);
-    for (int64_t i = 0; i < extra; ++i) std::fill_n(at + count + i * width, width, of_extra(i));
+    for (int64_t i = 0; i < more; ++i) std::fill_n(at + count + i * width, width, of_more(i));
+  };
+  const auto add = [&](tensor& on_device, const std::vector<int32_t>& values, int64_t width, auto&& of_extra) {
+    add_more(on_device, values, extra, width, of_extra);
   };
   const auto constantly = [](int32_t value) { return [value](int64_t) { return value; }; };
   const auto first_slot = static_cast<int32_t>(to.page * pages.page_tokens());
@@ -54,8 +57,10 @@ void step_inputs::stage(staged_upload& upload, const step_plan& plan, const kv_s
     for (int64_t i = 0; i < span.count; ++i)
       scored_.push_back(static_cast<int32_t>(i % scored_block * vocab_size +
                                              std::max(0, plan.scored_ids[static_cast<size_t>(span.first_score + i)])));
-  add(logits_tokens, plan.sampling.tokens, 0, constantly(0));
-  add(scored_at, scored_, 0, constantly(0));
+  const int64_t logits_rows = plan.sampling.shape.total();
+  add_more(logits_tokens, plan.sampling.tokens, to.rows > 0 ? padded_rows(logits_rows) - logits_rows : 0, 1,
+           constantly(0));
+  add_more(scored_at, scored_, 0, 1, constantly(0));
   upload.place();
 
   const auto as_table = [&](tensor& t) {

@@ -15,12 +15,12 @@ namespace ft::runtime {
 // On the device, once they are uploaded; where they are is known before.
 struct step_inputs {
   nn::ragged_batch batch;  // but for what beams yet to be chosen read, and embedded rows
-  tensor logits_tokens;    // [rows of logits] i32: which tokens of the step they follow
+  tensor logits_tokens;    // [rows of logits] i32: which tokens of the step they follow; null: none
   tensor scored_at;        // [scored tokens] i32: element of the block's log-probabilities (worker.cc) for each
   sampling_inputs sampling;
 
   // Rows of a step of single tokens are made as many as `padded_rows` by rows that nobody asks for, which have a page
-  // of their own, `padding_page`. The plan's own number: none.
+  // of their own, `page`; and so are the rows of logits. No rows: none.
   struct padding {
     int64_t rows = 0;
     int32_t page = 0;

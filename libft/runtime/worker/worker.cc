@@ -51,7 +51,7 @@ int64_t worker::page_bytes() const {
 
 void worker::open(uint64_t session, const session_memory& needs) {
   auto opened = std::make_unique<open_session>(device(), *where_->device_memory(), layout_, network_->num_layers(),
-                                               needs, spare_pages(), where_->activation_type(), config_.output_size());
+                                               needs, spare_pages());
   std::lock_guard lock(sessions_mutex_);
   sessions_[session] = std::move(opened);
 }
@@ -123,18 +123,22 @@ void worker::prepare(const step_plan& plan) {
 
 void worker::find_recordings(nn::run& run, open_session& s, const step_plan& plan) {
   const uint64_t before = run.activations.version() + run.ex.scratch.version();
+  const tensor logits = place_logits(run, s);
   {
     arena::scope scope(run.activations);
     place_reordered(run, s, plan);
     if (plan.only_decodes())
       stack_ = s.stacks.prepare(run, s.upload.version(), stack_shape(s, plan), [&](nn::run& r) {
-        run_stack(r, s, plan, {});
+        run_stack(r, s, plan, {}, logits);
         return open_session::nothing{};
       });
   }
-  if (plan.sampling.shape.total() > 0 && network_->is_last_stage())
-    sampling_ = s.samplings.prepare(run, s.upload.version(), {plan.sampling.shape, plan.reorders_beams()},
-                                    [&](nn::run& r) { return run_sampling(r, s); });
+  if (logits)
+    sampling_ =
+        s.samplings.prepare(run, s.upload.version(), {plan.sampling.shape, plan.reorders_beams()}, [&](nn::run& r) {
+          run_sampling(r, s, logits);
+          return open_session::nothing{};
+        });
   // Where one took more memory, it lies elsewhere when the pass begins.
   if (run.activations.version() + run.ex.scratch.version() != before) stack_ = nullptr, sampling_ = nullptr;
 }
@@ -142,7 +146,19 @@ void worker::find_recordings(nn::run& run, open_session& s, const step_plan& pla
 decode_shape worker::stack_shape(const open_session& s, const step_plan& plan) const {
   decode_shape shape = plan.shape();
   shape.rows = s.inputs.batch.num_rows;
+  shape.logits_rows = num_logits(s);
   return shape;
+}
+
+// Rows of logits that are computed, those that nobody asks for among them.
+int64_t worker::num_logits(const open_session& s) { return s.inputs.logits_tokens ? s.inputs.logits_tokens.size() : 0; }
+
+// Where the stack leaves the logits and sampling finds them: the first that a step takes, so that it is the same place
+// for all that are recorded. Null on all stages but the last.
+tensor worker::place_logits(nn::run& run, const open_session& s) const {
+  const int64_t rows = num_logits(s);
+  return rows > 0 && network_->is_last_stage() ? run.activations.make(dtype::f32, {rows, config_.tokens.vocab_size})
+                                               : tensor();
 }
 
 void worker::launch(const step_plan& plan, const cancellation& cancel) {
@@ -303,6 +319,7 @@ void worker::write_prefixes(nn::run& run, const open_session& s, const step_plan
 void worker::compute_rows(nn::run& run, open_session& s, const step_plan& plan) {
   const tensor scored =
       plan.scored.empty() ? tensor() : run.activations.make(dtype::f32, {static_cast<int64_t>(plan.scored_ids.size())});
+  const tensor logits = place_logits(run, s);
   const arena::position begin = run.activations.where();
   place_reordered(run, s, plan);
   // Before the upload: as soon as its numbers are there, a GPU may read the keys of earlier steps (attention/).
@@ -314,11 +331,11 @@ void worker::compute_rows(nn::run& run, open_session& s, const step_plan& plan) 
   if (stack_)
     stack_->replay(run);
   else
-    run_stack(run, s, plan, scored);
+    run_stack(run, s, plan, scored, logits);
   run.activations.go_to(begin);
 
   const arrivals& to = s.results[static_cast<size_t>(plan.slot)];
-  const tensor made = sample(run, s, to.shape);
+  const tensor made = sample(run, s, to.shape, logits);
   share_results(run, s, to.shape, made, scored);
   if (run.tensor_rank() > 0 || run.stage() > 0) return;
   const auto download = [&](const buffer& host, const tensor& from) {
@@ -332,11 +349,16 @@ void worker::compute_rows(nn::run& run, open_session& s, const step_plan& plan) 
 // The rows of logits, with what became of them on the way; null where there are none. The last stage has them, and its
 // first tensor rank alone chooses, so that what is chosen is chosen once. The other stages have room for what the host
 // is to see.
-tensor worker::sample(nn::run& run, open_session& s, const sampling_shape& shape) {
+tensor worker::sample(nn::run& run, open_session& s, const sampling_shape& shape, const tensor& logits) {
   if (shape.total() == 0) return {};
-  if (network_->is_last_stage()) return sampling_ ? sampling_->replay(run) : run_sampling(run, s);
-  return run.activations.make(dtype::f32,
-                              {shape.rows_with(&use_properties::to_host).size(), config_.tokens.vocab_size});
+  if (!network_->is_last_stage())
+    return run.activations.make(dtype::f32,
+                                {shape.rows_with(&use_properties::to_host).size(), config_.tokens.vocab_size});
+  if (sampling_)
+    sampling_->replay(run);
+  else
+    run_sampling(run, s, logits);
+  return logits;
 }
 
 // What the first tensor rank of the last stage has goes to all ranks that need it: what was chosen to everyone, since
@@ -361,22 +383,23 @@ void worker::share_results(nn::run& run, const open_session& s, const sampling_s
   hand(scored, 0);
 }
 
-// Up to the hidden states whose logits are wanted, which go to a place of their own.
-void worker::run_stack(nn::run& run, open_session& s, const step_plan& plan, const tensor& scored) {
+// Up to the logits that are wanted: their product is the last of the stack's, since a device may fetch its weights
+// while the kernels before it end.
+void worker::run_stack(nn::run& run, open_session& s, const step_plan& plan, const tensor& scored,
+                       const tensor& logits) {
   const tensor hidden = network_->hidden(run, s.inputs.batch);
   if (!hidden) return;  // not the last stage
   if (scored) score_prompts(run, s, plan, hidden, scored);
-  if (const int64_t rows = plan.sampling.shape.total(); rows > 0)
-    ops::gather_rows(run.ex, {.out = s.last.slice(0, 0, rows), .x = hidden, .index = s.inputs.logits_tokens});
+  if (!logits) return;
+  const tensor last = run.make({logits.dim(0), hidden.dim(1)});
+  ops::gather_rows(run.ex, {.out = last, .x = hidden, .index = s.inputs.logits_tokens});
+  network_->logits(run, last, logits);
 }
 
-// The logits of the rows, with what became of them on the way.
-tensor worker::run_sampling(nn::run& run, open_session& s) {
-  const sampling_shape& shape = s.inputs.sampling.shape;
-  const tensor logits = network_->logits(run, s.last.slice(0, 0, shape.total()));
-  FT_CHECK(logits.contiguous());
-  if (run.tensor_rank() == 0) choose(run, logits, s.chosen, s.inputs.sampling);
-  return logits;
+// What is chosen of the logits, which are edited on the way.
+void worker::run_sampling(nn::run& run, open_session& s, const tensor& logits) {
+  if (run.tensor_rank() > 0) return;
+  choose(run, logits.slice(0, 0, s.inputs.sampling.shape.total()), s.chosen, s.inputs.sampling);
 }
 
 // scored[i]: the log-probability of the token that follows.

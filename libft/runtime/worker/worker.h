@@ -74,9 +74,11 @@ class worker {
   decode_shape stack_shape(const open_session& s, const step_plan& plan) const;
   void reorder_beams(nn::run& run, open_session& s, const step_plan& plan);
   void write_prefixes(nn::run& run, const open_session& s, const step_plan& plan);
-  void run_stack(nn::run& run, open_session& s, const step_plan& plan, const tensor& scored);
-  tensor run_sampling(nn::run& run, open_session& s);
-  tensor sample(nn::run& run, open_session& s, const sampling_shape& shape);
+  static int64_t num_logits(const open_session& s);
+  tensor place_logits(nn::run& run, const open_session& s) const;
+  void run_stack(nn::run& run, open_session& s, const step_plan& plan, const tensor& scored, const tensor& logits);
+  void run_sampling(nn::run& run, open_session& s, const tensor& logits);
+  tensor sample(nn::run& run, open_session& s, const sampling_shape& shape, const tensor& logits);
   void share_results(nn::run& run, const open_session& s, const sampling_shape& shape, const tensor& made,
                      const tensor& scored);
   void score_prompts(nn::run& run, const open_session& s, const step_plan& plan, const tensor& hidden,
@@ -94,7 +96,7 @@ class worker {
 
   // Of the plan that was prepared last; used inside compute() alone.
   const recorded_passes<decode_shape, open_session::nothing>::recording* stack_ = nullptr;
-  const recorded_passes<sampling_pass_shape, tensor>::recording* sampling_ = nullptr;
+  const recorded_passes<sampling_pass_shape, open_session::nothing>::recording* sampling_ = nullptr;
   std::vector<nn::embedded_rows> embedded_;
   std::vector<int32_t> staged_;
   std::atomic<uint64_t> steps_replayed_{0};
