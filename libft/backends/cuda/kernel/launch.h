@@ -99,11 +99,11 @@ struct launch_shape {
 // one before it ends (programmatic dependent launch), and so begins with await_previous_kernel().
 template <class... P, class... A>
 void launch_kernel(exec& ex, const char* op, const launch_shape& shape, void (*kernel)(P...), const A&... arguments) {
+  if (ex.rehearses) return load_kernel(reinterpret_cast<const void*>(kernel), op);
   if (shape.shared_bytes > 48 * 1024)  // more has to be asked for
     check(
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes)),
         op);
-  if (ex.rehearses) return load_kernel(reinterpret_cast<const void*>(kernel), op);
   cudaLaunchAttribute attributes[2];
   cudaLaunchConfig_t config{};
   config.gridDim = shape.grid;
