@@ -52,7 +52,14 @@ class driver {
                              .most_idle_pages = o.most_idle_pages,
                              .prefix_cache = o.prefix_cache,
                              .log_softmax = fake_model::log_softmax}),
-        worker(o.num_pages, o.page_tokens),
+        worker({.num_pages = o.num_pages,
+                .page_tokens = o.page_tokens,
+                .max_rows = o.max_batch_size,
+                .max_positions = o.limits.max_positions,
+                .vocab_size = fake_model::vocab,
+                .encoder_vocab_size = o.limits.encoder_vocab_size,
+                .embedding_size = fake_model::embedding_size,
+                .prefix_token_size = 2}),
         steps_{scheduler.make_step(0), scheduler.make_step(1)} {}
 
   std::shared_ptr<runtime::scheduled_request> submit(const drawn_request& r) {

@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "core/status.h"
+#include "runtime/plan/plan_check.h"
 
 namespace ft::runtime {
 namespace {
@@ -63,7 +64,10 @@ void read(Plan& plan, std::span<const std::byte> bytes) {
 
 void write_plan(std::vector<std::byte>& bytes, const step_plan& plan) { write(bytes, plan); }
 void write_plan(std::vector<std::byte>& bytes, const forward_plan& plan) { write(bytes, plan); }
-void read_plan(step_plan& plan, std::span<const std::byte> bytes) { read(plan, bytes); }
+void read_plan(step_plan& plan, std::span<const std::byte> bytes) {
+  read(plan, bytes);
+  check_plan(plan);
+}
 void read_plan(forward_plan& plan, std::span<const std::byte> bytes) { read(plan, bytes); }
 
 }  // namespace ft::runtime
