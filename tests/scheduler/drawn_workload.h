@@ -158,4 +158,21 @@ inline workload draw_workload(const drawer& d) {
   return w;
 }
 
+// f(step, driver) for the steps of a drawn session, before the worker gets them.
+template <class F>
+void each_step(std::mt19937& random, F&& f) {
+  const drawer d{random};
+  const workload w = draw_workload(d);
+  driver s(w.options);
+  s.on_launch = [&](const runtime::scheduled_step& step) { f(step, s); };
+  for (int requests = d.between(5, 30); requests > 0; --requests) {
+    try {
+      s.submit(w.draw(d));
+    } catch (const error&) {  // it can never fit
+    }
+    for (uint32_t steps = d.below(4); steps > 0; --steps) s.step(d.one_in(2));
+  }
+  for (int i = 0; i < 40 && s.step(d.one_in(2)) > 0; ++i) continue;
+}
+
 }  // namespace ft::test

@@ -26,23 +26,6 @@ std::vector<std::byte> bytes_of(const step_plan& p) {
   return bytes;
 }
 
-// f(plan, worker) for the plans of one drawn session, before the worker gets them.
-template <class F>
-void each_plan(std::mt19937& random, F&& f) {
-  const drawer d{random};
-  const workload w = draw_workload(d);
-  driver s(w.options);
-  s.on_launch = [&](const scheduled_step& step) { f(step.plan(), s.worker); };
-  for (int requests = d.between(5, 30); requests > 0; --requests) {
-    try {
-      s.submit(w.draw(d));
-    } catch (const error&) {  // it can never fit
-    }
-    for (uint32_t steps = d.below(4); steps > 0; --steps) s.step(d.one_in(2));
-  }
-  for (int i = 0; i < 40 && s.step(d.one_in(2)) > 0; ++i) continue;
-}
-
 std::string with_seed(uint32_t seed, const std::exception& e) { return cat("seed ", seed, ": ", e.what()); }
 
 int32_t draw_number(const drawer& d, int32_t now) {
@@ -219,7 +202,8 @@ TEST(a_plan_is_read_as_it_was_written) {
   step_plan read;
   std::set<std::string> filled, all;
   for (int sessions = 0; sessions < 40 || (filled.size() < all.size() && sessions < 2000); ++sessions)
-    each_plan(random, [&](const step_plan& p, const fake_worker&) {
+    each_step(random, [&](const scheduled_step& step, const driver&) {
+      const step_plan& p = step.plan();
       const std::vector<std::byte> bytes = bytes_of(p);
       read_plan(read, bytes);  // whatever it held before
       std::vector<size_t> sizes;
@@ -253,8 +237,8 @@ TEST(bytes_that_are_cut_short_or_too_many_are_refused) {
   };
   for (const auto& plan : {plain_plan, beams_plan, samples_plan, prompts_plan}) refuse(plan());
   for (int i = 0; i < 10; ++i)
-    each_plan(random, [&](const step_plan& p, const fake_worker&) {
-      if (random() % 40 == 0) refuse(p);
+    each_step(random, [&](const scheduled_step& step, const driver&) {
+      if (random() % 40 == 0) refuse(step.plan());
     });
 }
 
@@ -279,12 +263,13 @@ TEST(changed_plans_are_refused_or_do_no_harm) {
   };
   try {
     while (refused + contradicted + executed < wanted)
-      each_plan(random, [&](const step_plan& p, const fake_worker& worker) {
+      each_step(random, [&](const scheduled_step& step, const driver& s) {
         if (!d.one_in(3)) return;
+        const step_plan& p = step.plan();
         const std::vector<std::byte> bytes = bytes_of(p);
         for (int i = 0; i < 4; ++i) {
-          launch(worker, garbled(d, bytes));
-          launch(worker, bytes_of(resized(d, p)));
+          launch(s.worker, garbled(d, bytes));
+          launch(s.worker, bytes_of(resized(d, p)));
         }
       });
   } catch (const std::exception& e) {
