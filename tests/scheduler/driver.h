@@ -1,4 +1,4 @@
-// Drives a scheduler as a session does, over the fake worker.
+// Drives a scheduler as a session does, over the fake worker, whose allocations do not count (allocations.h).
 #pragma once
 
 #include <array>
@@ -8,6 +8,7 @@
 
 #include "check.h"
 #include "runtime/scheduler/scheduler.h"
+#include "scheduler/allocations.h"
 #include "scheduler/fake_model.h"
 #include "scheduler/fake_worker.h"
 #include "scheduler/reference.h"
@@ -88,7 +89,7 @@ class driver {
           ++went_ahead;
         }
       }
-      scheduler.settle(*now, worker.results(now->plan().slot));
+      scheduler.settle(*now, results(now->plan().slot));
     }
     now->clear();
     remove_finished();
@@ -115,9 +116,16 @@ class driver {
 
  private:
   void launch(runtime::scheduled_step& step, bool later) {
-    if (on_launch) on_launch(step);
-    worker.launch(step.plan(), later);
+    {
+      const uncounted worked;
+      if (on_launch) on_launch(step);
+      worker.launch(step.plan(), later);
+    }
     scheduler.launched(step);
+  }
+  runtime::step_results results(int32_t slot) {
+    const uncounted worked;
+    return worker.results(slot);
   }
   void remove_finished() {
     const auto is_finished = [](const runtime::scheduled_request& r) { return r.finished(); };

@@ -1,5 +1,6 @@
 // Thousands of drawn requests through the scheduler and a worker that checks every key it reads: each gets what it gets
 // alone, whatever runs beside it, however few pages there are, and whether or not steps go ahead; nothing is left over.
+// Steady steps allocate nothing.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -112,8 +113,48 @@ void check_nothing_is_left(driver& s) {
   CHECK_EQ(s.scheduler.stats().pages_in_use, 0);
 }
 
+// Of a driver's steps those in which nobody begins or ends, with no more edits than before: they allocate nothing.
+class steady_steps {
+ public:
+  explicit steady_steps(driver& s) : driver_(s) {
+    s.on_launch = [this](const scheduled_step& step) { look_at(step); };
+  }
+  void step(bool later) {
+    const bool was_decoding = decodes_;
+    const size_t unfinished = driver_.scheduler.unfinished();
+    grows_ = false;
+    launched_ = 0;
+    const int64_t before = allocations();
+    const bool nobody_ended = driver_.step(later) == unfinished;
+    const int64_t taken = allocations() - before;
+    if (launched_ == 0 || !was_decoding || !decodes_ || !nobody_ended || grows_) return;
+    CHECK_MSG(taken == 0, taken, " allocations in a steady step");
+    ++count_;
+  }
+  int64_t count() const { return count_; }
+
+ private:
+  void look_at(const scheduled_step& step) {
+    ++launched_;
+    decodes_ = step.plan().only_decodes() && step.source_requests().empty();
+    step.each_row([&](const scheduled_request& r, const sequence& s) { decodes_ &= s.computed > r.prompt_length(); });
+    const sampling_metadata& m = step.plan().sampling;
+    for (const auto& [now, most] : {std::pair(m.edits.size(), &edits_[step.plan().slot]),
+                                    std::pair(m.beam_stops.size(), &stops_[step.plan().slot])}) {
+      grows_ |= now > *most;
+      *most = std::max(*most, now);
+    }
+  }
+
+  driver& driver_;
+  bool decodes_ = false, grows_ = false;
+  int launched_ = 0;
+  size_t edits_[2] = {}, stops_[2] = {};  // the most of each slot
+  int64_t count_ = 0;
+};
+
 struct totals {
-  int64_t steps = 0, requests = 0, went_ahead = 0, reordered = 0;
+  int64_t steps = 0, requests = 0, went_ahead = 0, reordered = 0, steady = 0;
   uint64_t reused = 0, copied = 0;
 };
 
@@ -122,10 +163,11 @@ void run_workload(uint32_t seed, totals& sum) {
   const drawer d{random};
   const workload w = draw_workload(d);
   driver s(w.options);
+  steady_steps steps(s);
   std::vector<submitted> all;
   int64_t most_steps = 0;
   const auto step = [&] {
-    s.step(d.one_in(2));
+    steps.step(d.one_in(2));
     CHECK(s.scheduler.stats().pages_in_use <= w.options.num_pages);
     if (d.one_in(60) && !all.empty()) {
       submitted& one = all[d.below(static_cast<uint32_t>(all.size()))];
@@ -143,7 +185,7 @@ void run_workload(uint32_t seed, totals& sum) {
     }
     // If each ran alone, a token of its prompt and of one sequence at a time.
     most_steps += static_cast<int64_t>(given.prompt.size()) + 12 + given.settings.max_new_tokens;
-    for (uint32_t steps = d.below(d.one_in(5) ? 30 : 3); steps > 0; --steps) step();
+    for (uint32_t more = d.below(d.one_in(5) ? 30 : 3); more > 0; --more) step();
   }
   for (int64_t i = 0; s.scheduler.unfinished() > 0; ++i) {
     CHECK_MSG(i < most_steps, s.scheduler.unfinished(), " requests do not end");
@@ -154,6 +196,7 @@ void run_workload(uint32_t seed, totals& sum) {
   sum.steps += s.worker.steps();
   sum.requests += static_cast<int64_t>(all.size());
   sum.went_ahead += s.went_ahead;
+  sum.steady += steps.count();
   sum.reordered += s.worker.replayed_beams();
   sum.reused += s.scheduler.stats().prompt_tokens_reused;
   sum.copied += s.scheduler.stats().pages_copied;
@@ -180,7 +223,9 @@ TEST(drawn_requests_get_what_they_get_alone) {
       throw failure(cat("FT_SCHEDULER_SEED=", seed, ": ", e.what()));
     }
   }
-  std::printf("%lld steps, %lld of them ahead, of %lld requests\n", static_cast<long long>(sum.steps),
-              static_cast<long long>(sum.went_ahead), static_cast<long long>(sum.requests));
-  CHECK(sum.went_ahead > sum.steps / 50 && sum.reordered > 0 && sum.reused > 0 && sum.copied > 0);
+  std::printf("%lld steps, %lld of them ahead and %lld steady, of %lld requests\n", static_cast<long long>(sum.steps),
+              static_cast<long long>(sum.went_ahead), static_cast<long long>(sum.steady),
+              static_cast<long long>(sum.requests));
+  CHECK(sum.went_ahead > sum.steps / 50 && sum.steady > sum.steps / 50 && sum.reordered > 0 && sum.reused > 0 &&
+        sum.copied > 0);
 }

@@ -21,7 +21,8 @@ scheduler::scheduler(const model_limits& limits, const scheduler_options& option
 
 scheduled_step scheduler::make_step(int32_t slot) const {
   scheduled_step step(limits_, slot);
-  step.reserve(limits_, options_.max_batch_size, std::max(options_.max_tokens_per_step, options_.max_batch_size));
+  step.reserve(limits_, options_.max_batch_size, max_pages_per_row_,
+               std::max(options_.max_tokens_per_step, options_.max_batch_size));
   return step;
 }
 
