@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <random>
 #include <set>
 #include <string>
@@ -375,6 +376,25 @@ TEST(a_plan_that_contradicts_itself_is_refused) {
           {"searches without beams", beams_plan, [](step_plan& p) { p.sampling.shape.num_stops = 0; }},
           {"beams of no row", beams_plan, [](step_plan& p) { p.sampling.beam_rows[1] = 3; }},
           {"searches that are not the beams", beams_plan, [](step_plan& p) { p.sampling.beam_offsets = {0, 1}; }},
+          {"a search of too many beams", plain_plan,
+           [](step_plan& p) {
+             const int32_t n = decode::max_beams + 1;
+             p.token_ids.assign(n, 1);
+             p.positions.assign(n, 0);
+             p.context_lengths.assign(n, 1);
+             p.row_offsets.resize(n + 1);
+             std::iota(p.row_offsets.begin(), p.row_offsets.end(), 0);
+             sampling_metadata& m = p.sampling;
+             m.tokens.assign(p.row_offsets.begin(), p.row_offsets.end() - 1);
+             p.slots = p.page_table = m.beam_rows = m.tokens;
+             m.shape.rows[static_cast<size_t>(logits_use::next_beams)] = n;
+             m.shape.num_candidates = 8;
+             m.shape.num_groups = m.shape.num_stops = 1;
+             m.temperatures.assign(n, 1);
+             m.scores.assign(n, 0);
+             m.beam_offsets = {0, n};
+             m.beam_stops = {-1};
+           }},
           {"stop tokens that are not", beams_plan, [](step_plan& p) { p.sampling.beam_stops.push_back(1); }},
           {"scores of other rows", beams_plan, [](step_plan& p) { p.sampling.scores.resize(3); }},
           {"scores of other rows", beams_plan, [](step_plan& p) { p.place.clear(), p.first.clear(), p.fresh.clear(); }},
