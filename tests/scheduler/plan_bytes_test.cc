@@ -165,14 +165,17 @@ step_plan prompts_plan() {
   return p;
 }
 
-const plan_bounds bounds{.num_pages = 10,
-                         .page_tokens = 4,
-                         .max_rows = 4,
-                         .max_positions = 12,
-                         .vocab_size = 10,
-                         .encoder_vocab_size = 4,
-                         .embedding_size = 2,
-                         .prefix_token_size = 2};
+// Of a decoder, or with an encoder where a plan reads sources.
+plan_bounds bounds_of(bool has_encoder) {
+  return {.num_pages = 10,
+          .page_tokens = 4,
+          .max_rows = 4,
+          .max_positions = 12,
+          .vocab_size = 10,
+          .encoder_vocab_size = has_encoder ? 4 : 0,
+          .embedding_size = 2,
+          .prefix_token_size = 2};
+}
 
 struct flaw {
   const char* what;
@@ -432,6 +435,11 @@ TEST(a_plan_that_names_what_the_session_lacks_is_refused) {
                {"copies of more than a page", prompts_plan, [](step_plan& p) { p.copy_tokens[0] = 5; }},
                {"contexts longer", plain_plan, [](step_plan& p) { p.context_lengths[1] = 9, p.positions[2] = 8; }},
                {"contexts longer", prompts_plan, [](step_plan& p) { p.cross_lengths[0] = 5; }},
+               {"rows without sources", prompts_plan,
+                [](step_plan& p) { p.cross_page_table.clear(), p.cross_lengths.clear(); }},
+               {"sources without an encoder", plain_plan,
+                [](step_plan& p) { p.cross_page_table = {1, 1}, p.cross_lengths = {1, 1}; }},
+               {"half a page", beams_plan, [](step_plan& p) { p.shared_lengths[0] = 3; }},
                {"embeddings of another", prompts_plan, [](step_plan& p) { p.embedded.values = {1, 2}; }},
                {"embeddings of another", prompts_plan, [](step_plan& p) { p.sources.embedded.values = {1, 2}; }},
                {"prefixes of another", prompts_plan, [](step_plan& p) { p.prefix_values = {1, 2}; }},
@@ -439,7 +447,7 @@ TEST(a_plan_that_names_what_the_session_lacks_is_refused) {
                {"edits of tokens", beams_plan, [](step_plan& p) { p.sampling.edits[0].token = 10; }}},
               [](const step_plan& p) {
                 check_plan(p);
-                check_bounds(p, bounds);
+                check_bounds(p, bounds_of(!p.sources.empty()));
               });
 }
 

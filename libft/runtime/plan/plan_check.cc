@@ -268,6 +268,10 @@ void check_bounds(const step_plan& p, const plan_bounds& bounds) {
   require(lie_in(p.context_lengths, 0, p.table_width() * page_tokens + 1) &&
               lie_in(p.cross_lengths, 0, p.cross_table_width() * page_tokens + 1),
           "contexts longer than their pages");
+  require((p.cross_table_width() > 0) == (p.has_rows() && bounds.encoder_vocab_size > 0),
+          "sources without an encoder, or rows without sources");
+  require(std::ranges::all_of(p.shared_lengths, [=](int32_t n) { return n % page_tokens == 0; }),
+          "shared keys of half a page");
   const auto has_width = [&](const embedded_tokens& e) {
     return size_of(e.values) == num_embedded(e) * bounds.embedding_size;
   };

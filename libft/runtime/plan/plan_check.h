@@ -20,7 +20,7 @@ struct plan_bounds {
   int64_t max_rows = 0;  // of a step
   int64_t max_positions = 0;
   int64_t vocab_size = 0;
-  int64_t encoder_vocab_size = 0;
+  int64_t encoder_vocab_size = 0;  // 0: there is no encoder
   int64_t embedding_size = 0;
   int64_t prefix_token_size = 0;  // values of a prefix for one of its positions: layers * 2 * num_kv_heads * head_dim
 };
