@@ -13,6 +13,7 @@
 #include <string>
 
 #include "runtime/plan/plan_check.h"
+#include "scheduler/composer.h"
 #include "scheduler/drawn_workload.h"
 
 using namespace ft;
@@ -21,7 +22,8 @@ using namespace ft::test;
 
 namespace {
 
-std::vector<std::byte> bytes_of(const step_plan& p) {
+template <class Plan>
+std::vector<std::byte> bytes_of(const Plan& p) {
   std::vector<std::byte> bytes;
   write_plan(bytes, p);
   return bytes;
@@ -468,4 +470,79 @@ TEST(a_plan_that_goes_on_from_what_was_not_chosen_is_refused) {
                 check_plan(p);
                 check_follows(p, before_beams());
               });
+}
+
+namespace {
+
+// Two sequences for an encoder, given as embeddings, and their decoder's tokens.
+forward_plan whole_sequences() {
+  forward_plan p;
+  p.input.token_ids = {0, 0, 0};
+  p.input.token_type_ids = {0, 1, 1};
+  p.input.positions = {0, 1, 0};
+  p.input.row_offsets = {0, 2, 3};
+  p.input.embeddings = {1, 2, 3, 4, 5, 6};
+  p.input.embedded = embedded_by::plan;
+  p.input.embedding_type = dtype::f16;
+  p.target.token_ids = {5, 6, 7};
+  p.target.positions = {0, 0, 1};
+  p.target.row_offsets = {0, 1, 3};
+  p.wanted.logits = true;
+  p.pooling = pool_kind::last;
+  return p;
+}
+
+}  // namespace
+
+TEST(a_plan_for_whole_sequences_is_read_as_it_was_written_and_refused_where_it_is_none) {
+  const std::vector<std::byte> bytes = bytes_of(whole_sequences());
+  forward_plan read;
+  read_plan(read, bytes);
+  CHECK(bytes_of(read) == bytes);
+  CHECK(read.input.embeddings.size() == 6 && read.target.token_ids == (ints{5, 6, 7}) && read.wanted.logits);
+  for (size_t length = 0; length < bytes.size(); ++length)
+    CHECK_ERROR(FT_ERROR_INTERNAL, "no plan", read_plan(read, std::span(bytes).first(length)));
+  int64_t refused = 0, others = 0;
+  for (size_t at = 0; at < bytes.size(); ++at)
+    for (int value = 0; value < 256; ++value) {
+      std::vector<std::byte> changed = bytes;
+      changed[at] = static_cast<std::byte>(value);
+      try {
+        read_plan(read, changed);
+        CHECK(bytes_of(read) == changed);
+        others += read.wanted.pooled || read.normalize;  // flags that are none would show here
+      } catch (const error& e) {
+        CHECK_EQ(e.code(), FT_ERROR_INTERNAL);
+        ++refused;
+      }
+    }
+  CHECK(refused > 0 && others > 0);
+
+  const struct {
+    const char* what;
+    void (*make)(forward_plan&);
+  } flaws[] = {
+      {"embeddings of no kind", [](forward_plan& p) { p.input.embedded = static_cast<embedded_by>(3); }},
+      {"embeddings of no kind", [](forward_plan& p) { p.input.embedding_type = dtype::i8; }},
+      {"embeddings that are not there", [](forward_plan& p) { p.input.embeddings.clear(); }},
+      {"embeddings that are not there", [](forward_plan& p) { p.input.embedded = embedded_by::first_rank; }},
+      {"tokens of no rows", [](forward_plan& p) { p.target.row_offsets.clear(); }},
+      {"rows that are not the tokens", [](forward_plan& p) { p.input.row_offsets = {0, 3, 2}; }},
+      {"rows that are not the tokens", [](forward_plan& p) { p.input.row_offsets = {0, 0, 3}; }},
+      {"rows that are not the tokens", [](forward_plan& p) { p.target = {.row_offsets = {0}}; }},
+      {"tokens' arrays", [](forward_plan& p) { p.target.positions.pop_back(); }},
+      {"tokens' arrays", [](forward_plan& p) { p.input.token_type_ids.pop_back(); }},
+      {"negative tokens or types", [](forward_plan& p) { p.target.token_ids[0] = -1; }},
+      {"negative tokens or types", [](forward_plan& p) { p.input.token_type_ids[0] = -1; }},
+      {"do not count a row", [](forward_plan& p) { p.target.positions[2] = 2; }},
+      {"embeddings of no even width", [](forward_plan& p) { p.input.embeddings.pop_back(); }},
+      {"targets that are not", [](forward_plan& p) { p.target.row_offsets = {0, 3}, p.target.positions = {0, 1, 2}; }},
+      {"targets that are not", [](forward_plan& p) { p.input = {}; }},
+      {"a pooling of no kind", [](forward_plan& p) { p.pooling = static_cast<pool_kind>(4); }},
+  };
+  for (const auto& f : flaws) {
+    forward_plan p = whole_sequences();
+    f.make(p);
+    CHECK_ERROR(FT_ERROR_INTERNAL, f.what, check_plan(p));
+  }
 }

@@ -10,7 +10,7 @@ namespace ft::runtime {
 namespace {
 
 void require(bool holds, const char* what) {
-  if (!holds) fail(FT_ERROR_INTERNAL, "a step's plan that another rank sent is no plan: ", what);
+  if (!holds) fail(FT_ERROR_INTERNAL, "a plan that another rank sent is no plan: ", what);
 }
 
 template <class T>
@@ -238,7 +238,32 @@ void check_sampling(const step_plan& p) {
   check_searches(m, p);
 }
 
+void check_side(const forward_side& s) {
+  const int64_t tokens = s.num_tokens();
+  require(s.embedded <= embedded_by::first_rank && is_float(s.embedding_type), "embeddings of no kind");
+  require((s.embedded == embedded_by::plan) == !s.embeddings.empty(), "embeddings that are not there");
+  if (s.empty())
+    return require(tokens == 0 && s.token_type_ids.empty() && s.positions.empty() && s.embedded == embedded_by::nothing,
+                   "tokens of no rows");
+  require(tokens > 0 && divide(s.row_offsets, tokens), "rows that are not the tokens");
+  require(size_of(s.positions) == tokens && (s.token_type_ids.empty() || size_of(s.token_type_ids) == tokens),
+          "tokens' arrays of another length");
+  require(lie_in(s.token_ids, 0, any) && lie_in(s.token_type_ids, 0, any), "negative tokens or types");
+  for (size_t row = 0; row + 1 < s.row_offsets.size(); ++row)
+    for (int32_t t = s.row_offsets[row]; t < s.row_offsets[row + 1]; ++t)
+      require(s.positions[static_cast<size_t>(t)] == t - s.row_offsets[row], "positions that do not count a row");
+  require(size_of(s.embeddings) % tokens == 0, "embeddings of no even width");
+}
+
 }  // namespace
+
+void check_plan(const forward_plan& plan) {
+  check_side(plan.input);
+  check_side(plan.target);
+  require(!plan.input.empty() && (plan.target.empty() || plan.target.num_rows() == plan.input.num_rows()),
+          "targets that are not the inputs'");
+  require(plan.pooling <= pool_kind::max, "a pooling of no kind");
+}
 
 void check_plan(const step_plan& plan) {
   require(plan.slot == 0 || plan.slot == 1, "a step of neither slot");

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "runtime/plan/forward_plan.h"
 #include "runtime/plan/step_plan.h"
 
 namespace ft::runtime {
@@ -12,6 +13,7 @@ namespace ft::runtime {
 // offsets that do not rise to the end of what they divide, spans and indices outside what they point into, numbers that
 // no sampling knows.
 void check_plan(const step_plan& plan);
+void check_plan(const forward_plan& plan);
 
 // What a session and its model have.
 struct plan_bounds {
