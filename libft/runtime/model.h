@@ -44,8 +44,6 @@ class model {
   const arch::network& network() const { return first_->network(); }
   executor& compute() { return first_->compute(); }
   uint64_t weight_bytes() const { return first_->network().weight_bytes(); }
-  dtype compute_dtype() const { return choice_.compute; }
-  dtype kv_dtype() const { return choice_.key_values; }
   const std::string& dtype_name() const { return choice_.name; }  // what the weights lie in: "float32", "q4_1", "int8"
 
  private:

@@ -1,5 +1,8 @@
 // Who is admitted when pages are few: large requests neither stop everyone nor starve, nobody who waits costs a step
 // anything, and who was cancelled leaves at once.
+#include <chrono>
+#include <future>
+
 #include "scheduler/driver.h"
 
 using namespace ft;
@@ -96,4 +99,59 @@ TEST(a_request_that_ends_does_not_come_into_another_step) {
   s.fail_steps(FT_ERROR_INTERNAL);
   s.scheduler.cancel_all();
   s.finish_all(2);
+}
+
+TEST(callbacks_may_submit_and_cancel) {
+  driver s({.max_batch_size = 1});
+  std::vector<std::shared_ptr<scheduled_request>> more;
+  request_callbacks callbacks;
+  callbacks.on_token = [&](int32_t) {
+    more.push_back(s.submit(greedy(2)));
+    if (more.size() == 2) more[0]->cancel();
+    return FT_CONTINUE;
+  };
+  decode::options settings;
+  settings.max_new_tokens = 3;
+  s.scheduler.submit(s.scheduler.prepare(std::vector<int32_t>{1}, settings, callbacks));
+  s.finish_all(20);
+  CHECK_EQ(more.size(), size_t{3});
+  CHECK_EQ(more[0]->finish_reason(), FT_FINISH_CANCELLED);
+  CHECK(more[1]->finish_reason() == FT_FINISH_LENGTH && more[2]->finish_reason() == FT_FINISH_LENGTH);
+}
+
+// Whether another thread gets its submission through, asked there so that one that does not is a failure and no hang.
+struct submits_when_it_goes {
+  driver& s;
+  std::vector<std::future<void>>& submissions;
+  bool& blocked;
+  ~submits_when_it_goes() {
+    submissions.push_back(std::async(std::launch::async, [to = &s] { to->submit(greedy(2)); }));
+    blocked = submissions.back().wait_for(std::chrono::seconds(5)) != std::future_status::ready;
+    if (blocked) return;
+    s.submit(greedy(2));
+    s.scheduler.cancel_all();
+  }
+};
+
+TEST(what_a_cancelled_requests_callbacks_hold_may_submit_and_cancel_when_it_goes) {
+  for (bool running : {false, true}) {
+    driver s({.max_batch_size = running ? 2 : 1});
+    std::vector<std::future<void>> submissions;
+    bool blocked = false;
+    const auto first = s.submit(greedy(50));
+    const auto second = [&] {
+      std::shared_ptr<submits_when_it_goes> held(new submits_when_it_goes{s, submissions, blocked});
+      return s.scheduler.prepare(std::vector<int32_t>{1}, {}, {.on_token = [held](int32_t) { return FT_CONTINUE; }});
+    }();
+    s.scheduler.submit(second);
+    const auto behind = s.submit(greedy(50));
+    s.step();
+    second->cancel();
+    s.step();
+    CHECK(!blocked);
+    CHECK_EQ(submissions.size(), size_t{1});
+    CHECK_EQ(second->finish_reason(), FT_FINISH_CANCELLED);
+    s.finish_all(10);
+    CHECK(first->finish_reason() == FT_FINISH_CANCELLED && behind->finish_reason() == FT_FINISH_CANCELLED);
+  }
 }

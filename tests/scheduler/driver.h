@@ -1,4 +1,4 @@
-// Drives a scheduler as a session does, over the fake worker.
+// Drives a scheduler as a session does, over the fake worker, whose allocations do not count (allocations.h).
 #pragma once
 
 #include <array>
@@ -8,6 +8,7 @@
 
 #include "check.h"
 #include "runtime/scheduler/scheduler.h"
+#include "scheduler/allocations.h"
 #include "scheduler/fake_model.h"
 #include "scheduler/fake_worker.h"
 #include "scheduler/reference.h"
@@ -52,7 +53,14 @@ class driver {
                              .most_idle_pages = o.most_idle_pages,
                              .prefix_cache = o.prefix_cache,
                              .log_softmax = fake_model::log_softmax}),
-        worker(o.num_pages, o.page_tokens),
+        worker({.num_pages = o.num_pages,
+                .page_tokens = o.page_tokens,
+                .max_rows = o.max_batch_size,
+                .max_positions = o.limits.max_positions,
+                .vocab_size = fake_model::vocab,
+                .encoder_vocab_size = o.limits.encoder_vocab_size,
+                .embedding_size = fake_model::embedding_size,
+                .prefix_token_size = 2}),
         steps_{scheduler.make_step(0), scheduler.make_step(1)} {}
 
   std::shared_ptr<runtime::scheduled_request> submit(const drawn_request& r) {
@@ -81,7 +89,7 @@ class driver {
           ++went_ahead;
         }
       }
-      scheduler.settle(*now, worker.results(now->plan().slot));
+      scheduler.settle(*now, results(now->plan().slot));
     }
     now->clear();
     remove_finished();
@@ -108,9 +116,16 @@ class driver {
 
  private:
   void launch(runtime::scheduled_step& step, bool later) {
-    if (on_launch) on_launch(step);
-    worker.launch(step.plan(), later);
+    {
+      const uncounted worked;
+      if (on_launch) on_launch(step);
+      worker.launch(step.plan(), later);
+    }
     scheduler.launched(step);
+  }
+  runtime::step_results results(int32_t slot) {
+    const uncounted worked;
+    return worker.results(slot);
   }
   void remove_finished() {
     const auto is_finished = [](const runtime::scheduled_request& r) { return r.finished(); };

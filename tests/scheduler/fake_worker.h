@@ -1,5 +1,5 @@
 // Executes step plans without a device: keeps of every page which tokens its keys were computed from, and refuses a
-// plan that reads what is not the row's own text, writes where another reads, or contradicts itself.
+// plan that reads what is not the row's own text, or writes where another reads.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "runtime/plan/plan_check.h"
 #include "runtime/plan/step_plan.h"
 #include "runtime/plan/step_results.h"
 
@@ -14,10 +15,12 @@ namespace ft::test {
 
 class fake_worker {
  public:
-  fake_worker(int64_t num_pages, int64_t page_tokens);
+  explicit fake_worker(const runtime::plan_bounds& bounds);
 
   // Plans are executed in the order in which they are launched, each at once or (`later`) when results are asked for.
   void launch(const runtime::step_plan& plan, bool later);
+  // Of bytes that are no plan of the session's, throws ft::error.
+  void launch(std::span<const std::byte> bytes, bool later);
   // Good until the slot's next launch.
   runtime::step_results results(int32_t slot);
 
@@ -43,7 +46,6 @@ class fake_worker {
   };
 
   void execute(const runtime::step_plan& plan);
-  void check_sizes(const runtime::step_plan& plan) const;
   void check_groups(const runtime::step_plan& plan, const std::vector<int32_t>& pages) const;
   void copy_page(int32_t from, int32_t to, int32_t tokens);
   void write(int32_t slot, const key& k);
@@ -63,6 +65,7 @@ class fake_worker {
                                      position % page_tokens_)];
   }
 
+  runtime::plan_bounds bounds_;
   int64_t page_tokens_;
   std::vector<key> keys_;                   // [pages * page_tokens]
   std::vector<int64_t> written_;            // [pages * page_tokens]: the last step that wrote there
@@ -70,6 +73,7 @@ class fake_worker {
   std::vector<uint64_t> chains_, sources_;  // [tokens] of the step
   std::vector<float> row_;
   slot_results results_[2];
+  runtime::sampling_metadata launched_;  // the last plan's
   std::deque<runtime::step_plan> queue_;
   int64_t steps_ = 0, num_tokens_ = 0, reordered_ = 0;
 };

@@ -117,3 +117,15 @@ TEST(who_leaves_is_taken_out_wherever_it_waits) {
   CHECK_EQ(left.size(), size_t{100});
   for (size_t i = 0; i < left.size(); ++i) CHECK_EQ(left[i], static_cast<int>(2 * i));
 }
+
+TEST(some_are_found_one_after_another_while_others_join) {
+  bench b;
+  for (int i = 0; i < 200; ++i) b.push(i, 1);
+  ids found;
+  size_t at = 0;
+  while (const auto w = b.queue.find_from(at, [](const waiter& x) { return x.id % 50 == 49; })) {
+    found.push_back(w->id);
+    if (b.queue.size() < 204) b.push(249, 1);
+  }
+  CHECK(found == (ids{49, 99, 149, 199, 249, 249, 249, 249}));
+}

@@ -1,12 +1,13 @@
 // Thousands of drawn requests through the scheduler and a worker that checks every key it reads: each gets what it gets
 // alone, whatever runs beside it, however few pages there are, and whether or not steps go ahead; nothing is left over.
+// Steady steps allocate nothing.
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdlib>
 #include <random>
 
-#include "scheduler/driver.h"
+#include "scheduler/drawn_workload.h"
 
 using namespace ft;
 using namespace ft::runtime;
@@ -14,154 +15,6 @@ using namespace ft::test;
 using decode::logprobs_kind;
 
 namespace {
-
-struct drawer {
-  std::mt19937& random;
-
-  uint32_t below(uint32_t n) const { return static_cast<uint32_t>(random() % n); }
-  bool one_in(uint32_t n) const { return below(n) == 0; }
-  int32_t between(int32_t least, int32_t most) const {
-    return least + static_cast<int32_t>(below(static_cast<uint32_t>(most - least + 1)));
-  }
-  float unit() const { return static_cast<float>(below(1000)) / 1000; }
-  int32_t token() const { return between(0, fake_model::vocab - 1); }
-  std::vector<int32_t> tokens(int32_t most) const {
-    std::vector<int32_t> list(static_cast<size_t>(between(1, most)));
-    for (int32_t& t : list) t = token();
-    return list;
-  }
-};
-
-void draw_penalties(const drawer& d, decode::options& o) {
-  if (d.one_in(3)) o.repetition_penalty = 0.7f + d.unit();
-  if (d.one_in(3)) o.presence_penalty = d.unit() - 0.3f, o.frequency_penalty = d.unit() / 2;
-  if (d.one_in(4)) o.min_new_tokens = d.between(0, o.max_new_tokens);
-  if (d.one_in(4)) o.bad_words = {{d.token()}, {d.token()}};
-  if (d.one_in(8)) o.bad_words.push_back({d.token(), d.token()});
-  if (d.one_in(8)) o.no_repeat_ngram_size = d.between(2, 3);
-}
-
-void draw_cuts(const drawer& d, decode::options& o) {
-  if (d.one_in(2)) o.temperature = 0.3f + d.unit();
-  if (d.one_in(3)) o.top_k = d.between(1, 50);
-  if (d.one_in(3)) o.top_p = 0.3f + 0.69f * d.unit();
-  if (d.one_in(4)) o.min_p = d.unit() / 4;
-  if (d.one_in(8)) o.typical_p = 0.3f + 0.6f * d.unit();
-  if (d.one_in(8)) o.top_p_decay = 0.8f, o.top_p_reset_id = d.token();
-}
-
-decode::options draw_settings(const drawer& d, int32_t most_new, int32_t widest) {
-  decode::options o;
-  o.max_new_tokens = d.between(1, most_new);
-  o.seed = d.random();
-  o.logprobs = static_cast<logprobs_kind>(d.below(3));
-  for (uint32_t stops = d.below(4); stops > 0; --stops) o.stop_token_ids.push_back(d.token());
-  if (d.one_in(10)) o.forced_bos_token_id = d.token();
-  if (d.one_in(10)) o.forced_eos_token_ids = {d.token()};
-  if (d.one_in(3)) draw_penalties(d, o);
-  switch (d.below(5)) {
-    case 0:
-      break;
-    case 1:
-    case 2:
-      o.do_sample = true;
-      if (d.one_in(2)) draw_cuts(d, o);
-      if (d.one_in(3)) o.num_return_sequences = d.between(1, std::min(4, widest));
-      break;
-    default:
-      if (widest < 2) break;
-      o.num_beams = d.between(2, std::min(6, widest));
-      o.num_return_sequences = d.between(1, o.num_beams);
-      o.early_stopping = static_cast<decode::early_stopping_kind>(d.below(3));
-      o.length_penalty = static_cast<float>(d.below(3));
-      if (o.num_beams % 2 == 0 && d.one_in(3)) {
-        o.num_beam_groups = 2;
-        o.diversity_penalty = d.one_in(2) ? 0.5f : 0;
-      } else if (d.one_in(4)) {
-        o.do_sample = true;
-        draw_cuts(d, o);
-      }
-  }
-  return o;
-}
-
-soft_prompt draw_soft_prompt(const drawer& d, size_t prompt_length, bool may_have_prefix) {
-  soft_prompt soft;
-  const auto draw = [&](std::vector<float>& values, size_t count) {
-    values.resize(count);
-    for (float& x : values) x = d.unit();
-  };
-  if (d.one_in(2))
-    for (size_t p = 0; p < prompt_length; ++p)
-      if (d.one_in(3)) soft.positions.push_back(static_cast<int32_t>(p));
-  draw(soft.embeddings, soft.positions.size() * fake_model::embedding_size);
-  if (may_have_prefix && d.one_in(2)) soft.prefix_length = d.between(1, 20);
-  draw(soft.prefix, 2 * static_cast<size_t>(soft.prefix_length));
-  return soft;
-}
-
-// One session's worth: what its requests have in common.
-struct workload {
-  driver_options options;
-  std::vector<std::vector<int32_t>> beginnings;
-  int32_t most_new = 30;
-  bool plain = false;  // only what steps can go ahead of
-
-  drawn_request draw(const drawer& d) const {
-    drawn_request r;
-    if (d.one_in(2)) {
-      r.prompt = beginnings[d.below(static_cast<uint32_t>(beginnings.size()))];
-      r.prompt.resize(1 + d.below(static_cast<uint32_t>(r.prompt.size())));
-    }
-    for (int32_t t : d.tokens(d.one_in(4) ? 40 : 8)) r.prompt.push_back(t);
-    r.settings = draw_settings(d, most_new, static_cast<int32_t>(options.max_batch_size));
-    if (plain) {
-      r.settings.top_p_decay = 1;
-      r.settings.no_repeat_ngram_size = 0;
-      r.settings.typical_p = 1;
-      r.settings.num_beam_groups = 1;
-      if (r.settings.logprobs == logprobs_kind::raw) r.settings.logprobs = logprobs_kind::processed;
-      if (r.settings.uses_beams()) {
-        r.settings.do_sample = false;
-        r.settings.repetition_penalty = 1;
-        r.settings.presence_penalty = r.settings.frequency_penalty = 0;
-        r.settings.min_new_tokens = 0;
-        r.settings.bad_words.clear();
-      }
-    }
-    if (d.one_in(8)) r.settings.prompt_logprobs = true;
-    if (options.limits.is_encoder_decoder) {
-      for (int32_t& t : r.prompt) t += d.between(0, fake_model::encoder_vocab - fake_model::vocab);
-      if (d.one_in(3)) r.settings.decoder_input_ids = d.tokens(10);
-    }
-    if (d.one_in(8)) r.soft = draw_soft_prompt(d, r.prompt.size(), !options.limits.is_encoder_decoder);
-    if (d.one_in(plain ? 40 : 8)) r.stops_one_in = d.between(5, 40);
-    if (d.one_in(plain ? 40 : 10)) r.steers_one_in = d.between(1, 5);
-    if (d.one_in(plain ? 40 : 12)) r.constrains = true;
-    if (d.one_in(12)) r.stop_after = d.between(1, 20);
-    if (d.one_in(20)) r.cancel_after = d.between(1, 20);
-    return r;
-  }
-};
-
-workload draw_workload(const drawer& d) {
-  workload w;
-  driver_options& o = w.options;
-  o.limits = d.one_in(4) ? encoder_decoder_limits() : decoder_limits();
-  o.goes_ahead = d.one_in(2);
-  w.plain = d.one_in(2);
-  o.page_tokens = d.one_in(3) ? 16 : d.between(1, 5);
-  o.max_batch_size = d.one_in(4) ? d.between(1, 3) : d.between(4, 16);
-  o.max_tokens_per_step = d.one_in(3) ? d.between(1, 6) : d.between(7, 200);
-  // A request takes at most what the widest does; some of these sessions have little more.
-  const int64_t one = pages_for(o.limits.max_positions, o.page_tokens);
-  o.num_pages = one * (d.one_in(2) ? 2 : 8) + d.between(0, 20);
-  o.most_idle_pages = d.one_in(3) ? d.between(0, 10) : o.num_pages;
-  o.prefix_cache = !d.one_in(4);
-  for (int i = 0; i < 3; ++i) w.beginnings.push_back(d.tokens(50));
-  w.most_new = d.between(5, 60);
-  return w;
-}
 
 bool same_bits(float a, float b) { return std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b); }
 bool near(float a, float b) { return (a != a && b != b) || std::fabs(a - b) <= 1e-5f; }
@@ -260,8 +113,48 @@ void check_nothing_is_left(driver& s) {
   CHECK_EQ(s.scheduler.stats().pages_in_use, 0);
 }
 
+// Of a driver's steps those in which nobody begins or ends, with no more edits than before: they allocate nothing.
+class steady_steps {
+ public:
+  explicit steady_steps(driver& s) : driver_(s) {
+    s.on_launch = [this](const scheduled_step& step) { look_at(step); };
+  }
+  void step(bool later) {
+    const bool was_decoding = decodes_;
+    const size_t unfinished = driver_.scheduler.unfinished();
+    grows_ = false;
+    launched_ = 0;
+    const int64_t before = allocations();
+    const bool nobody_ended = driver_.step(later) == unfinished;
+    const int64_t taken = allocations() - before;
+    if (launched_ == 0 || !was_decoding || !decodes_ || !nobody_ended || grows_) return;
+    CHECK_MSG(taken == 0, taken, " allocations in a steady step");
+    ++count_;
+  }
+  int64_t count() const { return count_; }
+
+ private:
+  void look_at(const scheduled_step& step) {
+    ++launched_;
+    decodes_ = step.plan().only_decodes() && step.source_requests().empty();
+    step.each_row([&](const scheduled_request& r, const sequence& s) { decodes_ &= s.computed > r.prompt_length(); });
+    const sampling_metadata& m = step.plan().sampling;
+    for (const auto& [now, most] : {std::pair(m.edits.size(), &edits_[step.plan().slot]),
+                                    std::pair(m.beam_stops.size(), &stops_[step.plan().slot])}) {
+      grows_ |= now > *most;
+      *most = std::max(*most, now);
+    }
+  }
+
+  driver& driver_;
+  bool decodes_ = false, grows_ = false;
+  int launched_ = 0;
+  size_t edits_[2] = {}, stops_[2] = {};  // the most of each slot
+  int64_t count_ = 0;
+};
+
 struct totals {
-  int64_t steps = 0, requests = 0, went_ahead = 0, reordered = 0;
+  int64_t steps = 0, requests = 0, went_ahead = 0, reordered = 0, steady = 0;
   uint64_t reused = 0, copied = 0;
 };
 
@@ -270,10 +163,11 @@ void run_workload(uint32_t seed, totals& sum) {
   const drawer d{random};
   const workload w = draw_workload(d);
   driver s(w.options);
+  steady_steps steps(s);
   std::vector<submitted> all;
   int64_t most_steps = 0;
   const auto step = [&] {
-    s.step(d.one_in(2));
+    steps.step(d.one_in(2));
     CHECK(s.scheduler.stats().pages_in_use <= w.options.num_pages);
     if (d.one_in(60) && !all.empty()) {
       submitted& one = all[d.below(static_cast<uint32_t>(all.size()))];
@@ -291,7 +185,7 @@ void run_workload(uint32_t seed, totals& sum) {
     }
     // If each ran alone, a token of its prompt and of one sequence at a time.
     most_steps += static_cast<int64_t>(given.prompt.size()) + 12 + given.settings.max_new_tokens;
-    for (uint32_t steps = d.below(d.one_in(5) ? 30 : 3); steps > 0; --steps) step();
+    for (uint32_t more = d.below(d.one_in(5) ? 30 : 3); more > 0; --more) step();
   }
   for (int64_t i = 0; s.scheduler.unfinished() > 0; ++i) {
     CHECK_MSG(i < most_steps, s.scheduler.unfinished(), " requests do not end");
@@ -302,6 +196,7 @@ void run_workload(uint32_t seed, totals& sum) {
   sum.steps += s.worker.steps();
   sum.requests += static_cast<int64_t>(all.size());
   sum.went_ahead += s.went_ahead;
+  sum.steady += steps.count();
   sum.reordered += s.worker.replayed_beams();
   sum.reused += s.scheduler.stats().prompt_tokens_reused;
   sum.copied += s.scheduler.stats().pages_copied;
@@ -328,7 +223,9 @@ TEST(drawn_requests_get_what_they_get_alone) {
       throw failure(cat("FT_SCHEDULER_SEED=", seed, ": ", e.what()));
     }
   }
-  std::printf("%lld steps, %lld of them ahead, of %lld requests\n", static_cast<long long>(sum.steps),
-              static_cast<long long>(sum.went_ahead), static_cast<long long>(sum.requests));
-  CHECK(sum.went_ahead > sum.steps / 50 && sum.reordered > 0 && sum.reused > 0 && sum.copied > 0);
+  std::printf("%lld steps, %lld of them ahead and %lld steady, of %lld requests\n", static_cast<long long>(sum.steps),
+              static_cast<long long>(sum.went_ahead), static_cast<long long>(sum.steady),
+              static_cast<long long>(sum.requests));
+  CHECK(sum.went_ahead > sum.steps / 50 && sum.steady > sum.steps / 50 && sum.reordered > 0 && sum.reused > 0 &&
+        sum.copied > 0);
 }

@@ -1,9 +1,11 @@
 #include "runtime/plan/plan_bytes.h"
 
+#include <algorithm>
 #include <cstring>
 #include <type_traits>
 
 #include "core/status.h"
+#include "runtime/plan/plan_check.h"
 
 namespace ft::runtime {
 namespace {
@@ -21,6 +23,15 @@ class reader {
     require(size <= left_.size());
     if (size > 0) std::memcpy(to, left_.data(), size);
     left_ = left_.subspan(size);
+  }
+  // Any bytes are a number; only 0 and 1 are what a flag has.
+  template <class T>
+  void take_value(T& to) {
+    constexpr bool is_flags = std::is_same_v<T, bool> || std::is_same_v<T, forward_plan::outputs>;
+    if constexpr (is_flags)
+      require(sizeof(T) <= left_.size() &&
+              std::ranges::all_of(left_.first(sizeof(T)), [](std::byte b) { return b <= std::byte{1}; }));
+    take(&to, sizeof to);
   }
   template <class T>
   void take(std::vector<T>& to) {
@@ -54,9 +65,10 @@ void write(std::vector<std::byte>& bytes, const Plan& plan) {
 template <class Plan>
 void read(Plan& plan, std::span<const std::byte> bytes) {
   reader from(bytes);
-  Plan::visit_values(plan, [&](auto& value) { from.take(&value, sizeof value); });
+  Plan::visit_values(plan, [&](auto& value) { from.take_value(value); });
   Plan::visit_arrays(plan, [&](const char*, auto& array) { from.take(array); });
   from.require_end();
+  check_plan(plan);
 }
 
 }  // namespace

@@ -15,7 +15,8 @@ namespace ft::runtime {
 void write_plan(std::vector<std::byte>& bytes, const step_plan& plan);
 void write_plan(std::vector<std::byte>& bytes, const forward_plan& plan);
 
-// Replaces `plan`. Throws ft::error (FT_ERROR_INTERNAL) for bytes that no write_plan() of such a plan made.
+// Replaces `plan`. Throws ft::error (FT_ERROR_INTERNAL) for bytes that are no plan, or one that contradicts itself
+// (plan/plan_check.h, which also knows whether a step's fits a session); then nothing may be done with `plan`.
 void read_plan(step_plan& plan, std::span<const std::byte> bytes);
 void read_plan(forward_plan& plan, std::span<const std::byte> bytes);
 

@@ -10,8 +10,8 @@ int64_t rounded_width(int64_t widest, int64_t most_pages) { return std::min((wid
 
 }  // namespace
 
-void scheduled_step::reserve(const model_limits& limits, int64_t rows, int64_t tokens) {
-  const auto n = static_cast<size_t>(rows);
+void scheduled_step::reserve(const model_limits& limits, int64_t rows, int64_t row_pages, int64_t tokens) {
+  const auto n = static_cast<size_t>(rows), pages = n * static_cast<size_t>(row_pages);
   if (limits.is_encoder_decoder) source_requests_.reserve(n);
   requests_.reserve(n);
   rows_.reserve(n);
@@ -23,6 +23,8 @@ void scheduled_step::reserve(const model_limits& limits, int64_t rows, int64_t t
        {&plan_.context_lengths, &plan_.cross_lengths, &plan_.shared_lengths, &plan_.cross_shared_lengths,
         &plan_.copy_from, &plan_.copy_to, &plan_.copy_tokens, &plan_.place, &plan_.first, &plan_.fresh})
     per_row->reserve(n);
+  plan_.page_table.reserve(pages);
+  if (limits.is_encoder_decoder) plan_.cross_page_table.reserve(pages);
   plan_.row_offsets.reserve(n + 1);
   plan_.group_offsets.reserve(n + 1);
   sampling_metadata& m = plan_.sampling;

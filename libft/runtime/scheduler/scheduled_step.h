@@ -19,7 +19,8 @@ class scheduled_step {
   scheduled_step(const model_limits& limits, int32_t slot) : embedding_size_(limits.embedding_size) {
     plan_.slot = slot;
   }
-  void reserve(const model_limits& limits, int64_t rows, int64_t tokens);
+  // Room for so many rows, pages of each, and tokens.
+  void reserve(const model_limits& limits, int64_t rows, int64_t row_pages, int64_t tokens);
   void clear();  // allocates nothing
 
   // Adds the request's source and takes the pages it needs.

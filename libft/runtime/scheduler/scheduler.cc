@@ -21,7 +21,8 @@ scheduler::scheduler(const model_limits& limits, const scheduler_options& option
 
 scheduled_step scheduler::make_step(int32_t slot) const {
   scheduled_step step(limits_, slot);
-  step.reserve(limits_, options_.max_batch_size, std::max(options_.max_tokens_per_step, options_.max_batch_size));
+  step.reserve(limits_, options_.max_batch_size, max_pages_per_row_,
+               std::max(options_.max_tokens_per_step, options_.max_batch_size));
   return step;
 }
 
@@ -66,16 +67,20 @@ scheduler_stats scheduler::stats() const {
 }
 
 // Of the running ones each is asked: settle() has passed over those that were cancelled by then, and they may not come
-// into another step, even if the one who cancels has yet to say so in cancellations_.
+// into another step, even if the one who cancels has yet to say so in cancellations_. None is ended under the lock:
+// what its callbacks hold goes with it, whose destructors may submit or cancel.
 void scheduler::retire_cancelled() {
   for (const request_ptr& r : running_)
     if (r->cancelled() && !r->finished()) finish_cancelled(*r);
   if (!cancellations_->exchange(false)) return;
+  size_t at = 0;
+  const auto next = [&] {  // meanwhile others join behind them, and nobody leaves
+    std::lock_guard lock(mutex_);
+    return waiting_.find_from(at, [](const scheduled_request& r) { return r.cancelled(); });
+  };
+  while (const request_ptr r = next()) finish_cancelled(*r);
   std::lock_guard lock(mutex_);
-  waiting_.remove_if([&](scheduled_request& r) {
-    if (r.cancelled()) finish_cancelled(r);
-    return r.finished();
-  });
+  waiting_.remove_if([](const scheduled_request& r) { return r.finished(); });
 }
 
 void scheduler::admit() {

@@ -146,6 +146,7 @@ int token_selection::asks_to_stop(scheduled_request& r, const sequence& s, int32
   const auto& stops = r.settings().stop_token_ids;
   if (std::find(stops.begin(), stops.end(), token) != stops.end()) return FT_STOP;
   if (!r.callbacks().should_stop) return FT_CONTINUE;
+  continued_.reserve(static_cast<size_t>(r.last_length));
   continued_.assign(s.tokens.begin(), s.tokens.end());
   continued_.push_back(token);
   return r.callbacks().should_stop(continued_);

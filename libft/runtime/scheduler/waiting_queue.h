@@ -34,6 +34,15 @@ class waiting_queue {
     for (const entry& e : waiting_) f(*e.request);
   }
 
+  // The first request at place `at` or behind it of which wanted(request) holds, and `at` then the place that follows;
+  // null where there is none. A request's place stays while none before it is taken out.
+  template <class Wanted>
+  std::shared_ptr<Request> find_from(size_t& at, Wanted&& wanted) const {
+    while (at < waiting_.size())
+      if (const std::shared_ptr<Request>& r = waiting_[at++].request; wanted(*r)) return r;
+    return nullptr;
+  }
+
   // Takes out the requests of which leaves(request) holds, wherever they wait.
   template <class Leaves>
   void remove_if(Leaves&& leaves) {
