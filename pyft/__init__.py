@@ -23,7 +23,7 @@ from pyft.forward import Outputs
 from pyft.generation import Generation, TextStream
 from pyft.hardware import Device, devices
 from pyft.loaded_model import Config
-from pyft.model import Allocator, Model, TunedProduct, load
+from pyft.model import Allocator, Model, Rank, TunedProduct, load
 from pyft.paths import cmake_prefix_path, get_include, get_library_dir
 
 __version__: str = _version()
@@ -40,6 +40,7 @@ __all__ = [
     "OutOfMemoryError",
     "Outputs",
     "ParallelError",
+    "Rank",
     "Tensor",
     "TextStream",
     "TunedProduct",

@@ -167,6 +167,19 @@ cdef extern from "ft/model.h" nogil:
         ft_deallocate_callback deallocate
         void *allocator_data
 
+    ctypedef struct ft_rank_info:
+        size_t struct_size
+        const char *device
+        int32_t tensor_rank
+        int32_t pipeline_stage
+        int64_t first_layer
+        int64_t num_layers
+        int64_t num_kv_heads
+        uint64_t weight_bytes
+        const char *transport
+
+    ft_status ft_model_rank_count(size_t *count, const ft_model *model)
+    ft_status ft_model_rank_info(ft_rank_info *out, const ft_model *model, size_t rank)
     ft_status ft_model_open(ft_model **out, const char *source, const ft_model_options *options)
     void ft_model_close(ft_model *model)
     ft_status ft_model_config_int(int64_t *out, const ft_model *model, const char *key)
@@ -360,6 +373,7 @@ cdef extern from *:
     PYFT_INIT(ft_device_info, FT_DEVICE_INFO_INIT)
     PYFT_INIT(ft_tensor_info, FT_TENSOR_INFO_INIT)
     PYFT_INIT(ft_model_options, FT_MODEL_OPTIONS_INIT)
+    PYFT_INIT(ft_rank_info, FT_RANK_INFO_INIT)
     PYFT_INIT(ft_convert_options, FT_CONVERT_OPTIONS_INIT)
     PYFT_INIT(ft_forward_inputs, FT_FORWARD_INPUTS_INIT)
     PYFT_INIT(ft_forward_options, FT_FORWARD_OPTIONS_INIT)
@@ -373,6 +387,7 @@ cdef extern from *:
     ft_device_info pyft_init_ft_device_info() nogil
     ft_tensor_info pyft_init_ft_tensor_info() nogil
     ft_model_options pyft_init_ft_model_options() nogil
+    ft_rank_info pyft_init_ft_rank_info() nogil
     ft_convert_options pyft_init_ft_convert_options() nogil
     ft_forward_inputs pyft_init_ft_forward_inputs() nogil
     ft_forward_options pyft_init_ft_forward_options() nogil

@@ -154,6 +154,20 @@ cdef class ModelHandle:
         check(ft.ft_model_placement(&device, &dtype, &weight_bytes, self.handle))
         return device.decode(), dtype.decode(), weight_bytes
 
+    def ranks(self):
+        """[ft_rank_info as a tuple, but for its size]"""
+        cdef size_t count = 0
+        cdef ft.ft_rank_info info = ft.pyft_init_ft_rank_info()
+        check(ft.ft_model_rank_count(&count, self.handle))
+        found = []
+        for rank in range(count):
+            check(ft.ft_model_rank_info(&info, self.handle, rank))
+            found.append((
+                info.device.decode(), info.tensor_rank, info.pipeline_stage, info.first_layer, info.num_layers,
+                info.num_kv_heads, info.weight_bytes, info.transport.decode(),
+            ))
+        return found
+
     def forward(self, dict tensors not None, outputs, str pooling, bint normalize, output_device="cpu"):
         """Runs ft_forward on {field of ft_forward_inputs: Tensor}; returns {name: Tensor} of what it computed."""
         cdef bytes device_name = output_device.encode()

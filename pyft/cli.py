@@ -152,10 +152,12 @@ def _positive(text: str) -> int:
 
 def _add_source(command: argparse.ArgumentParser, text: str = _SOURCE) -> None:
     command.add_argument("source", metavar="SOURCE", help=text)
-    command.add_argument("--device", default="auto")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, or one a rank: cpu,cpu")
     command.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16 or int8")
     command.add_argument("--threads", type=_positive, metavar="N", help="default: one a core")
     command.add_argument("--kv-cache-bytes", type=_positive, metavar="N", help="default: half of what is free")
+    command.add_argument("--tensor-parallel", type=_positive, default=1, metavar="N", help="ranks to split layers over")
+    command.add_argument("--pipeline-parallel", type=_positive, default=1, metavar="N", help="stages of layers")
 
 
 def _add_generation(command: argparse.ArgumentParser, new_tokens: int = 64) -> None:
@@ -203,6 +205,8 @@ def open_model(options: argparse.Namespace, source: str | None = None, **setting
             dtype=options.dtype,
             threads=options.threads,
             kv_cache_bytes=options.kv_cache_bytes,
+            tensor_parallel=options.tensor_parallel,
+            pipeline_parallel=options.pipeline_parallel,
             progress=progress,
             **settings,
         )

@@ -52,7 +52,10 @@ def load(
 ) -> "Model":
     """Loads a checkpoint: a Hugging Face folder (config.json and \\*.safetensors) or a .gguf file.
 
-    device: "auto" (the first GPU, else the CPU), "cpu", "cuda" or "cuda:N" (:func:`pyft.devices` lists what there is).
+    device: "auto" (the first GPU, else the CPU), "cpu", "cuda" or "cuda:N" (:func:`pyft.devices` lists what there is);
+    a list of them has one rank of the model on each. tensor_parallel ranks split each layer, pipeline_parallel stages
+    share out the layers; n devices without a split mean tensor_parallel=n. Ranks are threads of this process, and lie
+    on the CPU today; :attr:`Model.ranks` shows them.
     dtype: "auto" (the checkpoint's), "float32", "bfloat16", "float16", or, on a CPU, "int8".
     threads: of the CPU, all cores by default. progress(done_bytes, total_bytes) is called as weights are placed; a
     true return cancels with CancelledError. max_batch_size, max_tokens_per_step and kv_cache_bytes bound the
@@ -86,7 +89,7 @@ def load(
     ]
     handle = ModelHandle(
         source,
-        _one_device(device),
+        _device_names(device),
         dtype,
         integer("tensor_parallel", tensor_parallel, 1),
         integer("pipeline_parallel", pipeline_parallel, 1),
@@ -116,15 +119,30 @@ def _stream_address(stream: Any) -> int:
     return address
 
 
-def _one_device(device: str | Sequence[str]) -> str:
+def _device_names(device: str | Sequence[str]) -> str:
+    """As ft_model_options has them: with commas between them."""
     if isinstance(device, str):
         return device
     names = list(device)
     if not names or not all(isinstance(name, str) for name in names):
         raise TypeError(f"device must be a name such as 'cpu' or a list of them, not {device!r}")
-    if len(names) > 1:
-        raise UnsupportedError("several devices are not there yet: give one")
-    return names[0]
+    return ",".join(names)
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """One rank of a model: its device, its share of each layer (tensor_rank) and of the layers (pipeline_stage,
+    first_layer, num_layers), its key and value heads in each, the bytes of its weights, and what carries what it says
+    to other ranks; an empty transport where there are none."""
+
+    device: str
+    tensor_rank: int
+    pipeline_stage: int
+    first_layer: int
+    num_layers: int
+    num_kv_heads: int
+    weight_bytes: int
+    transport: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +174,11 @@ class Model(LoadedModel):
         serves all up to the next power of two. Takes seconds a number; other work on the GPU spoils it."""
         counts = [integer("token_counts", count, 1, 1 << 20) for count in token_counts]
         return [TunedProduct(*found) for found in self._handle.tune(counts)]
+
+    @property
+    def ranks(self) -> list[Rank]:
+        """Who computes the model: one rank, or as many as were asked for."""
+        return [Rank(*found) for found in self._handle.ranks()]
 
     @property
     def tuning_file(self) -> Path | None:

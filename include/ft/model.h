@@ -18,7 +18,7 @@ FT_BEGIN_DECLS
 
 typedef struct ft_model ft_model;
 
-/* Bytes of weights placed so far. A non-zero return cancels: the call then fails with FT_ERROR_CANCELLED. */
+/* Bytes of weights placed so far, of the first rank's. A non-zero return cancels: the call then fails with FT_ERROR_CANCELLED. */
 typedef int (*ft_progress_callback)(uint64_t done, uint64_t total, void *user_data);
 
 /*
@@ -33,11 +33,17 @@ typedef void (*ft_deallocate_callback)(void *user_data, void *data, size_t bytes
 
 typedef struct ft_model_options {
     size_t struct_size;
-    const char *device;        /* "auto" (the first GPU, else the CPU), "cpu", "cuda", "cuda:1"; NULL is "auto" */
-    const char *dtype;         /* "auto" (the checkpoint's), "float32", "bfloat16", "float16", "int8"; NULL: "auto" */
-    int32_t tensor_parallel;   /* ranks a layer is split over; 0 is 1 */
-    int32_t pipeline_parallel; /* ranks the layers are dealt to; 0 is 1 */
-    int32_t num_threads;       /* of the CPU backend, the calling thread included; 0 is one a core */
+    const char *device; /* "auto" (the first GPU, else the CPU), "cpu", "cuda", "cuda:1"; NULL is "auto". Of
+                           several ranks one for all, or one each, with commas between them: "cpu,cpu" */
+    const char *dtype;  /* "auto" (the checkpoint's), "float32", "bfloat16", "float16", "int8"; NULL: "auto" */
+    /*
+     * Ranks that each layer is split over, and stages that the layers are dealt to; 0 is 1. Where both are 1 and
+     * several devices are named, the layers are split over those. Rank = stage * tensor_parallel + tensor rank. All
+     * ranks are threads of this process, and lie on the CPU today.
+     */
+    int32_t tensor_parallel;
+    int32_t pipeline_parallel;
+    int32_t num_threads; /* of the CPU backend, the calling thread included, over all ranks; 0 is one a core */
     ft_progress_callback progress; /* may be NULL; called from the calling thread */
     void *user_data;
     /*
@@ -75,9 +81,31 @@ FT_API ft_status ft_model_config(const char **out, const ft_model *model);
 /* The checkpoint behind the model: borrowed, lives as long as the model, must not be closed. */
 FT_API ft_status ft_model_checkpoint(const ft_checkpoint **out, const ft_model *model);
 
-/* Where and how the weights lie: the device's name, the compute dtype's name, the bytes held. Each may be NULL. */
+/*
+ * Where and how the weights lie: the first rank's device's name, the compute dtype's name, the bytes held by all ranks.
+ * Each may be NULL.
+ */
 FT_API ft_status ft_model_placement(const char **device, const char **dtype, uint64_t *weight_bytes,
                                     const ft_model *model);
+
+/* One rank of a model: where it is and what it has. The strings live as long as the model. */
+typedef struct ft_rank_info {
+    size_t struct_size;
+    const char *device;
+    int32_t tensor_rank;    /* its share of each layer */
+    int32_t pipeline_stage; /* its share of the layers: */
+    int64_t first_layer;    /* of an encoder-decoder, the decoder's */
+    int64_t num_layers;
+    int64_t num_kv_heads; /* in each */
+    uint64_t weight_bytes;
+    const char *transport; /* what carries what it says to other ranks, "shared memory"; "": there are none */
+} ft_rank_info;
+
+#define FT_RANK_INFO_INIT {sizeof(ft_rank_info), 0, 0, 0, 0, 0, 0, 0, 0}
+
+/* How many ranks there are, and one of them, 0 to *count - 1; FT_ERROR_INVALID_ARGUMENT beyond. */
+FT_API ft_status ft_model_rank_count(size_t *count, const ft_model *model);
+FT_API ft_status ft_model_rank_info(ft_rank_info *out, const ft_model *model, size_t rank);
 
 /* A matrix product's shape in words, and the microseconds it took before and takes now. */
 typedef void (*ft_tune_callback)(const char *product, double before, double after, void *user_data);

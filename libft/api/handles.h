@@ -82,6 +82,7 @@ struct ft_model : ft::api::process_bound {
   ft::io::json_ptr config;
   std::string config_text;
   std::string device, dtype;
+  std::vector<ft::runtime::rank_info> ranks;
 };
 
 struct ft_session : ft::api::process_bound {

@@ -26,8 +26,8 @@ runtime::model_options to_options(const ft_model_options& given) {
   runtime::model_options options;
   if (given.device) options.device = given.device;
   if (given.dtype) options.dtype = given.dtype;
-  if (given.tensor_parallel) options.tensor_parallel = given.tensor_parallel;
-  if (given.pipeline_parallel) options.pipeline_parallel = given.pipeline_parallel;
+  options.tensor_parallel = given.tensor_parallel;
+  options.pipeline_parallel = given.pipeline_parallel;
   options.num_threads = given.num_threads;
   if (given.progress)
     options.on_progress = [callback = given.progress, data = given.user_data](uint64_t done, uint64_t total) {
@@ -58,6 +58,7 @@ ft_status ft_model_open(ft_model** out, const char* source, const ft_model_optio
     model->config_text = model->config->dump();
     model->device = model->impl->compute().device().name();
     model->dtype = model->impl->dtype_name();
+    model->ranks = model->impl->ranks().infos();
     *out = model.release();
   });
 }
@@ -104,6 +105,23 @@ ft_status ft_model_placement(const char** device, const char** dtype, uint64_t* 
     if (device) *device = model->device.c_str();
     if (dtype) *dtype = model->dtype.c_str();
     if (weight_bytes) *weight_bytes = model->impl->weight_bytes();
+  });
+}
+
+ft_status ft_model_rank_count(size_t* count, const ft_model* model) {
+  return guard([&] { require(count, "count") = require(model, "model").ranks.size(); });
+}
+
+ft_status ft_model_rank_info(ft_rank_info* out, const ft_model* model, size_t rank) {
+  return guard([&] {
+    const auto& ranks = require(model, "model").ranks;
+    if (rank >= ranks.size())
+      fail(FT_ERROR_INVALID_ARGUMENT, "rank is ", rank, "; the model has ", ranks.size(), " ranks");
+    const runtime::rank_info& r = ranks[rank];
+    write_struct(out,
+                 {sizeof(ft_rank_info), r.device.c_str(), r.tensor_rank, r.pipeline_stage, r.first_layer, r.num_layers,
+                  r.num_kv_heads, r.weight_bytes, r.transport.c_str()},
+                 "out");
   });
 }
 

@@ -61,6 +61,7 @@ class network {
   void keep_cross(nn::run& run, const tensor& states, const tensor& slots, const std::vector<kv_pages>& cache) const;
 
   // What of the model this rank has. Its caches hold one entry for each of its layers, of its key and value heads.
+  const io::rank_share& share() const { return share_; }
   int64_t num_layers() const { return parts_.main.layers.num_layers(); }  // not the encoder's, where there are two
   int64_t first_layer() const;                                            // of the model's, this rank's first
   int64_t num_kv_heads() const { return config_.attention.num_kv_heads / share_.tensor_parallel; }

@@ -34,6 +34,7 @@ class communicator {
   virtual ~communicator() = default;
   virtual int rank() const = 0;  // 0 <= rank() < size()
   virtual int size() const = 0;
+  virtual const char* transport() const = 0;  // what carries what is said, in words
 
   // x, contiguous f32, f16 or bf16, becomes the sum over the ranks: added in float32 in the order of the ranks and
   // rounded once, so that all have the same bits. Returns `stop` of rank 0, on all ranks: a decision to give up the

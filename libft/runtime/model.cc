@@ -1,14 +1,66 @@
 #include "runtime/model.h"
 
+#include <algorithm>
+
+#include "arch/weights/weight_share.h"
 #include "backends/devices.h"
 #include "core/status.h"
+#include "runtime/ranks/thread_groups.h"
+#include "runtime/ranks/thread_rank.h"
 
 namespace ft::runtime {
 namespace {
 
-void require_one_rank(const char* option, int ranks) {
-  if (ranks < 1) fail(FT_ERROR_INVALID_ARGUMENT, option, " is ", ranks, "; it must be at least 1");
-  if (ranks > 1) fail(FT_ERROR_UNSUPPORTED, option, " is ", ranks, "; this build runs a model on one rank");
+constexpr int most_ranks = 64;  // threads of one process
+
+// The ranks of a model: how it is split, and each rank's device. Rank r has stage r / tensor_parallel.
+struct rank_plan {
+  int tensor_parallel = 1, pipeline_parallel = 1;
+  std::vector<const device_entry*> devices;  // of each rank
+
+  int size() const { return tensor_parallel * pipeline_parallel; }
+  io::rank_share share_of(int rank) const {
+    return {rank % tensor_parallel, tensor_parallel, rank / tensor_parallel, pipeline_parallel};
+  }
+};
+
+rank_plan plan_ranks(const model_options& options) {
+  for (const auto& [option, ranks] :
+       {std::pair("tensor_parallel", options.tensor_parallel), {"pipeline_parallel", options.pipeline_parallel}})
+    if (ranks < 0 || ranks > most_ranks)
+      fail(FT_ERROR_INVALID_ARGUMENT, option, " is ", ranks, "; it must be from 1 to ", most_ranks);
+  std::vector<const device_entry*> named;
+  for (size_t begin = 0; begin <= options.device.size();) {
+    const size_t end = std::min(options.device.find(',', begin), options.device.size());
+    named.push_back(&device_named(options.device.substr(begin, end - begin)));
+    begin = end + 1;
+  }
+  const auto count = static_cast<int>(named.size());
+  rank_plan plan{std::max(1, options.tensor_parallel), std::max(1, options.pipeline_parallel), {}};
+  if (plan.size() == 1) plan.tensor_parallel = count;
+  if (int64_t{plan.tensor_parallel} * plan.pipeline_parallel > most_ranks)
+    fail(FT_ERROR_INVALID_ARGUMENT, "tensor_parallel ", plan.tensor_parallel, " times pipeline_parallel ",
+         plan.pipeline_parallel, " are ", plan.size(), " ranks; ", most_ranks, " are the most");
+  if (count != 1 && count != plan.size())
+    fail(FT_ERROR_INVALID_ARGUMENT, "device names ", count, " devices, but tensor_parallel ", plan.tensor_parallel,
+         " times pipeline_parallel ", plan.pipeline_parallel, " are ", plan.size(), " ranks; name one device for each");
+  for (int r = 0; r < plan.size(); ++r) plan.devices.push_back(named[count == 1 ? 0 : static_cast<size_t>(r)]);
+  if (plan.size() == 1) return plan;
+  for (const device_entry* d : plan.devices)
+    if (d->id.device_type != FT_DEVICE_CPU)
+      fail(FT_ERROR_UNSUPPORTED, "tensor_parallel ", plan.tensor_parallel, " times pipeline_parallel ",
+           plan.pipeline_parallel, ": this build joins ranks on the CPU alone, not on ", d->device->name(),
+           "; use device='cpu', or one rank");
+  if (options.stream || options.allocator.allocate)
+    fail(FT_ERROR_UNSUPPORTED, "a stream or an allocator serves a model on one rank; ", plan.size(), " are asked for");
+  return plan;
+}
+
+// Of the host's threads, those of one rank.
+int threads_of(int rank, const rank_plan& plan, int num_threads) {
+  if (plan.size() == 1) return num_threads;
+  const int all = num_threads > 0 ? num_threads : usable_cores();
+  return std::max(1, all * (rank + 1) / plan.size() - all * rank / plan.size());
 }
 
 // Where the model is to lie: on the device, with the caller's memory and stream where those are given.
@@ -57,16 +109,31 @@ std::unique_ptr<worker> load_worker(const io::checkpoint& source, placement wher
 }
 
 std::shared_ptr<model> model::open(const std::string& source, const model_options& options) {
-  require_one_rank("tensor_parallel", options.tensor_parallel);
-  require_one_rank("pipeline_parallel", options.pipeline_parallel);
   if (options.num_threads < 0 || options.num_threads > 4096)
     fail(FT_ERROR_INVALID_ARGUMENT, "num_threads is ", options.num_threads, "; it must be 0 (one a core) to 4096");
-  placement where = place(device_named(options.device), options);
-  auto opened = io::checkpoint::open(source);
-  const arch::compute_choice choice =
-      arch::choose_compute(options.dtype, arch::config_of(*opened), *opened, where.device);
-  auto first = load_worker(*opened, std::move(where), options.num_threads, choice, options.on_progress);
-  return of_ranks(std::move(opened), choice, std::move(first), {});
+  const rank_plan plan = plan_ranks(options);
+  placement where = place(*plan.devices.front(), options);
+  auto opened = io::checkpoint::open(source, plan.share_of(0));
+  const arch::model_config config = arch::config_of(*opened);
+  arch::check_ranks(config, plan.tensor_parallel, plan.pipeline_parallel);
+  const arch::compute_choice choice = arch::choose_compute(options.dtype, config, *opened, where.device);
+
+  auto speech = std::make_shared<thread_groups>(plan.tensor_parallel, plan.pipeline_parallel);
+  std::vector<std::unique_ptr<rank>> others;
+  for (int r = 1; r < plan.size(); ++r)
+    others.push_back(
+        std::make_unique<thread_rank>([=, &source, &plan, threads = threads_of(r, plan, options.num_threads)] {
+          const io::rank_share share = plan.share_of(r);
+          const auto own = io::checkpoint::open(source, share);
+          return load_worker(*own, placement::on(*plan.devices[static_cast<size_t>(r)]->device), threads, choice, {},
+                             speech->of(share));
+        }));
+  auto first = load_worker(*opened, std::move(where), threads_of(0, plan, options.num_threads), choice,
+                           options.on_progress, speech->of(plan.share_of(0)));
+  for (auto& other : others) other->finish();
+  auto loaded = of_ranks(std::move(opened), choice, std::move(first), std::move(others));
+  loaded->speech_ = std::move(speech);
+  return loaded;
 }
 
 std::shared_ptr<model> model::of_ranks(std::shared_ptr<const io::checkpoint> source, const arch::compute_choice& choice,
@@ -81,5 +148,11 @@ model::model(std::shared_ptr<const io::checkpoint> source, const arch::compute_c
       choice_(choice),
       first_(std::move(first)),
       ranks_(std::make_unique<rank_group>(*first_, std::move(others))) {}
+
+uint64_t model::weight_bytes() const {
+  uint64_t bytes = 0;
+  for (const rank_info& info : ranks_->infos()) bytes += info.weight_bytes;
+  return bytes;
+}
 
 }  // namespace ft::runtime

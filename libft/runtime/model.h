@@ -11,10 +11,12 @@
 
 namespace ft::runtime {
 
+class thread_groups;
+
 struct model_options {
-  std::string device = "auto";
+  std::string device = "auto";  // or several, one a rank, with commas between them
   std::string dtype = "auto";
-  int tensor_parallel = 1;
+  int tensor_parallel = 1;  // where both are 1, or 0: as many as devices are given
   int pipeline_parallel = 1;
   int num_threads = 0;
   arch::progress on_progress;
@@ -43,13 +45,14 @@ class model {
   worker& first() { return *first_; }
   const arch::network& network() const { return first_->network(); }
   executor& compute() { return first_->compute(); }
-  uint64_t weight_bytes() const { return first_->network().weight_bytes(); }
+  uint64_t weight_bytes() const;                                  // over all ranks
   const std::string& dtype_name() const { return choice_.name; }  // what the weights lie in: "float32", "q4_1", "int8"
 
  private:
   model(std::shared_ptr<const io::checkpoint> source, const arch::compute_choice& choice, std::unique_ptr<worker> first,
         std::vector<std::unique_ptr<rank>> others);
 
+  std::shared_ptr<thread_groups> speech_;  // null where a test has given the ranks; outlives them
   std::shared_ptr<const io::checkpoint> checkpoint_;
   arch::model_config config_;
   arch::compute_choice choice_;

@@ -13,7 +13,6 @@ using namespace ft;
 using test::checkpoint_builder;
 using test::loaded_model;
 using test::one_sequence;
-using test::thread_group;
 using test::thread_ranks;
 
 namespace {
@@ -96,10 +95,10 @@ void check_counts(thread_ranks& ranks, const grid& g, const arch::model_config& 
     };
     const bool over_vocabulary =
         config.head.kind == arch::head_kind::causal_lm || config.head.kind == arch::head_kind::masked_lm;
-    const thread_group::counts expected{
+    const shared_memory_group::counts expected{
         .sums = side(config.num_layers, true) + (two_sided ? side(config.encoder.num_layers, false) : 0),
         .gathers = over_vocabulary && stage + 1 == g.pipeline_parallel};
-    const thread_group::counts done = ranks.tensor_group(stage).done();
+    const shared_memory_group::counts done = ranks.tensor_group(stage).done();
     if (g.tensor_parallel > 1)
       CHECK_MSG(done == expected, what, ": ", done.sums, " joins and ", done.gathers, " gathers on stage ", stage,
                 ", expected ", expected.sums, " and ", expected.gathers);
@@ -366,46 +365,4 @@ TEST(a_network_is_not_run_without_its_peers) {
   weights.add_all();
   loaded_model half(weights.open({.tensor_rank = 1, .tensor_parallel = 2}));
   CHECK_ERROR(FT_ERROR_INTERNAL, "num_tensor_ranks", half.hidden({{1, 2}}));
-}
-
-// ---- the group itself ----
-
-namespace {
-
-exec& no_exec() {  // threads on the CPU need none
-  static arena scratch(host_memory());
-  static exec ex{cpu_backend(), cpu_backend().ops(), scratch};
-  return ex;
-}
-
-}  // namespace
-
-TEST(sums_are_made_in_float32_in_the_order_of_the_ranks) {
-  for (dtype type : {dtype::f32, dtype::f16, dtype::bf16}) {
-    const auto rounded = [&](float x) {
-      return type == dtype::f16 ? f16_to_f32(f32_to_f16(x)) : type == dtype::bf16 ? bf16_to_f32(f32_to_bf16(x)) : x;
-    };
-    const float parts[] = {1e4f, 3.0f, -1e4f};
-    thread_ranks ranks(3, 1);
-    const auto errors = ranks.run([&](const thread_ranks::member& m, size_t i) {
-      std::vector<float> wide(7, parts[i]);
-      std::vector<uint16_t> half(7, type == dtype::bf16 ? f32_to_bf16(parts[i]) : f32_to_f16(parts[i]));
-      const tensor x(type == dtype::f32 ? static_cast<void*>(wide.data()) : half.data(), type, {7});
-      CHECK_EQ(m.tensor_ranks->all_reduce(no_exec(), x, i == 1), false);  // only rank 0's word counts
-      const float sum = rounded((rounded(parts[0]) + rounded(parts[1])) + rounded(parts[2]));
-      for (size_t j = 0; j < 7; ++j)
-        CHECK_EQ(type == dtype::f32 ? wide[j] : type == dtype::f16 ? f16_to_f32(half[j]) : bf16_to_f32(half[j]), sum);
-      CHECK(m.tensor_ranks->all_reduce(no_exec(), x, i == 0));
-    });
-    for (const auto& e : errors) CHECK_MSG(!e, e->what());
-  }
-}
-
-TEST(ranks_that_do_not_do_the_same_are_told) {
-  thread_ranks ranks(2, 1);
-  const auto errors = ranks.run([&](const thread_ranks::member& m, size_t i) {
-    std::vector<float> x(4 + i);
-    m.tensor_ranks->all_reduce(no_exec(), tensor(x.data(), dtype::f32, {static_cast<int64_t>(x.size())}), false);
-  });
-  for (const auto& e : errors) CHECK(e && std::string(e->what()).find("not do the same") != std::string::npos);
 }

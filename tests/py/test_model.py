@@ -57,15 +57,16 @@ def test_load_from_string_and_with_settings(llama_folder: Path) -> None:
     ("settings", "error"),
     [
         ({"device": "tpu"}, (ValueError, pyft.UnsupportedError)),
-        ({"device": ["cpu", "cpu"]}, pyft.UnsupportedError),
+        ({"device": ["cpu"] * 3}, ValueError),  # four heads
+        ({"device": ["cpu", "cpu"], "tensor_parallel": 4}, ValueError),
         ({"device": 3}, TypeError),
         ({"device": []}, TypeError),
         ({"dtype": "float7"}, ValueError),
         ({"dtype": np.float32}, TypeError),
         ({"tensor_parallel": 0}, ValueError),
         ({"tensor_parallel": "2"}, TypeError),
-        ({"tensor_parallel": 2}, pyft.UnsupportedError),
-        ({"pipeline_parallel": 2}, pyft.UnsupportedError),
+        ({"tensor_parallel": 3}, ValueError),
+        ({"pipeline_parallel": 3}, ValueError),  # two layers
         ({"comm": object()}, pyft.UnsupportedError),
         ({"threads": 0}, ValueError),
         ({"threads": 1.5}, TypeError),

@@ -32,14 +32,15 @@ class refusing_memory final : public memory {
 };
 
 // A rank behind a thread, which gets every plan as bytes.
-class thread_rank final : public rank {
+class remote_rank final : public rank {
  public:
-  explicit thread_rank(std::unique_ptr<worker> of) : worker_(std::move(of)), thread_([this] { serve(); }) {}
-  ~thread_rank() override {
+  explicit remote_rank(std::unique_ptr<worker> of) : worker_(std::move(of)), thread_([this] { serve(); }) {}
+  ~remote_rank() override {
     ask([this] { ends_ = true; });
     thread_.join();
   }
 
+  rank_info info() const override { return worker_->info(); }
   int64_t page_bytes() const override { return worker_->page_bytes(); }
   int64_t free_memory() const override { return static_cast<int64_t>(worker_->device().free_memory()); }
   void open(uint64_t session, const session_memory& needs) override {
@@ -50,14 +51,14 @@ class thread_rank final : public rank {
   }
   void prepare(const step_plan& plan) override {
     write_plan(bytes_, plan);
-    ask([this] {
+    post([this] {
       read_plan(plan_, bytes_);
       worker_->prepare(plan_);
     });
   }
   void prepare(const forward_plan& plan, forward_caller*) override {
     write_plan(bytes_, plan);
-    ask([this] {
+    post([this] {
       read_plan(forward_plan_, bytes_);
       worker_->prepare(forward_plan_, nullptr);
     });
@@ -134,7 +135,7 @@ struct ranked_model {
       if (first) where.from = last_memory = std::make_shared<refusing_memory>();
       auto loaded = load_worker(*source, where, 1, exact, {}, {m.tensor_ranks, m.stages});
       if (first) {
-        others.push_back(std::make_unique<thread_rank>(std::move(loaded)));
+        others.push_back(std::make_unique<remote_rank>(std::move(loaded)));
       } else {
         first = std::move(loaded);
         firsts = source;

@@ -1,6 +1,7 @@
 #include "arch/weights/weight_share.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <map>
 #include <string_view>
@@ -91,11 +92,19 @@ part_of vocabulary_of(int tensor_rank, int tensor_parallel, int64_t size) {
 }
 
 void check_ranks(const model_config& config, int tensor_parallel, int pipeline_parallel) {
-  for (const int64_t heads :
-       {config.attention.num_heads, config.attention.num_kv_heads, config.encoder.attention.num_heads})
-    if (heads % tensor_parallel != 0)
-      fail(FT_ERROR_INVALID_ARGUMENT, "tensor_parallel is ", tensor_parallel, ", which does not divide the model's ",
-           heads, " heads");
+  const std::array all_heads{config.attention.num_heads, config.attention.num_kv_heads,
+                             config.encoder.attention.num_heads};
+  const auto fits = [&](int ranks) {
+    return std::ranges::all_of(all_heads, [&](int64_t heads) { return heads % ranks == 0; });
+  };
+  for (const int64_t heads : all_heads) {
+    if (heads % tensor_parallel == 0) continue;
+    int below = tensor_parallel - 1, above = tensor_parallel + 1;
+    while (!fits(below)) --below;
+    while (above <= all_heads[0] && !fits(above)) ++above;
+    fail(FT_ERROR_INVALID_ARGUMENT, "tensor_parallel is ", tensor_parallel, ", which does not divide the model's ",
+         heads, " heads; ", below, above <= all_heads[0] ? cat(" and ", above, " do") : " does");
+  }
   if (pipeline_parallel > config.num_layers)
     fail(FT_ERROR_INVALID_ARGUMENT, "pipeline_parallel is ", pipeline_parallel, ", but there are ", config.num_layers,
          " layers");

@@ -17,14 +17,17 @@ class rank {
   virtual int64_t page_bytes() const = 0;
   virtual int64_t free_memory() const = 0;
 
-  // As worker.h has them. open() and prepare() throw what is wrong on the rank, and begin nothing that a peer takes
-  // part in.
+  virtual rank_info info() const = 0;
+
+  // As worker.h has them. open() throws what is wrong on the rank.
   virtual void open(uint64_t session, const session_memory& needs) = 0;
   virtual void close(uint64_t session) noexcept = 0;
+
+  // Begins to prepare a plan, in which no peer takes part, or to launch what was prepared, and may return before it is
+  // done; finish() returns when it is, or throws what went wrong. All throw what went wrong at once.
   virtual void prepare(const step_plan& plan) = 0;
   virtual void prepare(const forward_plan& plan, forward_caller* caller) = 0;
 
-  // Begins what was prepared, and may return before it is done; finish() returns when it is, or throws what went wrong.
   virtual void launch(const step_plan& plan, const cancellation& cancel) = 0;
   virtual void launch(const forward_plan& plan, forward_caller* caller) = 0;
   virtual void finish() = 0;
@@ -47,6 +50,7 @@ class local_rank final : public rank {
   void launch(const step_plan& plan, const cancellation& cancel) override { worker_.launch(plan, cancel); }
   void launch(const forward_plan& plan, forward_caller* caller) override { worker_.launch(plan, caller); }
   void finish() override {}
+  rank_info info() const override { return worker_.info(); }
   void recover() override { worker_.compute().others().recover(); }
   void forget_recordings() override { worker_.forget_recordings(); }
 

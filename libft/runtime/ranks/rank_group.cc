@@ -30,6 +30,12 @@ void rank_group::close(uint64_t session) noexcept {
   for (auto& r : ranks_) r->close(session);
 }
 
+std::vector<rank_info> rank_group::infos() const {
+  std::vector<rank_info> all;
+  for (const auto& r : ranks_) all.push_back(r->info());
+  return all;
+}
+
 int64_t rank_group::page_bytes() const {
   int64_t bytes = 0;
   for (const auto& r : ranks_) bytes += r->page_bytes();
@@ -61,7 +67,16 @@ void rank_group::forget_recordings() {
 template <class Prepare, class Launch>
 void rank_group::run_on_all(Prepare&& prepare, Launch&& launch) {
   std::lock_guard lock(mutex_);
-  for (auto& r : ranks_) prepare(*r, r == ranks_.front());
+  if (std::exception_ptr failure = on_all(prepare)) std::rethrow_exception(failure);  // and nothing has been launched
+  if (std::exception_ptr failure = on_all(launch)) {
+    for (auto& r : ranks_) r->recover();
+    std::rethrow_exception(failure);
+  }
+}
+
+// begin(rank, whether it is the first) on all ranks at once; returns the first error when all have finished.
+template <class Begin>
+std::exception_ptr rank_group::on_all(Begin&& begin) {
   std::exception_ptr failure;
   const auto attempt = [&](auto&& step) {
     try {
@@ -71,11 +86,9 @@ void rank_group::run_on_all(Prepare&& prepare, Launch&& launch) {
     }
   };
   for (size_t i = ranks_.size(); i-- > 0;)  // rank 0, which computes in this thread, comes last
-    attempt([&] { launch(*ranks_[i], i == 0); });
+    attempt([&] { begin(*ranks_[i], i == 0); });
   for (auto& r : ranks_) attempt([&] { r->finish(); });
-  if (!failure) return;
-  for (auto& r : ranks_) r->recover();
-  std::rethrow_exception(failure);
+  return failure;
 }
 
 }  // namespace ft::runtime

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -18,6 +19,8 @@ class rank_group {
   explicit rank_group(worker& first, std::vector<std::unique_ptr<rank>> others = {});
 
   size_t size() const { return ranks_.size(); }
+
+  std::vector<rank_info> infos() const;
 
   // Opens a session on all ranks, or on none. Returns its number.
   uint64_t open(const session_memory& needs);
@@ -40,6 +43,8 @@ class rank_group {
  private:
   template <class Prepare, class Launch>
   void run_on_all(Prepare&& prepare, Launch&& launch);
+  template <class Begin>
+  std::exception_ptr on_all(Begin&& begin);
 
   worker& first_;
   std::vector<std::unique_ptr<rank>> ranks_;

@@ -49,6 +49,22 @@ int64_t worker::page_bytes() const {
   return static_cast<int64_t>(kv_storage::bytes_per_page(device(), layout_, network_->num_layers()));
 }
 
+rank_info worker::info() const {
+  const io::rank_share& share = network_->share();
+  const peers& others = where_->others();
+  const communicator* any = others.tensor_ranks ? others.tensor_ranks : others.stages;
+  return {.device = device().name(),
+          .tensor_rank = share.tensor_rank,
+          .tensor_parallel = share.tensor_parallel,
+          .pipeline_stage = share.pipeline_stage,
+          .pipeline_parallel = share.pipeline_parallel,
+          .first_layer = network_->first_layer(),
+          .num_layers = network_->num_layers(),
+          .num_kv_heads = network_->num_kv_heads(),
+          .weight_bytes = network_->weight_bytes(),
+          .transport = any ? any->transport() : ""};
+}
+
 void worker::open(uint64_t session, const session_memory& needs) {
   auto opened = std::make_unique<open_session>(device(), *where_->device_memory(), layout_, network_->num_layers(),
                                                needs, spare_pages());

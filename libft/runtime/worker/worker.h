@@ -12,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "arch/network.h"
@@ -29,6 +30,16 @@ struct cancellation {
   void* data = nullptr;
 };
 
+// What a rank is and has.
+struct rank_info {
+  std::string device;
+  int tensor_rank = 0, tensor_parallel = 1, pipeline_stage = 0, pipeline_parallel = 1;
+  int64_t first_layer = 0, num_layers = 0;  // of the decoder, where there are two stacks
+  int64_t num_kv_heads = 0;
+  uint64_t weight_bytes = 0;
+  std::string transport;  // by which it speaks to its peers; empty: it has none
+};
+
 class worker {
  public:
   worker(const arch::model_config& config, std::unique_ptr<arch::network> network, std::unique_ptr<executor> where,
@@ -37,6 +48,7 @@ class worker {
   const arch::network& network() const { return *network_; }
   executor& compute() { return *where_; }
   backend& device() const { return where_->device(); }
+  rank_info info() const;
   // Bytes of one page over this rank's layers.
   int64_t page_bytes() const;
 
