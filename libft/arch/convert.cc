@@ -72,7 +72,7 @@ class converter {
         table_(weights_of(config_, *source_)),
         match_(match(table_, *source_)) {
     require_complete(match_, *source_);
-    check_ranks(config_, options_.tensor_parallel, options_.pipeline_parallel);
+    check_rank_files(config_, options_.tensor_parallel, options_.pipeline_parallel);
     plan();
   }
 

@@ -135,7 +135,7 @@ weight_table weights_of(const model_config& config, const io::checkpoint& source
     use_own_names(table, source);
   else if (source.format() == io::checkpoint_format::faster_transformer || io::is_megatron(source.format()))
     split_sources(table, source.tensor_parallel(), io::is_megatron(source.format()));
-  take_share(table, config, source.share());
+  take_share(table, config, source);
   return table;
 }
 

@@ -28,6 +28,9 @@ tensor network::states(nn::run& run, const side& of, const nn::ragged_batch& bat
   return out;
 }
 
+int64_t network::num_kv_heads() const { return kv_heads_of(share_, config_.attention).count(); }
+int64_t network::first_kv_head() const { return kv_heads_of(share_, config_.attention).begin; }
+
 int64_t network::first_layer() const { return layers_of(share_, config_.num_layers).begin; }
 
 tensor network::hidden(nn::run& run, const nn::ragged_batch& batch) const { return states(run, parts_.main, batch); }

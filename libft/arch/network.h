@@ -64,7 +64,8 @@ class network {
   const io::rank_share& share() const { return share_; }
   int64_t num_layers() const { return parts_.main.layers.num_layers(); }  // not the encoder's, where there are two
   int64_t first_layer() const;                                            // of the model's, this rank's first
-  int64_t num_kv_heads() const { return config_.attention.num_kv_heads / share_.tensor_parallel; }
+  int64_t num_kv_heads() const;
+  int64_t first_kv_head() const;                                                                // of the model's
   bool is_first_stage() const { return share_.pipeline_stage == 0; }                            // it embeds
   bool is_last_stage() const { return share_.pipeline_stage == share_.pipeline_parallel - 1; }  // it has the head
 

@@ -198,7 +198,8 @@ TEST(impossible_shares_are_refused) {
   refused("tensor_rank is -1", {.tensor_rank = -1, .tensor_parallel = 2});
   refused("tensor_parallel 0", {.tensor_parallel = 0});
   refused("pipeline_stage is 3 and pipeline_parallel 3", {.pipeline_stage = 3, .pipeline_parallel = 3});
-  refused("which does not divide the model's 2 heads", {.tensor_parallel = 4});
+  refused("4 heads that read 2 of keys and values cannot be shared out; 2 and 4 can", {.tensor_parallel = 3});
+  refused("cannot be shared out; 4 can", {.tensor_parallel = 8});
   refused("pipeline_parallel is 4, but there are 3 layers", {.pipeline_parallel = 4});
 }
 
@@ -214,7 +215,7 @@ TEST(blocks_are_not_cut) {
       "made", io::parse_json("{}", "made/config.json"),
       {io::view_stored("w", dtype::q8_0, shape, io::mapped_file::wrap(bytes.data(), bytes.size(), "memory"), 0)});
   const auto cut = [&](int index, int count) {
-    spec.share = {index, count};
+    spec.share = {256 * index / count, 256 * (index + 1) / count};
     const arch::weight_table table = {spec};
     const arch::weight_match match = arch::match(table, *source);
     arch::require_complete(match, *source);
@@ -232,5 +233,5 @@ TEST(blocks_are_not_cut) {
                        piece.begin() + static_cast<std::ptrdiff_t>((r + 1) * half),
                        bytes.begin() + static_cast<std::ptrdiff_t>(r * row + i * half)));
   }
-  CHECK_ERROR(FT_ERROR_CHECKPOINT, "would be cut into 16 pieces", cut(0, 16));
+  CHECK_ERROR(FT_ERROR_CHECKPOINT, "would be cut between ranks, at 0 and 16 of 256", cut(0, 16));
 }

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <random>
 
+#include "arch/weights/weight_share.h"
 #include "archs/model_fixture.h"
 #include "archs/one_sequence.h"
 #include "archs/tiny_configs.h"
@@ -136,7 +137,7 @@ void check_grid(const std::string& text, const grid& g) {
     const auto& m = ranks.members()[i];
     CHECK_EQ(models[i]->network->is_first_stage(), m.share.pipeline_stage == 0);
     CHECK_EQ(models[i]->network->is_last_stage(), m.is_last_stage());
-    CHECK_EQ(models[i]->network->num_kv_heads() * g.tensor_parallel, config.attention.num_kv_heads);
+    CHECK_EQ(models[i]->network->num_kv_heads(), arch::kv_heads_of(m.share, config.attention).count());
     if (!m.is_last_stage()) {
       CHECK_MSG(found[i].hidden.empty() && found[i].logits.empty(), what);
       continue;
@@ -196,6 +197,49 @@ TEST(a_vocabulary_that_does_not_divide_is_shared_all_the_same) {
 }
 
 // Each rank caches its own layers and heads: chunks of a sequence through pages equal the whole of it on one rank.
+namespace {
+
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  const size_t at = text.find(from);
+  CHECK_MSG(at != text.npos, from);
+  return text.replace(at, from.size(), to);
+}
+
+}  // namespace
+
+// Fewer heads of keys and values than ranks: each rank has those that its query heads read.
+TEST(ranks_that_read_the_same_keys_each_have_them) {
+  const auto with = [](const std::string& config, int heads, int kv_heads, int width) {
+    return replaced(replaced(replaced(config, "attention_heads\": 4", cat("attention_heads\": ", heads)),
+                             "key_value_heads\": 2", cat("key_value_heads\": ", kv_heads)),
+                    "intermediate_size\": 48", cat("intermediate_size\": ", width));
+  };
+  for (const int family : {0, 2, 5, 6})
+    for (const int stages : {1, 2}) {
+      const std::string& config = test::decoders[static_cast<size_t>(family)];
+      check_grid(with(config, 4, 2, 50), {4, stages});  // and a feed-forward that does not divide
+      check_grid(with(config, 6, 2, 50), {3, stages});  // the second rank reads both
+      check_grid(with(config, 8, 1, 48), {4, stages});
+    }
+}
+
+TEST(ranks_share_heads_as_their_readers_go) {
+  const auto shares = [](int64_t heads, int64_t kv_heads, int ranks) {
+    std::vector<std::pair<int64_t, int64_t>> all;
+    for (int r = 0; r < ranks; ++r) {
+      const arch::part_of own =
+          arch::kv_heads_of({r, ranks, 0, 1}, {.num_heads = heads, .num_kv_heads = kv_heads, .head_dim = 8});
+      all.emplace_back(own.begin, own.end);
+    }
+    return all;
+  };
+  using parts = std::vector<std::pair<int64_t, int64_t>>;
+  CHECK(shares(6, 2, 3) == (parts{{0, 1}, {0, 2}, {1, 2}}));
+  CHECK(shares(8, 2, 4) == (parts{{0, 1}, {0, 1}, {1, 2}, {1, 2}}));
+  CHECK(shares(8, 8, 2) == (parts{{0, 4}, {4, 8}}));
+  CHECK(shares(12, 4, 6) == (parts{{0, 1}, {0, 2}, {1, 2}, {2, 3}, {2, 4}, {3, 4}}));
+}
+
 TEST(ranks_cache_their_own_layers_and_heads) {
   for (const std::string& config : {test::decoders[0], test::decoders[8], test::decoders[14]}) {
     checkpoint_builder weights(config);

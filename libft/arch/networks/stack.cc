@@ -53,7 +53,7 @@ layer stack::load_layer(weight_loader& load, const stack_config& c, const stack_
   l.attention = {.query_key_value = load.linear({at + "attention.query", at + "attention.key", at + "attention.value"}),
                  .output = load.linear({at + "attention.output"}),
                  .num_heads = heads,
-                 .num_kv_heads = heads_of(share, attention.num_kv_heads).count(),
+                 .num_kv_heads = kv_heads_of(share, attention).count(),
                  .head_dim = attention.head_dim,
                  .causal = traits.causal,
                  .options = {.scale = scale * own.attention_scale,

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <map>
 #include <string_view>
+#include <unordered_map>
 #include <unordered_set>
 
 #include "core/status.h"
@@ -91,23 +92,61 @@ part_of vocabulary_of(int tensor_rank, int tensor_parallel, int64_t size) {
   return {size * tensor_rank / tensor_parallel, size * (tensor_rank + 1) / tensor_parallel};
 }
 
-void check_ranks(const model_config& config, int tensor_parallel, int pipeline_parallel) {
-  const std::array all_heads{config.attention.num_heads, config.attention.num_kv_heads,
-                             config.encoder.attention.num_heads};
-  const auto fits = [&](int ranks) {
-    return std::ranges::all_of(all_heads, [&](int64_t heads) { return heads % ranks == 0; });
-  };
-  for (const int64_t heads : all_heads) {
-    if (heads % tensor_parallel == 0) continue;
-    int below = tensor_parallel - 1, above = tensor_parallel + 1;
-    while (!fits(below)) --below;
-    while (above <= all_heads[0] && !fits(above)) ++above;
-    fail(FT_ERROR_INVALID_ARGUMENT, "tensor_parallel is ", tensor_parallel, ", which does not divide the model's ",
-         heads, " heads; ", below, above <= all_heads[0] ? cat(" and ", above, " do") : " does");
+part_of kv_heads_of(const io::rank_share& share, const attention_config& attention) {
+  const int64_t readers = attention.num_heads / attention.num_kv_heads;  // of each
+  const part_of heads = heads_of(share, attention.num_heads);
+  return {heads.begin / readers, (heads.end + readers - 1) / readers};
+}
+
+namespace {
+
+// Whether all ranks have as many heads, and each of a rank's key and value heads as many readers there.
+bool can_share(const attention_config& attention, int ranks) {
+  if (attention.num_heads % ranks != 0) return false;
+  const int64_t readers = attention.num_heads / attention.num_kv_heads;
+  for (int r = 0; r < ranks; ++r) {
+    const io::rank_share share{.tensor_rank = r, .tensor_parallel = ranks};
+    const part_of heads = heads_of(share, attention.num_heads), own = kv_heads_of(share, attention);
+    if (heads.count() % own.count() != 0) return false;
+    for (int64_t head = heads.begin; head < heads.end; ++head)
+      if (head / readers - own.begin != (head - heads.begin) / (heads.count() / own.count())) return false;
   }
+  return true;
+}
+
+bool can_share(const model_config& config, int ranks) {
+  return can_share(config.attention, ranks) &&
+         (!config.is_encoder_decoder || can_share(config.encoder.attention, ranks));
+}
+
+void check_stages(const model_config& config, int pipeline_parallel) {
   if (pipeline_parallel > config.num_layers)
     fail(FT_ERROR_INVALID_ARGUMENT, "pipeline_parallel is ", pipeline_parallel, ", but there are ", config.num_layers,
          " layers");
+}
+
+}  // namespace
+
+void check_ranks(const model_config& config, int tensor_parallel, int pipeline_parallel) {
+  if (!can_share(config, tensor_parallel)) {
+    const int64_t heads = config.attention.num_heads, kv_heads = config.attention.num_kv_heads;
+    int below = tensor_parallel - 1, above = tensor_parallel + 1;
+    while (!can_share(config, below)) --below;
+    while (above <= heads && !can_share(config, above)) ++above;
+    fail(FT_ERROR_INVALID_ARGUMENT, "tensor_parallel is ", tensor_parallel, ", by which the model's ", heads,
+         " heads that read ", kv_heads, " of keys and values cannot be shared out; ", below,
+         above <= heads ? cat(" and ", above, " can") : " can");
+  }
+  check_stages(config, pipeline_parallel);
+}
+
+void check_rank_files(const model_config& config, int tensor_parallel, int pipeline_parallel) {
+  for (const int64_t heads :
+       {config.attention.num_heads, config.attention.num_kv_heads, config.encoder.attention.num_heads})
+    if (heads % tensor_parallel != 0)
+      fail(FT_ERROR_INVALID_ARGUMENT, "tensor_parallel is ", tensor_parallel, ", which does not divide the model's ",
+           heads, " heads");
+  check_stages(config, pipeline_parallel);
 }
 
 std::vector<std::optional<int>> stages_of(const weight_table& table, int pipeline_parallel) {
@@ -133,20 +172,86 @@ int pieces_for(const weight_spec& spec, int ranks) {
        spec.split_axis() == 1 ? " inputs of " : " outputs of ", spec.name);
 }
 
-void take_share(weight_table& table, const model_config& config, const io::rank_share& share) {
+namespace {
+
+// How many elements of a feed-forward go together: what its last matrix's format codes together, and, where it cannot
+// be shared out evenly, as many as kernels like.
+int64_t unit_of(const weight_spec& down, const io::checkpoint& source, int ranks) {
+  const int64_t length = down.shape[down.split_axis()];
+  for (const weight_source& from : down.sources)
+    for (const std::string& piece : from.pieces)
+      if (const io::stored_tensor* stored = source.find(piece))
+        if (const weight_format* format = find_weight_format(stored->data.type); format && format->column_unit > 1)
+          return format->column_unit;
+  if (length % ranks == 0) return 1;
+  for (int64_t unit : {32, 8})
+    if (length % unit == 0 && length / unit >= ranks) return unit;
+  return 1;
+}
+
+class share_taker {
+ public:
+  share_taker(const model_config& config, const io::checkpoint& source)
+      : config_(config), source_(source), share_(source.share()) {}
+
+  part_of of(const weight_table& table, const weight_spec& spec) {
+    const int64_t length = spec.shape[spec.split_axis()];
+    if (spec.shard == shard_axis::vocabulary) return vocabulary_of(share_.tensor_rank, share_.tensor_parallel, length);
+    const std::string_view name = spec.name;
+    const auto is_of = [&](std::string_view part) { return name.find(part) != name.npos; };
+    if (is_of("attention.key.") || is_of("attention.value.") || is_of("cross.key.") || is_of("cross.value.")) {
+      const attention_config& attention = name.starts_with("encoder.") ? config_.encoder.attention : config_.attention;
+      const part_of heads = kv_heads_of(share_, attention);
+      const int64_t width = length / attention.num_kv_heads;
+      return {heads.begin * width, heads.end * width};
+    }
+    const size_t at = name.find("feed_forward.");
+    if (at == name.npos) return evenly(length, 1);
+    const std::string layer(name.substr(0, at));
+    const auto [found, is_new] = units_.try_emplace(layer, 1);
+    if (is_new)
+      for (const weight_spec& other : table)
+        if (other.name == layer + "feed_forward.down.weight")
+          found->second = unit_of(other, source_, share_.tensor_parallel);
+    return evenly(length, found->second);
+  }
+
+ private:
+  // In whole units; of what is left behind the last, the last rank has it.
+  part_of evenly(int64_t length, int64_t unit) const {
+    const int64_t units = length / unit, ranks = share_.tensor_parallel;
+    if (units < ranks)
+      fail(FT_ERROR_INVALID_ARGUMENT, "tensor_parallel is ", ranks, ", but a feed-forward of ", length, " in units of ",
+           unit, " has ", units, "; ", std::max<int64_t>(1, units), " ranks can share it");
+    const auto at = [&](int64_t rank) { return rank == ranks ? length : units * rank / ranks * unit; };
+    return {at(share_.tensor_rank), at(share_.tensor_rank + 1)};
+  }
+
+  const model_config& config_;
+  const io::checkpoint& source_;
+  const io::rank_share share_;
+  std::unordered_map<std::string, int64_t> units_;  // of each layer's feed-forward, by what its names begin with
+};
+
+}  // namespace
+
+void take_share(weight_table& table, const model_config& config, const io::checkpoint& source) {
+  const io::rank_share& share = source.share();
   if (share.tensor_parallel == 1 && share.pipeline_parallel == 1) return;
   check_ranks(config, share.tensor_parallel, share.pipeline_parallel);
   const std::vector<std::optional<int>> stages = stages_of(table, share.pipeline_parallel);
   const std::unordered_set<std::string> added_once = biases_of_sums(table);
-  weight_table own;
+  share_taker taker(config, source);
+  std::vector<size_t> kept;
   for (size_t i = 0; i < table.size(); ++i) {
     const bool here =
         stages[i] ? *stages[i] == share.pipeline_stage : has_stage(stages_with_weight(table[i].name, config), share);
     if (!here || (share.tensor_rank > 0 && added_once.contains(table[i].name))) continue;
-    pieces_for(table[i], share.tensor_parallel);
-    if (table[i].shard != shard_axis::none) table[i].share = {share.tensor_rank, share.tensor_parallel};
-    own.push_back(std::move(table[i]));
+    if (share.tensor_parallel > 1 && table[i].shard != shard_axis::none) table[i].share = taker.of(table, table[i]);
+    kept.push_back(i);
   }
+  weight_table own;
+  for (size_t i : kept) own.push_back(std::move(table[i]));
   table = std::move(own);
 }
 

@@ -82,7 +82,7 @@ void check_piece(faults& found, const weight_match::entry& entry, size_t index, 
 bool cuts_units(const weight_spec& spec, dtype type) {
   const weight_format* format = find_weight_format(type);
   const int axis = static_cast<int>(spec.split_axis());
-  return format && spec.share.count > 1 &&
+  return format && spec.share &&
          !(format->may_cut(axis, spec.share_begin()) && format->may_cut(axis, spec.share_end()));
 }
 
@@ -99,8 +99,9 @@ void check_entry(faults& found, const weight_match::entry& entry) {
   for (size_t i = 0; i < entry.pieces.size(); ++i) check_piece(found, entry, i, expected);
   const io::stored_tensor* first = entry.pieces[0].stored;
   if (first && cuts_units(spec, first->data.type))
-    found.add(cat(first->name, " is ", name(first->data.type), ", whose blocks would be cut into ", spec.share.count,
-                  " pieces; convert it to another dtype"));
+    found.add(cat(first->name, " is ", name(first->data.type), ", whose blocks would be cut between ranks, at ",
+                  spec.share_begin(), " and ", spec.share_end(), " of ", spec.shape[spec.split_axis()],
+                  "; convert it to another dtype"));
 }
 
 // The first source that is there as a whole, else the first of which a piece is there.

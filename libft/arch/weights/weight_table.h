@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -10,6 +11,13 @@
 #include "io/checkpoint.h"
 
 namespace ft::arch {
+
+// A part [begin, end) of things that are numbered.
+struct part_of {
+  int64_t begin = 0;
+  int64_t end = 0;
+  int64_t count() const { return end - begin; }
+};
 
 // How tensor parallelism splits a weight [out_features, in_features]: column = its outputs, row = its inputs.
 enum class shard_axis : uint8_t { none, column, row, vocabulary };
@@ -55,16 +63,11 @@ struct weight_spec {
   bool required = true;
   std::vector<weight_source> sources;  // what this checkpoint's format may store it under, tried in order
 
-  // Which of `count` pieces along the shard axis is wanted, as equal as can be.
-  struct piece {
-    int index = 0;
-    int count = 1;
-  };
-  piece share;
+  std::optional<part_of> share;  // of the elements along the shard axis, those that are wanted; nothing: all
 
   size_t split_axis() const { return shard == shard_axis::row && shape.size() == 2 ? 1 : 0; }
-  int64_t share_begin() const { return shape[split_axis()] * share.index / share.count; }
-  int64_t share_end() const { return shape[split_axis()] * (share.index + 1) / share.count; }
+  int64_t share_begin() const { return share ? share->begin : 0; }
+  int64_t share_end() const { return share ? share->end : shape[split_axis()]; }
   // The shape of each stored tensor of `source`; empty when the weight cannot be cut into its pieces and groups.
   std::vector<int64_t> stored_shape(const weight_source& source) const;
 };

@@ -61,7 +61,7 @@ weight_view view_of(const weight_match::entry& entry) {
     add_piece(view, entry.pieces[static_cast<size_t>(i)].stored->data, layout,
               matrix ? layout.transposed : layout.as_row, rows, columns, by_columns ? 0 : i * rows,
               by_columns ? i * columns : 0);
-  if (entry.source->is_share || spec.share.count == 1) return view;
+  if (entry.source->is_share || !spec.share) return view;
   return view.slice(static_cast<int>(spec.split_axis()), spec.share_begin(), spec.share_end());
 }
 

@@ -310,7 +310,7 @@ void worker::reorder_beams(nn::run& run, open_session& s, const step_plan& plan)
 // the rank's layers and heads.
 void worker::write_prefixes(nn::run& run, const open_session& s, const step_plan& plan) {
   const int64_t heads = config_.attention.num_kv_heads, head_dim = layout_.head_dim, own = layout_.num_kv_heads;
-  const int64_t first_head = run.tensor_rank() * own;
+  const int64_t first_head = network_->first_kv_head();
   const float* values = plan.prefix_values.data();
   for (const prefix_span& prefix : plan.prefixes) {
     arena::scope scope(run.activations);
