@@ -13,6 +13,16 @@ def test_the_capital_of_france(smollm2: pyft.Model) -> None:
     assert "Paris" in made.text
 
 
+@pytest.mark.parametrize("split", [{"tensor_parallel": 3}, {"pipeline_parallel": 4}])
+def test_on_ranks(smollm2: pyft.Model, smollm2_path: Path, split: dict[str, int]) -> None:
+    """Nine heads of three keys on three ranks; GGUF's blocks stay whole."""
+    with pyft.load(smollm2_path, device="cpu", kv_cache_bytes=64 << 20, **split) as model:
+        assert max(r.weight_bytes for r in model.ranks) < 0.5 * smollm2.weight_bytes
+        prompts = ["The capital of France is", "Once upon a time", "Water boils at"]
+        ours = [made.text for made in model.generate(prompts, max_new_tokens=16)]
+        assert ours == [made.text for made in smollm2.generate(prompts, max_new_tokens=16)]
+
+
 def test_a_chat(smollm2: pyft.Model) -> None:
     messages = [{"role": "user", "content": "What is the capital of France? Answer in one sentence."}]
     made = smollm2.chat(messages, max_new_tokens=40)
