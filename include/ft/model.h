@@ -18,7 +18,8 @@ FT_BEGIN_DECLS
 
 typedef struct ft_model ft_model;
 
-/* Bytes of weights placed so far, of the first rank's. A non-zero return cancels: the call then fails with FT_ERROR_CANCELLED. */
+/* Bytes of weights placed so far, of the first rank's. A non-zero return cancels: the call then fails with
+ * FT_ERROR_CANCELLED. */
 typedef int (*ft_progress_callback)(uint64_t done, uint64_t total, void *user_data);
 
 /*

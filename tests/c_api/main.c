@@ -19,6 +19,7 @@
     X(checkpoint_metadata)     \
     X(model_misuse)            \
     X(model_queries)           \
+    X(models_on_ranks)         \
     X(model_progress)          \
     X(allocator)               \
     X(allocator_recovers)      \

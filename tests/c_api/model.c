@@ -48,8 +48,49 @@ void test_model_misuse(void) {
     CHECK_INVALID(ft_model_tune(model, &none, 1, NULL, NULL));
     CHECK_INVALID(ft_model_tuning(&text, &other, NULL));
     CHECK_OK(ft_model_tuning(NULL, NULL, model));
+    size_t count = 0;
+    ft_rank_info rank = FT_RANK_INFO_INIT, unset = {0};
+    CHECK_INVALID(ft_model_rank_count(NULL, model));
+    CHECK_INVALID(ft_model_rank_count(&count, NULL));
+    CHECK_OK(ft_model_rank_count(&count, model));
+    CHECK(count == 1);
+    CHECK_INVALID(ft_model_rank_info(NULL, model, 0));
+    CHECK_INVALID(ft_model_rank_info(&rank, NULL, 0));
+    CHECK_INVALID(ft_model_rank_info(&rank, model, 1));
+    CHECK_INVALID(ft_model_rank_info(&unset, model, 0));
+    CHECK_OK(ft_model_rank_info(&rank, model, 0));
+    CHECK(!strcmp(rank.device, "cpu") && !*rank.transport && rank.num_layers == 2 && rank.num_kv_heads == 2);
     ft_model_close(model);
     ft_model_close(NULL);
+}
+
+void test_models_on_ranks(void) {
+    ft_model *model = NULL;
+    ft_model_options options = FT_MODEL_OPTIONS_INIT;
+    options.device = "cpu,cpu,cpu,cpu";
+    options.tensor_parallel = 2;
+    options.pipeline_parallel = 2;
+    options.num_threads = 2;
+    CHECK_OK(ft_model_open(&model, tiny("llama"), &options));
+    size_t count = 0;
+    uint64_t bytes = 0, all = 0;
+    CHECK_OK(ft_model_rank_count(&count, model));
+    CHECK(count == 4);
+    for (size_t r = 0; r < count; ++r) {
+        ft_rank_info rank = FT_RANK_INFO_INIT;
+        CHECK_OK(ft_model_rank_info(&rank, model, r));
+        CHECK(rank.pipeline_stage == (int32_t)r / 2 && rank.tensor_rank == (int32_t)r % 2);
+        CHECK(rank.first_layer == rank.pipeline_stage && rank.num_layers == 1 && rank.num_kv_heads == 1);
+        CHECK(!strcmp(rank.transport, "shared memory"));
+        all += rank.weight_bytes;
+    }
+    CHECK_OK(ft_model_placement(NULL, NULL, &bytes, model));
+    CHECK(bytes == all);
+    ft_model_close(model);
+    CHECK_INVALID((options.device = "cpu,cpu,cpu", ft_model_open(&model, tiny("llama"), &options)));
+    CHECK_INVALID((options.device = "cpu,", ft_model_open(&model, tiny("llama"), &options)));
+    CHECK_INVALID(
+        (options.device = "cpu", options.tensor_parallel = 3, ft_model_open(&model, tiny("llama"), &options)));
 }
 
 void test_model_queries(void) {
