@@ -245,8 +245,18 @@ cdef class Session:
 
     def sweep(self):
         """Lets cancelled requests give their pages back, unless a thread drives and does so anyway."""
-        if self.driver is None and os.getpid() == self.process:
+        if os.getpid() != self.process:
+            return
+        with self.changed:
+            if self.driver is not None:
+                return
+            self.driver = threading.get_ident()
+        try:
             self.step()
+        finally:
+            self.driver = None
+            with self.changed:
+                self.changed.notify_all()
 
     cdef int step(self) except -1:
         cdef ft.ft_status status

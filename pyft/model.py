@@ -121,11 +121,11 @@ def _stream_address(stream: Any) -> int:
 
 def _device_names(device: str | Sequence[str]) -> str:
     """As ft_model_options has them: with commas between them."""
-    if isinstance(device, str):
-        return device
-    names = list(device)
+    names = [device] if isinstance(device, str) else list(device)
     if not names or not all(isinstance(name, str) for name in names):
         raise TypeError(f"device must be a name such as 'cpu' or a list of them, not {device!r}")
+    if any("\0" in name for name in names):
+        raise ValueError(f"device {device!r} has a zero byte in it")
     return ",".join(names)
 
 

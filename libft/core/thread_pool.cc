@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "core/thread_start.h"
+
 namespace ft {
 namespace {
 
@@ -78,6 +80,7 @@ void thread_pool::run_erased(erased_body body, void* argument) {
 }
 
 void thread_pool::work(int worker) {
+  begin_thread();
   uint64_t seen = 0;
   for (;;) {
     auto deadline = std::chrono::steady_clock::now() + spin_time;

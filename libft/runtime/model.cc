@@ -1,6 +1,7 @@
 #include "runtime/model.h"
 
 #include <algorithm>
+#include <atomic>
 
 #include "arch/weights/weight_share.h"
 #include "backends/devices.h"
@@ -118,6 +119,10 @@ std::shared_ptr<model> model::open(const std::string& source, const model_option
   arch::check_ranks(config, plan.tensor_parallel, plan.pipeline_parallel);
   const arch::compute_choice choice = arch::choose_compute(options.dtype, config, *opened, where.device);
 
+  const auto given_up = std::make_shared<std::atomic<bool>>(false);  // on the whole model, by rank 0
+  const auto stop_then = [given_up](uint64_t, uint64_t) {
+    if (*given_up) fail(FT_ERROR_CANCELLED, "another rank could not be loaded");
+  };
   auto speech = std::make_shared<thread_groups>(plan.tensor_parallel, plan.pipeline_parallel);
   std::vector<std::unique_ptr<rank>> others;
   for (int r = 1; r < plan.size(); ++r)
@@ -125,11 +130,17 @@ std::shared_ptr<model> model::open(const std::string& source, const model_option
         std::make_unique<thread_rank>([=, &source, &plan, threads = threads_of(r, plan, options.num_threads)] {
           const io::rank_share share = plan.share_of(r);
           const auto own = io::checkpoint::open(source, share);
-          return load_worker(*own, placement::on(*plan.devices[static_cast<size_t>(r)]->device), threads, choice, {},
-                             speech->of(share));
+          return load_worker(*own, placement::on(*plan.devices[static_cast<size_t>(r)]->device), threads, choice,
+                             stop_then, speech->of(share));
         }));
-  auto first = load_worker(*opened, std::move(where), threads_of(0, plan, options.num_threads), choice,
-                           options.on_progress, speech->of(plan.share_of(0)));
+  std::unique_ptr<worker> first;
+  try {
+    first = load_worker(*opened, std::move(where), threads_of(0, plan, options.num_threads), choice,
+                        options.on_progress, speech->of(plan.share_of(0)));
+  } catch (...) {
+    *given_up = true;
+    throw;
+  }
   for (auto& other : others) other->finish();
   auto loaded = of_ranks(std::move(opened), choice, std::move(first), std::move(others));
   loaded->speech_ = std::move(speech);

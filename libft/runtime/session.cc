@@ -81,10 +81,18 @@ session::session(std::shared_ptr<model> m, const session_options& options)
   const bool bounded = options.kv_cache_bytes > 0;
   session_memory needs{pages_wanted(model_->config(), ranks, options), options.max_batch_size};
   opened_ = open_on(ranks, needs, bounded ? needs.num_pages : 1);
+  try {
+    make_scheduler(options, needs.num_pages);
+  } catch (...) {
+    close_ranks();
+    throw;
+  }
+}
 
-  const int64_t page_bytes = ranks.page_bytes();
+void session::make_scheduler(const session_options& options, int64_t num_pages) {
+  const int64_t page_bytes = model_->ranks().page_bytes();
   const int64_t kept_bytes = options.prefix_cache_bytes > 0 ? options.prefix_cache_bytes
-                             : bounded                      ? options.kv_cache_bytes
+                             : options.kv_cache_bytes > 0   ? options.kv_cache_bytes
                                                             : default_prefix_cache_bytes;
   scheduler_ = std::make_unique<scheduler>(
       limits_of(model_->config()),
@@ -92,7 +100,7 @@ session::session(std::shared_ptr<model> m, const session_options& options)
                         .max_tokens_per_step = options.max_tokens_per_step > 0
                                                    ? options.max_tokens_per_step
                                                    : model_->compute().device().tokens_per_pass(),
-                        .num_pages = needs.num_pages,
+                        .num_pages = num_pages,
                         .page_tokens = page_tokens,
                         .most_idle_pages = kept_bytes / page_bytes,
                         .prefix_cache = options.prefix_cache,
@@ -101,7 +109,7 @@ session::session(std::shared_ptr<model> m, const session_options& options)
     steps_.push_back(scheduler_->make_step(slot));
     steps_.back().plan().session = *opened_;
   }
-  stats_.pages_total = needs.num_pages;
+  stats_.pages_total = num_pages;
   stats_.page_tokens = page_tokens;
   stats_.page_bytes = static_cast<uint64_t>(page_bytes);
 }

@@ -70,6 +70,7 @@ class session {
   void launch(scheduled_step& step);
   void remove_finished() noexcept;
   void fail_steps(ft_status status, const char* message) noexcept;
+  void make_scheduler(const session_options& options, int64_t num_pages);
   void close_ranks() noexcept;
 
   const std::shared_ptr<model> model_;

@@ -198,8 +198,9 @@ TEST(impossible_shares_are_refused) {
   refused("tensor_rank is -1", {.tensor_rank = -1, .tensor_parallel = 2});
   refused("tensor_parallel 0", {.tensor_parallel = 0});
   refused("pipeline_stage is 3 and pipeline_parallel 3", {.pipeline_stage = 3, .pipeline_parallel = 3});
-  refused("4 heads that read 2 of keys and values cannot be shared out; 2 and 4 can", {.tensor_parallel = 3});
-  refused("cannot be shared out; 4 can", {.tensor_parallel = 8});
+  refused("4 heads that read 2 of keys and values cannot be shared out; the nearest that can are 2 and 4",
+          {.tensor_parallel = 3});
+  refused("cannot be shared out; the nearest that can is 4", {.tensor_parallel = 8});
   refused("pipeline_parallel is 4, but there are 3 layers", {.pipeline_parallel = 4});
 }
 
@@ -233,5 +234,5 @@ TEST(blocks_are_not_cut) {
                        piece.begin() + static_cast<std::ptrdiff_t>((r + 1) * half),
                        bytes.begin() + static_cast<std::ptrdiff_t>(r * row + i * half)));
   }
-  CHECK_ERROR(FT_ERROR_CHECKPOINT, "would be cut between ranks, at 0 and 16 of 256", cut(0, 16));
+  CHECK_ERROR(FT_ERROR_INVALID_ARGUMENT, "in the midst of a block, at 0 and 16 of 256", cut(0, 16));
 }

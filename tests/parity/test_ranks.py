@@ -128,7 +128,7 @@ def test_the_same_to_the_bit_in_any_company(tiny, rng, name):
 def test_what_cannot_be_split_is_refused(tiny):
     folder = tiny("llama-gqa").folder
     for settings, told in (
-        ({"tensor_parallel": 3}, "tensor_parallel is 3, by which the model's 4 heads that read 2 .* 2 and 4 can"),
+        ({"tensor_parallel": 3}, "tensor_parallel is 3, by which the model's 4 heads that read 2 .* are 2 and 4"),
         ({"pipeline_parallel": 40}, "pipeline_parallel is 40, but there are 3 layers"),
         ({"tensor_parallel": 65}, "from 1 to 64"),
         ({"tensor_parallel": 2, "device": ["cpu"] * 3}, "3 devices"),

@@ -114,6 +114,17 @@ def test_a_stream_or_allocator_is_refused(llama_folder: Path) -> None:
         pyft.load(llama_folder, tensor_parallel=2, allocator=Lender(), **SETTINGS)
 
 
+def test_pages_take_half_of_what_is_free_however_many_ranks(tmp_path: Path) -> None:
+    # Contexts that no machine holds.
+    folder = write_llama(tmp_path, max_position_embeddings=1 << 20, num_key_value_heads=4)
+    taken = []
+    for split in ({}, {"tensor_parallel": 2}, {"tensor_parallel": 4, "pipeline_parallel": 2}):
+        with pyft.load(folder, device="cpu", threads=1, max_batch_size=64, **split) as model:
+            stats = model.session().stats()
+            taken.append(stats["pages_total"] * stats["page_bytes"])
+    assert max(taken) < 1.2 * min(taken)
+
+
 def test_dropped_in_any_order(llama_folder: Path) -> None:
     model = pyft.load(llama_folder, tensor_parallel=2, threads=2, **SETTINGS)
     stream = model.stream("A dam", max_new_tokens=50, stop_token_ids=[])

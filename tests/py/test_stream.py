@@ -179,3 +179,27 @@ def test_soft_prompts_stream(llama: pyft.Model) -> None:
         assert np.array_equal(stream.generation.token_ids, whole.token_ids)
     with pytest.raises(TypeError, match="one prompt"):
         llama.stream(inputs_embeds=rows[None], **settings)
+
+
+def test_a_callback_in_the_step_of_a_leaving_stream_may_not_wait(llama: pyft.Model) -> None:
+    """A stream that is left has a step run, so that its pages come back: callbacks of others run in it, too."""
+    refused: list[pyft.Error] = []
+    leaving = False
+
+    def ask(token_ids: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        if leaving:
+            with pytest.raises(pyft.Error, match="inside a callback") as told:
+                llama.generate([5], max_new_tokens=1)
+            refused.append(told.value)
+        return logits
+
+    one = llama.stream("A dam", max_new_tokens=50, stop_token_ids=[], logits_processor=ask)
+    next(one)
+    other = llama.stream("the town", max_new_tokens=50, stop_token_ids=[])
+    next(other)
+    leaving = True
+    other.close()
+    leaving = False
+    assert refused
+    one.close()
+    assert llama.generate([5], max_new_tokens=1).token_ids.size == 1

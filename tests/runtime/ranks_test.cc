@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <functional>
 #include <random>
+#include <stdexcept>
 #include <thread>
 
 #include "archs/model_fixture.h"
@@ -23,9 +24,10 @@ namespace {
 // Memory that refuses when it is told to.
 class refusing_memory final : public memory {
  public:
-  std::atomic<bool> refuses{false};
+  std::atomic<bool> refuses{false}, breaks{false};  // the second with an error that nobody expects
   void* allocate(size_t bytes) override {
     if (refuses) throw std::bad_alloc();
+    if (breaks) throw std::length_error("broken");
     return host_memory().allocate(bytes);
   }
   void deallocate(void* data, size_t bytes) noexcept override { host_memory().deallocate(data, bytes); }
@@ -327,6 +329,29 @@ TEST(whole_sequences_give_on_several_ranks_what_they_give_on_one) {
         expect_near(got.encoder_last_hidden_state, alone.encoder_last_hidden_state, what);
       }
     }
+  }
+}
+
+TEST(an_error_of_any_kind_on_a_rank_ends_the_pass_on_all) {
+  checkpoint_builder files(texts[0].config);
+  files.add_all();
+  for (const auto& [tensor_parallel, stages] : {std::pair(2, 1), std::pair(1, 2)}) {
+    ranked_model two(files, tensor_parallel, stages);
+    auto s = session::create(two.of, {});
+    const auto run = [&](size_t length) {
+      decode::options o;
+      o.max_new_tokens = 3;
+      auto r = s->prepare(std::vector<int32_t>(length, 4), o, {});
+      s->submit(r);
+      s->wait(*r);
+      return r->status();
+    };
+    CHECK_EQ(run(3), FT_OK);
+    two.last_memory->breaks = true;
+    CHECK_EQ(run(100), FT_ERROR_INTERNAL);
+    two.last_memory->breaks = false;
+    CHECK_EQ(run(100), FT_OK);
+    s->close();
   }
 }
 

@@ -134,8 +134,9 @@ void check_ranks(const model_config& config, int tensor_parallel, int pipeline_p
     while (!can_share(config, below)) --below;
     while (above <= heads && !can_share(config, above)) ++above;
     fail(FT_ERROR_INVALID_ARGUMENT, "tensor_parallel is ", tensor_parallel, ", by which the model's ", heads,
-         " heads that read ", kv_heads, " of keys and values cannot be shared out; ", below,
-         above <= heads ? cat(" and ", above, " can") : " can");
+         " heads that read ", kv_heads, " of keys and values cannot be shared out; ",
+         above <= heads ? cat("the nearest that can are ", below, " and ", above)
+                        : cat("the nearest that can is ", below));
   }
   check_stages(config, pipeline_parallel);
 }
@@ -221,8 +222,9 @@ class share_taker {
   part_of evenly(int64_t length, int64_t unit) const {
     const int64_t units = length / unit, ranks = share_.tensor_parallel;
     if (units < ranks)
-      fail(FT_ERROR_INVALID_ARGUMENT, "tensor_parallel is ", ranks, ", but a feed-forward of ", length, " in units of ",
-           unit, " has ", units, "; ", std::max<int64_t>(1, units), " ranks can share it");
+      fail(FT_ERROR_INVALID_ARGUMENT, "tensor_parallel is ", ranks, ", but a feed-forward of ", length,
+           ", whose format codes ", unit, " elements together, can be shared by ", std::max<int64_t>(1, units),
+           " at most; give the model another dtype first, with `pyft convert`");
     const auto at = [&](int64_t rank) { return rank == ranks ? length : units * rank / ranks * unit; };
     return {at(share_.tensor_rank), at(share_.tensor_rank + 1)};
   }

@@ -97,11 +97,16 @@ void check_entry(faults& found, const weight_match::entry& entry) {
     found.add(cat(names_of(*entry.source), ": ", spec.name, " ", shape_text(spec.shape), " cannot be cut into ",
                   entry.pieces.size(), " pieces of ", entry.source->layout.groups, " groups"));
   for (size_t i = 0; i < entry.pieces.size(); ++i) check_piece(found, entry, i, expected);
-  const io::stored_tensor* first = entry.pieces[0].stored;
-  if (first && cuts_units(spec, first->data.type))
-    found.add(cat(first->name, " is ", name(first->data.type), ", whose blocks would be cut between ranks, at ",
-                  spec.share_begin(), " and ", spec.share_end(), " of ", spec.shape[spec.split_axis()],
-                  "; convert it to another dtype"));
+}
+
+// The files are sound; it is the split that does not suit them.
+void refuse_cut_units(const weight_match& match) {
+  for (const weight_match::entry& entry : match.entries)
+    if (entry && cuts_units(*entry.spec, entry.pieces[0].stored->data.type))
+      fail(FT_ERROR_INVALID_ARGUMENT, "tensor_parallel would cut ", entry.pieces[0].stored->name, " (",
+           name(entry.pieces[0].stored->data.type), ") in the midst of a block, at ", entry.spec->share_begin(),
+           " and ", entry.spec->share_end(), " of ", entry.spec->shape[entry.spec->split_axis()],
+           "; take fewer ranks, or give the model another dtype first, with `pyft convert`");
 }
 
 // The first source that is there as a whole, else the first of which a piece is there.
@@ -197,7 +202,7 @@ void require_complete(const weight_match& match, const io::checkpoint& source) {
   faults found;
   for (const weight_match::entry& entry : match.entries) check_entry(found, entry);
   const size_t count = found.told.size();
-  if (!count) return;
+  if (!count) return refuse_cut_units(match);
   if (found.left_out) found.text += cat("\n  and ", found.left_out, " more");
   fail(found.only_unsupported ? FT_ERROR_UNSUPPORTED : FT_ERROR_CHECKPOINT, source.source(), ": ", count,
        count == 1 ? " tensor does" : " tensors do", " not fit ",

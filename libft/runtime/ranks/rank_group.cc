@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <exception>
 #include <limits>
+#include <map>
+#include <string>
 #include <utility>
 
 namespace ft::runtime {
@@ -43,9 +45,19 @@ int64_t rank_group::page_bytes() const {
 }
 
 int64_t rank_group::affordable_pages(double share) const {
+  struct memory_use {
+    double free = 0;
+    int64_t page_bytes = 0;  // of all ranks there
+  };
+  std::map<std::string, memory_use> devices;
+  for (const auto& r : ranks_) {
+    memory_use& device = devices[r->info().device];
+    device.free = static_cast<double>(r->free_memory());
+    device.page_bytes += r->page_bytes();
+  }
   int64_t pages = std::numeric_limits<int64_t>::max();
-  for (const auto& r : ranks_)
-    pages = std::min(pages, static_cast<int64_t>(share * static_cast<double>(r->free_memory())) / r->page_bytes());
+  for (const auto& [name, device] : devices)
+    pages = std::min(pages, static_cast<int64_t>(share * device.free) / std::max<int64_t>(1, device.page_bytes));
   return pages;
 }
 

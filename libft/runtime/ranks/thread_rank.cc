@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "core/thread_start.h"
+
 namespace ft::runtime {
 
 thread_rank::thread_rank(std::function<std::unique_ptr<worker>()> load) {
@@ -27,6 +29,7 @@ void thread_rank::finish() {
 }
 
 void thread_rank::serve() {
+  begin_thread();
   while (!ends_) {
     changed_.await([&] { return ended_.load() != begun_.load(); });
     try {

@@ -1,6 +1,7 @@
 #include "runtime/worker/worker.h"
 
 #include <algorithm>
+#include <exception>
 #include <new>
 #include <utility>
 
@@ -210,6 +211,9 @@ void worker::launch_pass(const cancellation& cancel, Pass&& pass) {
     throw;
   } catch (const std::bad_alloc&) {
     where_->others().abort(FT_ERROR_OUT_OF_MEMORY, "another rank of the model ran out of memory");
+    throw;
+  } catch (const std::exception& e) {
+    where_->others().abort(FT_ERROR_INTERNAL, e.what());
     throw;
   }
 }
