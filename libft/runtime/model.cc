@@ -123,7 +123,8 @@ std::shared_ptr<model> model::open(const std::string& source, const model_option
   const auto stop_then = [given_up](uint64_t, uint64_t) {
     if (*given_up) fail(FT_ERROR_CANCELLED, "another rank could not be loaded");
   };
-  auto speech = std::make_shared<thread_groups>(plan.tensor_parallel, plan.pipeline_parallel);
+  std::shared_ptr<thread_groups> speech;
+  if (plan.size() > 1) speech = std::make_shared<thread_groups>(plan.tensor_parallel, plan.pipeline_parallel);
   std::vector<std::unique_ptr<rank>> others;
   for (int r = 1; r < plan.size(); ++r)
     others.push_back(
@@ -136,7 +137,7 @@ std::shared_ptr<model> model::open(const std::string& source, const model_option
   std::unique_ptr<worker> first;
   try {
     first = load_worker(*opened, std::move(where), threads_of(0, plan, options.num_threads), choice,
-                        options.on_progress, speech->of(plan.share_of(0)));
+                        options.on_progress, speech ? speech->of(plan.share_of(0)) : peers{});
   } catch (...) {
     *given_up = true;
     throw;

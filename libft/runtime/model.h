@@ -52,7 +52,7 @@ class model {
   model(std::shared_ptr<const io::checkpoint> source, const arch::compute_choice& choice, std::unique_ptr<worker> first,
         std::vector<std::unique_ptr<rank>> others);
 
-  std::shared_ptr<thread_groups> speech_;  // null where a test has given the ranks; outlives them
+  std::shared_ptr<thread_groups> speech_;  // null for one rank, and where a test has given the ranks; outlives them
   std::shared_ptr<const io::checkpoint> checkpoint_;
   arch::model_config config_;
   arch::compute_choice choice_;
