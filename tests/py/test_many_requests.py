@@ -268,4 +268,4 @@ def test_memory_stays_flat(llama_folder: Path) -> None:
     print(f"FT_TEST_SEED={SEED}: {stats['steps']} steps; resident, allocations by libft: {told}")
     steady = readings[len(readings) // 3 :]
     grown = min(r for _, r, _ in steady[-4:]) - max(r for _, r, _ in steady[:4])
-    assert grown < (2 << 20), f"the process grew by {grown} bytes, FT_TEST_SEED={SEED}: {told}"
+    assert grown < (4 << 20), f"the process grew by {grown} bytes, FT_TEST_SEED={SEED}: {told}"
