@@ -192,10 +192,14 @@ int64_t unit_of(const weight_spec& down, const io::checkpoint& source, int ranks
 
 class share_taker {
  public:
-  share_taker(const model_config& config, const io::checkpoint& source)
-      : config_(config), source_(source), share_(source.share()) {}
+  share_taker(const weight_table& table, const model_config& config, const io::checkpoint& source)
+      : config_(config), share_(source.share()) {
+    for (const weight_spec& spec : table)
+      if (const std::string_view name = spec.name; name.ends_with("feed_forward.down.weight"))
+        units_[feed_forward_of(name)] = unit_of(spec, source, share_.tensor_parallel);
+  }
 
-  part_of of(const weight_table& table, const weight_spec& spec) {
+  part_of of(const weight_spec& spec) const {
     const int64_t length = spec.shape[spec.split_axis()];
     if (spec.shard == shard_axis::vocabulary) return vocabulary_of(share_.tensor_rank, share_.tensor_parallel, length);
     const std::string_view name = spec.name;
@@ -206,18 +210,16 @@ class share_taker {
       const int64_t width = length / attention.num_kv_heads;
       return {heads.begin * width, heads.end * width};
     }
-    const size_t at = name.find("feed_forward.");
-    if (at == name.npos) return evenly(length, 1);
-    const std::string layer(name.substr(0, at));
-    const auto [found, is_new] = units_.try_emplace(layer, 1);
-    if (is_new)
-      for (const weight_spec& other : table)
-        if (other.name == layer + "feed_forward.down.weight")
-          found->second = unit_of(other, source_, share_.tensor_parallel);
-    return evenly(length, found->second);
+    const auto unit = units_.find(feed_forward_of(name));
+    return evenly(length, unit == units_.end() ? 1 : unit->second);
   }
 
  private:
+  // What the names of a feed-forward's weights begin with; of other weights the whole name.
+  static std::string feed_forward_of(std::string_view name) {
+    return std::string(name.substr(0, name.find("feed_forward.")));
+  }
+
   // In whole units; of what is left behind the last, the last rank has it.
   part_of evenly(int64_t length, int64_t unit) const {
     const int64_t units = length / unit, ranks = share_.tensor_parallel;
@@ -230,9 +232,8 @@ class share_taker {
   }
 
   const model_config& config_;
-  const io::checkpoint& source_;
   const io::rank_share share_;
-  std::unordered_map<std::string, int64_t> units_;  // of each layer's feed-forward, by what its names begin with
+  std::unordered_map<std::string, int64_t> units_;  // of each layer's, by feed_forward_of()
 };
 
 }  // namespace
@@ -243,17 +244,15 @@ void take_share(weight_table& table, const model_config& config, const io::check
   check_ranks(config, share.tensor_parallel, share.pipeline_parallel);
   const std::vector<std::optional<int>> stages = stages_of(table, share.pipeline_parallel);
   const std::unordered_set<std::string> added_once = biases_of_sums(table);
-  share_taker taker(config, source);
-  std::vector<size_t> kept;
+  const share_taker taker(table, config, source);
+  weight_table own;
   for (size_t i = 0; i < table.size(); ++i) {
     const bool here =
         stages[i] ? *stages[i] == share.pipeline_stage : has_stage(stages_with_weight(table[i].name, config), share);
     if (!here || (share.tensor_rank > 0 && added_once.contains(table[i].name))) continue;
-    if (share.tensor_parallel > 1 && table[i].shard != shard_axis::none) table[i].share = taker.of(table, table[i]);
-    kept.push_back(i);
+    if (share.tensor_parallel > 1 && table[i].shard != shard_axis::none) table[i].share = taker.of(table[i]);
+    own.push_back(std::move(table[i]));
   }
-  weight_table own;
-  for (size_t i : kept) own.push_back(std::move(table[i]));
   table = std::move(own);
 }
 
