@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 
-#include "arch/weights/weight_share.h"
 #include "backends/devices.h"
 #include "core/status.h"
 #include "runtime/ranks/thread_groups.h"
@@ -115,9 +114,8 @@ std::shared_ptr<model> model::open(const std::string& source, const model_option
   const rank_plan plan = plan_ranks(options);
   placement where = place(*plan.devices.front(), options);
   auto opened = io::checkpoint::open(source, plan.share_of(0));
-  const arch::model_config config = arch::config_of(*opened);
-  arch::check_ranks(config, plan.tensor_parallel, plan.pipeline_parallel);
-  const arch::compute_choice choice = arch::choose_compute(options.dtype, config, *opened, where.device);
+  const arch::compute_choice choice =
+      arch::choose_compute(options.dtype, arch::config_of(*opened), *opened, where.device);
 
   const auto given_up = std::make_shared<std::atomic<bool>>(false);  // on the whole model, by rank 0
   const auto stop_then = [given_up](uint64_t, uint64_t) {

@@ -56,9 +56,7 @@ rank_info worker::info() const {
   const communicator* any = others.tensor_ranks ? others.tensor_ranks : others.stages;
   return {.device = device().name(),
           .tensor_rank = share.tensor_rank,
-          .tensor_parallel = share.tensor_parallel,
           .pipeline_stage = share.pipeline_stage,
-          .pipeline_parallel = share.pipeline_parallel,
           .first_layer = network_->first_layer(),
           .num_layers = network_->num_layers(),
           .num_kv_heads = network_->num_kv_heads(),

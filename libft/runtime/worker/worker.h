@@ -33,7 +33,7 @@ struct cancellation {
 // What a rank is and has.
 struct rank_info {
   std::string device;
-  int tensor_rank = 0, tensor_parallel = 1, pipeline_stage = 0, pipeline_parallel = 1;
+  int tensor_rank = 0, pipeline_stage = 0;
   int64_t first_layer = 0, num_layers = 0;  // of the decoder, where there are two stacks
   int64_t num_kv_heads = 0;
   uint64_t weight_bytes = 0;
