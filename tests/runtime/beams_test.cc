@@ -6,6 +6,7 @@
 #include <random>
 
 #include "check.h"
+#include "runtime/drawn_requests.h"
 #include "runtime/session_fixture.h"
 
 using namespace ft;
@@ -13,12 +14,6 @@ using namespace ft::runtime;
 using namespace ft::test;
 
 namespace {
-
-std::vector<output> outputs(const request& r) {
-  std::vector<output> list(r.num_outputs());
-  for (size_t i = 0; i < list.size(); ++i) r.read_output(i, [&](const output& o) { list[i] = o; });
-  return list;
-}
 
 std::vector<output> alone(const std::shared_ptr<model>& m, const std::vector<int32_t>& prompt,
                           const decode::options& o) {

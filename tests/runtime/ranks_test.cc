@@ -10,6 +10,7 @@
 #include "archs/model_fixture.h"
 #include "archs/tiny_configs.h"
 #include "check.h"
+#include "runtime/drawn_requests.h"
 #include "runtime/forward/forward.h"
 #include "runtime/plan/plan_bytes.h"
 #include "runtime/session.h"
@@ -123,8 +124,6 @@ class remote_rank final : public rank {
   std::thread thread_;
 };
 
-const arch::compute_choice exact{.compute = dtype::f32, .key_values = dtype::f32, .name = "float32"};
-
 struct ranked_model {
   ranked_model(const checkpoint_builder& files, int tensor_parallel, int pipeline_parallel)
       : groups(tensor_parallel, pipeline_parallel) {
@@ -159,12 +158,6 @@ struct text {
 
 const std::vector<text> texts = {{decoders[0], "llama", 2}, {decoders[8], "gptj", 1}, {encoder_decoders[0], "t5", 3}};
 
-std::vector<output> outputs(const request& r) {
-  std::vector<output> list(r.num_outputs());
-  for (size_t i = 0; i < list.size(); ++i) r.read_output(i, [&](const output& o) { list[i] = o; });
-  return list;
-}
-
 decode::options draw_settings(std::mt19937& random) {
   decode::options o;
   o.max_new_tokens = 64;
@@ -184,41 +177,6 @@ decode::options draw_settings(std::mt19937& random) {
       o.no_repeat_ngram_size = 3;  // which the host decides
   }
   return o;
-}
-
-// Prompts that often begin alike.
-std::vector<int32_t> draw_prompt(std::mt19937& random) {
-  std::vector<int32_t> prompt;
-  for (int32_t i = 0; i < 40; ++i) prompt.push_back(5 + i);
-  prompt.resize(1 + random() % 40);
-  for (uint32_t more = random() % 12; more > 0; --more) prompt.push_back(static_cast<int32_t>(3 + random() % 60));
-  return prompt;
-}
-
-// The tokens of drawn requests in one session with few pages.
-std::vector<std::vector<output>> generate(const std::shared_ptr<model>& m, uint32_t seed, bool goes_ahead,
-                                          session_stats& stats) {
-  std::mt19937 random(seed);
-  session_options options{.max_batch_size = 6, .max_tokens_per_step = 17, .goes_ahead = goes_ahead};
-  options.kv_cache_bytes = 48 * m->ranks().page_bytes();
-  auto s = session::create(m, options);
-  std::vector<std::shared_ptr<request>> requests;
-  for (int i = 0; i < 12; ++i) {
-    auto r = s->prepare(draw_prompt(random), draw_settings(random), {});
-    requests.push_back(r);
-    s->submit(r);
-    if (random() % 2) s->step();
-  }
-  std::vector<std::vector<output>> all;
-  for (const auto& r : requests) {
-    s->wait(*r);
-    CHECK_MSG(r->status() == FT_OK, r->message());
-    all.push_back(outputs(*r));
-  }
-  stats = s->stats();
-  CHECK_EQ(stats.pages_in_use, 0);
-  s->close();
-  return all;
 }
 
 // Sums over two ranks are rounded otherwise than one rank's: where two tokens are nearly as good, another one may be
@@ -248,8 +206,8 @@ void check_ranks(int tensor_parallel, int pipeline_parallel) {
     ranked_model one(files, 1, 1), several(files, tensor_parallel, pipeline_parallel);
     for (bool goes_ahead : {false, true}) {
       session_stats alone, shared;
-      const auto wanted = generate(one.of, seed, goes_ahead, alone);
-      const auto got = generate(several.of, seed, goes_ahead, shared);
+      const auto wanted = run_drawn(one.of, seed, 12, draw_settings, goes_ahead, alone);
+      const auto got = run_drawn(several.of, seed, 12, draw_settings, goes_ahead, shared);
       check_same(got, wanted, cat(t.name, ", seed ", seed, goes_ahead ? ", ahead" : ""));
       steps_ahead += shared.steps_ahead;
       reused += shared.prompt_tokens_reused;
@@ -338,19 +296,11 @@ TEST(an_error_of_any_kind_on_a_rank_ends_the_pass_on_all) {
   for (const auto& [tensor_parallel, stages] : {std::pair(2, 1), std::pair(1, 2)}) {
     ranked_model two(files, tensor_parallel, stages);
     auto s = session::create(two.of, {});
-    const auto run = [&](size_t length) {
-      decode::options o;
-      o.max_new_tokens = 3;
-      auto r = s->prepare(std::vector<int32_t>(length, 4), o, {});
-      s->submit(r);
-      s->wait(*r);
-      return r->status();
-    };
-    CHECK_EQ(run(3), FT_OK);
+    CHECK_EQ(status_of_prompt(*s, 3), FT_OK);
     two.last_memory->breaks = true;
-    CHECK_EQ(run(100), FT_ERROR_INTERNAL);
+    CHECK_EQ(status_of_prompt(*s, 100), FT_ERROR_INTERNAL);
     two.last_memory->breaks = false;
-    CHECK_EQ(run(100), FT_OK);
+    CHECK_EQ(status_of_prompt(*s, 100), FT_OK);
     s->close();
   }
 }
@@ -430,19 +380,11 @@ TEST(memory_that_another_rank_is_refused_fails_the_step_and_nothing_else) {
   for (const auto& [tensor_parallel, stages] : {std::pair(2, 1), std::pair(1, 2)}) {
     ranked_model two(files, tensor_parallel, stages);
     auto s = session::create(two.of, {});
-    const auto run = [&](size_t length) {
-      decode::options o;
-      o.max_new_tokens = 3;
-      auto r = s->prepare(std::vector<int32_t>(length, 4), o, {});
-      s->submit(r);
-      s->wait(*r);
-      return r;
-    };
-    CHECK_EQ(run(3)->status(), FT_OK);
+    CHECK_EQ(status_of_prompt(*s, 3), FT_OK);
     two.last_memory->refuses = true;
-    CHECK_EQ(run(100)->status(), FT_ERROR_OUT_OF_MEMORY);
+    CHECK_EQ(status_of_prompt(*s, 100), FT_ERROR_OUT_OF_MEMORY);
     two.last_memory->refuses = false;
-    CHECK_EQ(run(100)->status(), FT_OK);
+    CHECK_EQ(status_of_prompt(*s, 100), FT_OK);
     CHECK_EQ(s->stats().pages_in_use, 0);
     two.last_memory->refuses = true;
     CHECK_ERROR(

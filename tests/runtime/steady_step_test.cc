@@ -6,6 +6,7 @@
 #include "archs/model_fixture.h"
 #include "archs/tiny_configs.h"
 #include "queueing_device.h"
+#include "runtime/drawn_requests.h"
 #include "runtime/forward/forward.h"
 #include "runtime/session.h"
 
@@ -14,8 +15,6 @@ using namespace ft::runtime;
 using namespace ft::test;
 
 namespace {
-
-const arch::compute_choice exact{.compute = dtype::f32, .key_values = dtype::f32, .name = "float32"};
 
 std::shared_ptr<model> open_on(const checkpoint_builder& files, backend& device) {
   auto source = files.open();
@@ -68,45 +67,6 @@ decode::options draw_settings(std::mt19937& random) {
   return o;
 }
 
-// Prompts that often begin alike.
-std::vector<int32_t> draw_prompt(std::mt19937& random) {
-  std::vector<int32_t> prompt;
-  for (int32_t i = 0; i < 40; ++i) prompt.push_back(5 + i);
-  prompt.resize(1 + random() % 40);
-  for (uint32_t more = random() % 12; more > 0; --more) prompt.push_back(static_cast<int32_t>(3 + random() % 60));
-  return prompt;
-}
-
-std::vector<output> outputs(const request& r) {
-  std::vector<output> list(r.num_outputs());
-  for (size_t i = 0; i < list.size(); ++i) r.read_output(i, [&](const output& o) { list[i] = o; });
-  return list;
-}
-
-// Drawn requests in one session with few pages.
-std::vector<std::vector<output>> generate(const std::shared_ptr<model>& m, uint32_t seed, session_stats& stats) {
-  std::mt19937 random(seed);
-  session_options options{.max_batch_size = 6, .max_tokens_per_step = 17};
-  options.kv_cache_bytes = 48 * m->ranks().page_bytes();
-  auto s = session::create(m, options);
-  std::vector<std::shared_ptr<scheduled_request>> requests;
-  for (int i = 0; i < 20; ++i) {
-    auto r = s->prepare(draw_prompt(random), draw_settings(random), {});
-    requests.push_back(r);
-    s->submit(r);
-    if (random() % 2) s->step();
-  }
-  std::vector<std::vector<output>> all;
-  for (const auto& r : requests) {
-    s->wait(*r);
-    CHECK_MSG(r->status() == FT_OK, r->message());
-    all.push_back(outputs(*r));
-  }
-  stats = s->stats();
-  s->close();
-  return all;
-}
-
 std::vector<float> floats(const owned_tensor& t) {
   const auto* first = t.view.as<const float>();
   return {first, first + t.view.size()};
@@ -121,7 +81,8 @@ TEST(a_device_beside_the_host_generates_what_the_cpu_does_and_no_launch_takes_me
     session_stats queued, direct;
     for (int round = 0; round < 3; ++round) {
       ++seed;
-      const auto got = generate(m.of, seed, queued), wanted = generate(m.on_cpu, seed, direct);
+      const auto got = run_drawn(m.of, seed, 20, draw_settings, {}, queued);
+      const auto wanted = run_drawn(m.on_cpu, seed, 20, draw_settings, {}, direct);
       for (size_t r = 0; r < wanted.size(); ++r) {
         CHECK_EQ(got[r].size(), wanted[r].size());
         for (size_t i = 0; i < wanted[r].size(); ++i)
@@ -229,19 +190,11 @@ TEST(whole_sequences_are_rehearsed_and_recorded_too) {
 TEST(memory_that_is_refused_while_a_step_is_prepared_fails_its_requests_and_nothing_else) {
   queued_model m(decoders[0]);
   auto s = session::create(m.of, {});
-  const auto run = [&](size_t length) {
-    decode::options o;
-    o.max_new_tokens = 3;
-    auto r = s->prepare(std::vector<int32_t>(length, 4), o, {});
-    s->submit(r);
-    s->wait(*r);
-    return r;
-  };
-  CHECK_EQ(run(3)->status(), FT_OK);
+  CHECK_EQ(status_of_prompt(*s, 3), FT_OK);
   m.device.refuse(true);
-  CHECK_EQ(run(60)->status(), FT_ERROR_OUT_OF_MEMORY);
+  CHECK_EQ(status_of_prompt(*s, 60), FT_ERROR_OUT_OF_MEMORY);
   m.device.refuse(false);
-  CHECK_EQ(run(60)->status(), FT_OK);
+  CHECK_EQ(status_of_prompt(*s, 60), FT_OK);
   CHECK_EQ(m.device.allocating_launches(), 0);
   s->close();
 }
